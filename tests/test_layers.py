@@ -1,0 +1,82 @@
+"""The layer table of the house: imports go down only, and layer-2 modules do not import each other."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import handi
+
+ROOT = Path(handi.__file__).parent
+
+# The longest matching prefix counts. Every module must be covered: a new one is given its floor here.
+LAYERS = {
+    "handi": 0,  # the package's __init__ imports its pipeline only when asked for it
+    "handi.types": 0,
+    "handi.errors": 0,
+    "handi.assets": 0,
+    "handi.video": 1,
+    "handi.motion": 1,
+    "handi.models": 2,
+    "handi.diffusion": 2,
+    "handi.pipeline": 3,
+    "handi.requests": 5,
+    "handi.doctor": 5,
+    "handi.cli": 6,
+}
+
+
+def modules() -> dict[str, Path]:
+    names = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+def layer_of(name: str) -> tuple[str, int]:
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        if (prefix := ".".join(parts[:end])) in LAYERS and (prefix != "handi" or name == "handi"):
+            return prefix, LAYERS[prefix]
+    raise AssertionError(f"{name} has no layer: add it to LAYERS")
+
+
+def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
+    """Modules of the package that a file imports anywhere in it, functions and TYPE_CHECKING included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names if a.name.split(".")[0] == "handi"}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write absolute imports"
+            if (node.module or "").split(".")[0] == "handi":
+                full = {f"{node.module}.{a.name}" for a in node.names}
+                found |= {name if name in known else str(node.module) for name in full}
+    return found
+
+
+def test_every_module_has_a_layer():
+    for name in modules():
+        layer_of(name)
+
+
+def test_imports_go_down_only():
+    known = modules()
+    wrong = []
+    for name, path in known.items():
+        if name == "handi":
+            continue
+        place, floor = layer_of(name)
+        for other in imports_of(path, known) - {"handi"}:
+            target, target_floor = layer_of(other)
+            inside = place == target
+            if not inside and (target_floor > floor or (target_floor == floor == 2)):
+                wrong.append(f"{name} (layer {floor}) imports {other} (layer {target_floor})")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_walk_sees_imports(tmp_path):
+    probe = tmp_path / "probe.py"
+    probe.write_text("def f():\n    from handi import pipeline\n    from handi.models import checkpoint\n")
+    assert imports_of(probe, modules()) == {"handi.pipeline", "handi.models.checkpoint"}
