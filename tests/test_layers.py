@@ -16,6 +16,7 @@ LAYERS = {
     "handi.errors": 0,
     "handi.assets": 0,
     "handi.video": 1,
+    "handi.hands": 1,
     "handi.motion": 1,
     "handi.models": 2,
     "handi.diffusion": 2,
