@@ -85,19 +85,18 @@ def guide(
 ) -> Predictor:
     """Classifier-free guidance: null + scale · (text − null), both branches in one call of the model.
 
-    text, null_text B×N×D; the conditions (batch B or 1 each) are the same in both branches. At
-    scale ≤ 1 the null branch is not computed.
+    text, null_text B×N×D; the conditions, batch B each, are the same in both branches. At scale ≤ 1 the
+    null branch is not computed.
     """
     if scale <= 1:
         return lambda x, t: model(x, t, text, **conditions).float()
     if null_text is None:
         raise ValueError("guidance above 1 needs the null text")
     both_texts = torch.cat([null_text, text])
-    twice = {name: torch.cat([value, value]) for name, value in conditions.items() if len(value) > 1}
-    conditions = {**conditions, **twice}
+    twice = {name: torch.cat([value, value]) for name, value in conditions.items()}
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
-        null, full = model(torch.cat([x, x]), t, both_texts, **conditions).float().chunk(2)
+        null, full = model(torch.cat([x, x]), t, both_texts, **twice).float().chunk(2)
         return null + scale * (full - null)
 
     return predict
