@@ -18,6 +18,7 @@ LAYERS = {
     "handi.assets": 0,
     "handi.images": 1,
     "handi.inputs": 1,
+    "handi.progress": 1,
     "handi.video": 1,
     "handi.motion": 1,
     "handi.models": 2,
@@ -26,6 +27,7 @@ LAYERS = {
     "handi.generate": 5,
     "handi.doctor": 5,
     "handi.cli": 6,
+    "handi.__main__": 7,
 }
 
 

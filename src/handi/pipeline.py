@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from handi import diffusion
-from handi.errors import InputError
+from handi.errors import InputError, ModelError
 from handi.inputs import ImageInput, broadcast, prepare
 from handi.models import checkpoint
 from handi.models.checkpoint import Checkpoint, ModelCard, StageSettings
@@ -122,12 +122,14 @@ class HandiPipeline(DiffusionPipeline):
 
     @classmethod
     def from_checkpoint(cls, parts: Checkpoint) -> HandiPipeline:
-        """A pipeline of parts in memory. A training schedule becomes DPM-Solver++, a sampler stays."""
+        """A pipeline of parts in memory. Raises: ModelError for a scheduler that diffusers does not have."""
         name = str(parts.scheduler_config.get("_class_name"))
-        if name in ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler"):
+        if parts.published:
             scheduler = diffusion.dpm_solver(parts.scheduler_config)
+        elif (kind := getattr(schedulers, name, None)) is not None:
+            scheduler = kind.from_config(dict(parts.scheduler_config))
         else:
-            scheduler = getattr(schedulers, name).from_config(dict(parts.scheduler_config))
+            raise ModelError(f"the scheduler {name!r} is none of diffusers'", where=parts.source)
         return cls(
             vae=parts.vae,
             text_encoder=parts.text_encoder,

@@ -89,10 +89,11 @@ class Checkpoint:
     vae: Any
     text_encoder: Any
     tokenizer: CLIPTokenizer
-    scheduler_config: Mapping[str, Any]  # as found; `_class_name` names its class
+    scheduler_config: Mapping[str, Any]  # `_class_name` names its class in diffusers
     prior_mask: Tensor | None  # H×W in [0, 1]
     card: ModelCard
     source: str  # the folder, the hub id, or "random"
+    published: bool = False  # no handi.json: the scheduler is a training schedule, to be sampled with ours
 
 
 # --------------------------------------------------------------------------------------------- load
@@ -141,6 +142,7 @@ def load(
         prior_mask=prior,
         card=card,
         source=str(model),
+        published=not card_file.exists(),
     )
 
 

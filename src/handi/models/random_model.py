@@ -69,7 +69,8 @@ def random_checkpoint(
         text_encoder=networks[3],
         tokenizer=tokenizer,
         scheduler_config={
-            "_class_name": "DDIMScheduler",
+            "_class_name": "DPMSolverMultistepScheduler",
+            "final_sigmas_type": "sigma_min",
             "num_train_timesteps": 1000,
             "beta_schedule": "scaled_linear",
             "beta_start": 0.00085,
