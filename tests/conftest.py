@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import zlib
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before transformers is imported, as in the command
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for a network
 
 DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared"  # optional: see `shared`

@@ -113,7 +113,7 @@ def _models() -> Iterator[Finding]:
     home = next(p for p in (cache, *cache.parents) if p.exists())
     yield Finding("hub cache", f"{cache}, {shutil.disk_usage(home).free / 2**30:.0f} GiB free on its disk")
     try:
-        repositories = scan_cache_dir().repos
+        repositories = scan_cache_dir(cache).repos
     except CacheNotFound:
         repositories = frozenset()
     for repository in sorted(repositories, key=lambda r: r.repo_id):

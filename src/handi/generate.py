@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handi.errors import HandiError, InputError
+from handi.errors import InputError
 from handi.files import staged
-from handi.images import write_image
+from handi.images import open_image, write_image
+from handi.inputs import check_numbers, check_prompt
 from handi.motion.flow import motion_flow
 from handi.progress import Progress
 from handi.video import write_video
@@ -42,6 +43,20 @@ class Request:
     motion: float | None = None
     id: str = ""  # the folder's name in a batch
 
+    def check(self) -> None:
+        """Raises: InputError for a prompt or a file that cannot be used; before any model is loaded."""
+        check_prompt(self.prompt)
+        open_image(self.image_file)
+        if self.mask is not None and self.mask != "full":
+            open_image(self.mask)
+
+    @property
+    def image_file(self) -> Path:
+        """The context image; "example" is the picture that ships with the package."""
+        if self.image == "example":
+            return Path(str(files("handi.assets") / "example.png"))
+        return Path(self.image)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -61,16 +76,17 @@ class Settings:
     dtype: str = "auto"
     offload: bool = False
 
-
-def example_image() -> Path:
-    """The picture that ships with the package."""
-    return Path(str(files("handi.assets") / "example.png"))
+    def check(self) -> None:
+        """Raises: InputError for a number that cannot be; before any model is loaded."""
+        check_numbers(frames=self.frames)
+        check_numbers(steps=self.steps, guidance=self.guidance, stage="stage 2")
+        check_numbers(steps=self.area_steps, guidance=self.area_guidance, stage="stage 1")
 
 
 # ------------------------------------------------------------------------------------------ requests
 
 
-def read_batch(path: str | Path, *, seed: int = 0) -> tuple[list[Request], list[HandiError]]:
+def read_batch(path: str | Path, *, seed: int = 0) -> tuple[list[Request], list[InputError]]:
     """The requests of a JSONL file, one object a line, and an error for each line that is none.
 
     Relative paths count from the file's folder. A line without an id is called by its number.
@@ -84,7 +100,7 @@ def read_batch(path: str | Path, *, seed: int = 0) -> tuple[list[Request], list[
             f"cannot be read as UTF-8 text ({getattr(error, 'strerror', None) or error})", where=path
         ) from error
     requests: dict[str, Request] = {}
-    errors: list[HandiError] = []
+    errors: list[InputError] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -133,6 +149,8 @@ def _read_line(line: str, number: int, folder: Path, seed: int) -> Request:
 
 def run_one(request: Request, settings: Settings, out: str | Path) -> HandiPipelineOutput:
     """Generate one clip into the folder `out`. Raises: HandiError; then nothing is left behind."""
+    settings.check()
+    request.check()
     with Runner(settings) as runner:
         return runner.run([request], [Path(out)])
 
@@ -144,33 +162,42 @@ def run_batch(
     *,
     batch_size: int,
     say: Callable[[str], None],
-) -> list[HandiError]:
+) -> list[InputError]:
     """Generate each request into out/<id>, `batch_size` at a time; finished ones are skipped.
 
     A request that fails is reported and the others go on. Gives the failures.
     """
+    settings.check()
     out = Path(out)
-    todo = [request for request in requests if not is_finished(request, settings, out / request.id)]
-    if len(todo) < len(requests):
-        say(f"{len(requests) - len(todo)} of {len(requests)} are finished already")
+    todo, errors = [], []
+    for request in requests:
+        if is_finished(request, settings, out / request.id):
+            continue
+        try:
+            request.check()
+            todo.append(request)
+        except InputError as error:
+            errors.append(_of_request(error, request))
+    if finished := len(requests) - len(todo) - len(errors):
+        say(f"{finished} of {len(requests)} are finished already")
     if not todo:
-        return []
-    errors: list[HandiError] = []
+        return errors
     with Runner(settings) as runner:
         for first in range(0, len(todo), batch_size):
             group = todo[first : first + batch_size]
-            try:
-                runner.run(group, [out / request.id for request in group])
-            except InputError as error:
-                if len(group) == 1:
-                    errors.append(_of_request(error, group[0]))
-                    continue
-                for request in group:  # one bad picture, or two shapes: one by one
-                    try:
-                        runner.run([request], [out / request.id])
-                    except InputError as single:
-                        errors.append(_of_request(single, request))
+            failures = _attempt(runner, group, out)
+            if failures and len(group) > 1:  # two shapes of picture, a mask here and none there: one by one
+                failures = [failure for request in group for failure in _attempt(runner, [request], out)]
+            errors += failures
     return errors
+
+
+def _attempt(runner: Runner, group: list[Request], out: Path) -> list[InputError]:
+    try:
+        runner.run(group, [out / request.id for request in group])
+    except InputError as error:
+        return [_of_request(error, group[0])]
+    return []
 
 
 def is_finished(request: Request, settings: Settings, folder: Path) -> bool:
@@ -182,7 +209,7 @@ def is_finished(request: Request, settings: Settings, folder: Path) -> bool:
     return record.get("request") == asdict(request) and record.get("settings") == asdict(settings)
 
 
-def _of_request(error: InputError, request: Request) -> HandiError:
+def _of_request(error: InputError, request: Request) -> InputError:
     return InputError(str(error), where=f"request {request.id!r}")
 
 
@@ -224,7 +251,7 @@ class Runner:
             scratch = [stack.enter_context(staged(folder, last=RUN_FILE)) for folder in folders]
             with _StageBars() as bars:
                 output = self.pipe(
-                    [str(example_image()) if r.image == "example" else r.image for r in requests],
+                    [r.image_file for r in requests],
                     [r.prompt for r in requests],
                     mask=[r.mask for r in requests],
                     motion=[r.motion for r in requests],

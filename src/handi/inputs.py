@@ -19,6 +19,31 @@ ImageInput = str | Path | Image.Image | np.ndarray
 MIN_SIDE, MAX_ASPECT = 32, 4.0  # pixels; longer side over shorter
 
 
+def check_numbers(
+    *,
+    frames: int | None = None,
+    strength: float | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    stage: str = "",
+) -> None:
+    """Raises: InputError for a number that cannot be; None is not looked at."""
+    if frames is not None and frames < 2:
+        raise InputError(f"a clip of {frames} frames", mend="use 2 or more: the context image counts as one")
+    if strength is not None and not 0 < strength <= 1:
+        raise InputError(f"strength {strength}", mend="use a number above 0, at most 1")
+    if steps is not None and steps < 1:
+        raise InputError(f"{steps} denoising steps for {stage}", mend="use 1 or more")
+    if guidance is not None and not 0 <= guidance < float("inf"):
+        raise InputError(f"guidance {guidance} for {stage}", mend="use a number from 0 up")
+
+
+def check_prompt(prompt: Any) -> None:
+    """Raises: InputError for a prompt that says nothing."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InputError("the prompt is empty", mend='say what the hands do: "Cut the carrot."')
+
+
 def broadcast(**arguments: Any) -> dict[str, list[Any]]:
     """Each argument as a list of one entry a clip; one that is given once counts for all.
 

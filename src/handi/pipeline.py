@@ -24,7 +24,7 @@ from transformers import CLIPTokenizer
 
 from handi import diffusion
 from handi.errors import InputError, ModelError
-from handi.inputs import ImageInput, broadcast, prepare
+from handi.inputs import ImageInput, broadcast, check_numbers, check_prompt, prepare
 from handi.models import checkpoint
 from handi.models.checkpoint import Checkpoint, ModelCard, StageSettings
 from handi.models.random_model import random_checkpoint
@@ -203,9 +203,14 @@ class HandiPipeline(DiffusionPipeline):
         stage1 = _settings(self.card.stage1 or self.card.stage2, area_inference_steps, area_guidance_scale)
         stage2 = _settings(self.card.stage2, num_inference_steps, guidance_scale)
         frames = self.card.frames if num_frames is None else num_frames
-        _check(frames, stage1, stage2, strength, output_type)
+        check_numbers(frames=frames, strength=strength)
+        check_numbers(steps=stage1.steps, guidance=stage1.guidance, stage="stage 1")
+        check_numbers(steps=stage2.steps, guidance=stage2.guidance, stage="stage 2")
+        if output_type not in ("np", "pil", "pt", "latent"):
+            raise InputError(f"output_type {output_type!r}", mend="use np, pil, pt or latent")
         given = broadcast(image=image, prompt=prompt, mask=mask, motion=motion)
-        _check_prompts(given["prompt"])
+        for text in given["prompt"]:
+            check_prompt(text)
         pictures, masks, notes = prepare(
             given["image"],
             given["mask"],
@@ -392,25 +397,3 @@ def _settings(card: StageSettings, steps: int | None, guidance: float | None) ->
         guidance=card.guidance if guidance is None else guidance,
         motion=card.motion,
     )
-
-
-def _check(
-    frames: int, stage1: StageSettings, stage2: StageSettings, strength: float, output_type: str
-) -> None:
-    if frames < 2:
-        raise InputError(f"a clip of {frames} frames", mend="use 2 or more: the context image counts as one")
-    for name, stage in (("stage 1", stage1), ("stage 2", stage2)):
-        if stage.steps < 1:
-            raise InputError(f"{stage.steps} denoising steps for {name}", mend="use 1 or more")
-        if not 0 <= stage.guidance < float("inf"):
-            raise InputError(f"guidance {stage.guidance} for {name}", mend="use a number from 0 up")
-    if not 0 < strength <= 1:
-        raise InputError(f"strength {strength}", mend="use a number above 0, at most 1")
-    if output_type not in ("np", "pil", "pt", "latent"):
-        raise InputError(f"output_type {output_type!r}", mend="use np, pil, pt or latent")
-
-
-def _check_prompts(prompts: list[Any]) -> None:
-    for prompt in prompts:
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise InputError("the prompt is empty", mend='say what the hands do: "Cut the carrot."')
