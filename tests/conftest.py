@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before transformers is imported, as in the command
+os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and a worker a core uses the cores better
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for a network
 
 DATA = Path(__file__).parent / "data"

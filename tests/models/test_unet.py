@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import fixture_weights, reference
-from diffusers.models.attention_processor import AttnProcessor2_0
-from diffusers.models.resnet import ResnetBlock2D
+from plain_unet import as_diffusers_built_it, plain_forward
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from handi.models import HandiUNet
@@ -58,40 +57,6 @@ def test_full_size_has_the_published_number_of_parameters():
     assert sum(p.numel() for p in unet.parameters()) == 1_413_401_540
 
 
-def plain_forward(unet, sample, timestep, text, condition_latent, mask, motion):
-    """The same network by diffusers' own block code, text and time repeated for every frame."""
-    x = torch.cat([condition_latent, sample], dim=2)
-    batch, _, frames = x.shape[:3]
-    emb = unet.time_embedding(
-        unet.time_proj(timestep.expand(batch)), unet.motion_proj(motion.expand(batch))
-    ).repeat_interleave(frames, 0)
-    text = text.repeat_interleave(frames, 0)
-    x = torch.cat([mask.expand(batch, 1, frames, *x.shape[-2:]), x], dim=1)
-    x = unet.conv_in2(x.transpose(1, 2).flatten(0, 1))
-    x = unet.transformer_in(x, num_frames=frames, return_dict=False)[0]
-    skips = (x,)
-    for block in unet.down_blocks:
-        extra = {"encoder_hidden_states": text} if getattr(block, "has_cross_attention", False) else {}
-        x, new = block(hidden_states=x, temb=emb, num_frames=frames, **extra)
-        skips += new
-    x = unet.mid_block(x, emb, encoder_hidden_states=text, num_frames=frames)
-    for block in unet.up_blocks:
-        count = len(block.resnets)
-        own, skips = skips[-count:], skips[:-count]
-        extra = {"encoder_hidden_states": text} if getattr(block, "has_cross_attention", False) else {}
-        size = skips[-1].shape[2:] if skips else None
-        x = block(
-            hidden_states=x,
-            temb=emb,
-            res_hidden_states_tuple=own,
-            num_frames=frames,
-            upsample_size=size,
-            **extra,
-        )
-    x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
-    return x.unflatten(0, (batch, frames)).transpose(1, 2)[:, :, 1:]
-
-
 @torch.no_grad()
 def test_agrees_with_diffusers_blocks_in_a_batch_of_odd_size():
     """Different text, mask, motion and time for each clip, four kinds of block, sides that do not halve."""
@@ -118,11 +83,7 @@ def test_agrees_with_diffusers_blocks_in_a_batch_of_odd_size():
     )
     sample, timestep, text, condition_latent, mask, motion = arguments
     ours = unet(sample, timestep, text, condition_latent=condition_latent, mask=mask, motion=motion)
-    unet.set_attn_processor(AttnProcessor2_0())
-    for module in unet.modules():
-        if isinstance(module, ResnetBlock2D):
-            module.__class__ = ResnetBlock2D
-    assert (ours - plain_forward(unet, *arguments)).abs().max() <= 2e-5
+    assert (ours - plain_forward(as_diffusers_built_it(unet), *arguments)).abs().max() <= 2e-5
 
 
 class CountDivisions(TorchDispatchMode):
