@@ -31,7 +31,7 @@ def crop(frames: Tensor, rows: Tensor, squares: np.ndarray, side: int, border: B
     """
     x, y = _source(squares, side, frames.device)
     if not frames.is_floating_point():
-        return _gather(frames, rows, x, y, border).add(0.5).floor().mul(LEVEL).permute(0, 3, 1, 2)
+        return _gather(frames, rows, x, y, border).add(0.5).floor().mul(float(LEVEL)).permute(0, 3, 1, 2)
     height, width = frames.shape[-2:]
     # float64, as float32 grid coordinates are off by more than a 32nd of a level; it costs no time.
     exact = _exact(frames.device)
@@ -42,7 +42,7 @@ def crop(frames: Tensor, rows: Tensor, squares: np.ndarray, side: int, border: B
     levels = F.grid_sample(source, grid, mode="bilinear", padding_mode=padding, align_corners=True) * 255
     # Ties go up as in OpenCV, also where n/255 × 255 fell short of n; the next value below is 2^-10 away.
     rounded = (levels + (0.5 + 1e-4)).floor()
-    return (levels + (rounded - levels).detach()).float() * LEVEL
+    return (levels + (rounded - levels).detach()).float() * float(LEVEL)
 
 
 def _gather(frames: Tensor, rows: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:

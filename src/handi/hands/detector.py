@@ -177,7 +177,7 @@ class HandDetector:
         ]
 
     def _right(self, reading: Reading) -> Tensor:
-        """N probabilities of a right hand. MediaPipe's "left" (score ≥ 0.5) is the right hand if not mirrored."""
+        """N probabilities of a right hand: MediaPipe calls it left, as it expects mirrored pictures."""
         score = reading.right.sigmoid()
         return 1 - score if self.mirrored else score
 

@@ -38,7 +38,7 @@ class Reading:
 
 
 class Networks(Protocol):
-    """What the detector needs of a backend. Frames are B×H×W×3 uint8 on the backend's device, squares 4 px."""
+    """What the detector needs of a backend. Frames are B×H×W×3 uint8 on the backend's device."""
 
     name: str
 
@@ -102,7 +102,7 @@ class TorchNetworks:
             cuts = [
                 crop_uint8(pixels[row], cut, side, border) for row, cut in zip(rows, squares, strict=True)
             ]
-            return torch.from_numpy(np.stack(cuts)).permute(0, 3, 1, 2) * LEVEL
+            return torch.from_numpy(np.stack(cuts)).permute(0, 3, 1, 2) * float(LEVEL)
         place = torch.as_tensor(list(rows), device=self.device)
         return crop(frames.permute(0, 3, 1, 2), place, np.stack(squares), side, border)
 
@@ -133,9 +133,7 @@ class LiteRTNetworks:
 
     def __init__(self, weights: HandWeights, threads: int) -> None:
         if not litert_installed():
-            raise ModelError(
-                "LiteRT is not installed", mend="pip install 'handi[litert]', or use the torch backend"
-            )
+            raise ModelError("LiteRT is not installed", mend="run pip install 'handi[litert]'")
         self.weights = weights
         graph = read_graph(weights.landmark, where=weights.source)
         self.hand_bytes = with_outputs(weights.landmark, graph, _logit_outputs(graph))

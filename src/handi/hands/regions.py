@@ -2,9 +2,9 @@
 
 A region is the rectangle that a network reads. All arithmetic is float32 in MediaPipe's order (0.10.21:
 tensors_to_detections, non_max_suppression, detection_letterbox_removal, detections_to_rects,
-hand_landmarks_to_rect, rect_transformation, landmark_projection). That is not pedantry: source coordinates are
-rounded to 1/32 px when a region is cut out, so one unit in the last place moves a pixel, and in video mode
-each frame's region comes from the last frame's landmarks, which makes pixels out of it within ten frames.
+hand_landmarks_to_rect, rect_transformation, landmark_projection). That is not pedantry: where a region is cut
+out, source coordinates are rounded to 1/32 px, so one unit in the last place changes a pixel; and in video
+mode each frame's region comes from the last frame's landmarks, which makes pixels out of it in ten frames.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ def tracked_region(landmarks: np.ndarray, height: int, width: int) -> Region:
     across, down = (high + low) / F32(2)
     cos, sin = _cos_sin(rotation)
     centre = np.array([across * cos - down * sin, across * sin + down * cos], F32) + frame * middle
-    box = Region(*(centre / frame), *((high - low) / frame), rotation)
+    (x, y), (across, down) = centre / frame, (high - low) / frame
+    box = Region(x, y, across, down, rotation)
     return _transformed(box, TRACK_SCALE, TRACK_SHIFT, height, width)
 
 

@@ -115,7 +115,7 @@ class Graph:
 
 
 def read_graph(data: bytes, *, where: str = "a .tflite file") -> Graph:
-    """Parse the bytes of a `.tflite` file. Raises: ModelError (not such a file, cut off, unknown operation)."""
+    """Parse the bytes of a `.tflite` file. Raises: ModelError (no such file, cut off, unknown operation)."""
     try:
         if data[4:8] != b"TFL3":
             raise ValueError("no TFL3 mark")
@@ -193,7 +193,7 @@ def _options(name: str, operation: _Table) -> dict[str, Any]:
 
 
 def fingerprint(graph: Graph) -> str:
-    """SHA-256 of what a graph computes (operations, options, float32 constants), not of the file around it."""
+    """SHA-256 of what a graph computes (operations, options, constants), not of the file around it."""
     digest = hashlib.sha256()
     for op in graph.operations:
         digest.update(repr((op.name, sorted(op.options.items()), graph.shapes[op.output])).encode())

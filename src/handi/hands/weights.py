@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Literal
 
 from handi.errors import ModelError
+from handi.files import replacing
 from handi.hands.tflite import fingerprint, read_graph
-from handi.video import replacing
 
 Complexity = Literal["full", "lite"]
 
@@ -92,12 +92,12 @@ class HandWeights:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Place:
     """What `survey` saw at one place."""
 
-    place: str
+    path: str  # of a refused file: the file itself
     state: Literal["found", "missing", "refused"]
-    detail: str  # the mend or the reason; empty for "found"
+    detail: str = ""  # the mend, or why it was refused
 
 
 def cache_folder() -> Path:
@@ -135,19 +135,18 @@ def load_hand_weights(
     return _load(cache_folder(), complexity)
 
 
-def survey(complexity: Complexity = "full") -> list[Finding]:
+def survey(complexity: Complexity = "full") -> list[Place]:
     """Every place where the networks may be, and what is there; touches no network (for `handi doctor`)."""
-    findings = []
-    for place, named in _places(None):
+    seen = []
+    for place, _ in _places(None):
         try:
             _load(place, complexity)
-            findings.append(Finding(str(place), "found", ""))
-        except FileNotFoundError as error:
-            mend = _mend(place) if named or place == cache_folder() else f"no {error}"
-            findings.append(Finding(str(place), "missing", mend))
+            seen.append(Place(str(place), "found"))
+        except FileNotFoundError:
+            seen.append(Place(str(place), "missing", _mend(place)))
         except ModelError as error:
-            findings.append(Finding(str(place), "refused", str(error)))
-    return findings
+            seen.append(Place(str(error.where), "refused", str(error)))
+    return seen
 
 
 def _places(path: str | Path | None) -> Iterator[tuple[Path, bool]]:
