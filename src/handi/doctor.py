@@ -152,6 +152,4 @@ def _hand_models() -> Iterator[Finding]:
     if litert_installed():
         yield Finding("hand backend", f"ai-edge-litert {version('ai-edge-litert')} on a CPU, else torch")
     else:
-        yield Finding(
-            "hand backend", "torch; on a CPU `pip install handi[litert]` is faster"
-        )
+        yield Finding("hand backend", "torch; on a CPU `pip install handi[litert]` is faster")

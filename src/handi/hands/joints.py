@@ -58,6 +58,6 @@ def draw_hands(picture: Picture, joints: np.ndarray) -> Picture:
         for start, end in BONES:
             cv2.line(canvas, points[start], points[end], COLOURS[side], thick, cv2.LINE_AA, shift=4)
         for point in points:
-            cv2.circle(canvas, point, (thick + 1) * 16, (255, 255, 255), cv2.FILLED, cv2.LINE_AA, shift=4)
-            cv2.circle(canvas, point, thick * 16, COLOURS[side], cv2.FILLED, cv2.LINE_AA, shift=4)
+            cv2.circle(canvas, point, 24 * thick, (255, 255, 255), cv2.FILLED, cv2.LINE_AA, shift=4)
+            cv2.circle(canvas, point, 16 * thick, COLOURS[side], cv2.FILLED, cv2.LINE_AA, shift=4)
     return canvas
