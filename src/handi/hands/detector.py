@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +219,7 @@ class HandDetector:
         the N regions that are not empty, in the order of frames and slots.
         """
         if isinstance(frames, np.ndarray):
-            frames = torch.from_numpy(frames)
+            frames = _tensor(frames)
         _check(frames)
         if not frames.is_floating_point():
             frames = frames.permute(0, 3, 1, 2)
@@ -295,6 +296,12 @@ def _to_frame(landmarks: Tensor, squares: Tensor) -> Tensor:
     return centre + side * torch.stack([x, y], dim=-1)
 
 
+def _tensor(frames: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():  # of arrays that cannot be written to, such as PIL's: no one writes
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(np.ascontiguousarray(frames))
+
+
 def _check(frames: Tensor) -> None:
     """Raises: InputError for anything but uint8 B×H×W×3 or float B×3×H×W with pixels."""
     shape = "×".join(map(str, frames.shape))
@@ -309,7 +316,7 @@ def _check(frames: Tensor) -> None:
 def _as_uint8(frames: np.ndarray | Tensor) -> Tensor:
     """Frames as B×H×W×3 uint8 on the device where they are; floats are rounded as a file would round them."""
     if isinstance(frames, np.ndarray):
-        frames = torch.from_numpy(np.ascontiguousarray(frames))
+        frames = _tensor(frames)
     _check(frames)
     if frames.is_floating_point():
         frames = frames.detach().clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
