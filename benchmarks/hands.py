@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from hands_parity import Clips, load_clips, machine, run_native
 
 from handi.hands import HandDetector, Hands
 from handi.hands.networks import litert_installed
+from handi.video import even_indices
 
 WARM_UP = 4  # frames
 
@@ -32,23 +34,28 @@ def seconds_of(work: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
-def native_speed(python: str, clips: Clips, mode: str) -> float:
-    """Frames/s of native MediaPipe, its first frames of each clip left out."""
+def native_speed(python: str, clips: Clips, mode: str) -> tuple[float, float]:
+    """Frames/s and ms of CPU a frame of native MediaPipe, its first frames of each clip left out."""
     result = run_native(python, clips, mode)
-    seconds = np.concatenate([result[f"{name}/seconds"][WARM_UP:] for name in clips])
-    return len(seconds) / seconds.sum()
+    seconds, busy = (
+        np.concatenate([result[f"{name}/{what}"][WARM_UP:] for name in clips]) for what in ("seconds", "cpu")
+    )
+    return len(seconds) / seconds.sum(), 1000 * busy.mean()
 
 
-def our_speed(detector: HandDetector, clips: Clips, mode: str, device: str, chunk: int) -> float:
-    """Frames/s of `detect`, a clip a call, its first frames left out."""
+def our_speed(
+    detector: HandDetector, clips: Clips, mode: str, device: str, chunk: int
+) -> tuple[float, float]:
+    """The same of `detect`, a clip a call, its first frames left out."""
     frames = {name: torch.from_numpy(clip).to(device) for name, clip in clips.items()}
     for clip in frames.values():
         detector.detect(clip[:WARM_UP], mode=mode)  # type: ignore[arg-type]
-    total = sum(len(clip) - WARM_UP for clip in frames.values())
-    return total / sum(
-        seconds_of(lambda clip=clip: detector.detect(clip[WARM_UP:], mode=mode, chunk=chunk), device)  # type: ignore[misc]
-        for clip in frames.values()
-    )
+    total, seconds, busy = 0, 0.0, time.process_time()
+    for clip in frames.values():
+        rest = clip[WARM_UP:]
+        total += len(rest)
+        seconds += seconds_of(partial(detector.detect, rest, mode=mode, chunk=chunk), device)  # type: ignore[arg-type]
+    return total / seconds, 1000 * (time.process_time() - busy) / total
 
 
 def landmark_speeds(detector: HandDetector, clip: np.ndarray, device: str) -> tuple[float, float]:
@@ -73,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("footage", nargs="+", type=Path)
     parser.add_argument("--native", required=True, help="Python that has mediapipe 0.10.21")
+    parser.add_argument("--backends", nargs="+", default=["torch", "litert"], help="on the CPU")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=64, help="of each clip")
     parser.add_argument("--clips", type=int, default=4)
@@ -81,33 +89,34 @@ def main() -> None:
     clips = {
         name: clip for name, clip in load_clips(options.footage, options.frames).items() if len(clip) > 8
     }
-    clips = dict(list(clips.items())[:: max(1, len(clips) // options.clips)][: options.clips])
+    names = list(clips)
+    clips = {names[i]: clips[names[i]] for i in even_indices(len(names), min(len(names), options.clips))}
     shapes = ", ".join(sorted({"×".join(map(str, clip.shape[1:3])) for clip in clips.values()}))
     print(f"{machine()}, {torch.get_num_threads()} threads\n")
     print(
         f"{len(clips)} clips, {sum(map(len, clips.values()))} frames of {shapes}, {options.rounds} rounds\n"
     )
-    runs = [("torch", "cpu")] + ([("litert", "cpu")] if litert_installed() else [])
+    runs = [(backend, "cpu") for backend in options.backends if backend == "torch" or litert_installed()]
     runs += [("torch", "cuda")] if torch.cuda.is_available() else []
     detectors = {run: HandDetector.from_pretrained(backend=run[0]) for run in runs}  # type: ignore[arg-type]
-    print(
-        "| mode | backend | frames/s, median (range) | ratio to native, median (range) |\n|---|---|---|---|"
-    )
+    print("| mode | backend | frames/s, median (range) | ratio to native | CPU ms a frame |\n|" + "---|" * 5)
     for mode in ("image", "video"):
-        speeds: dict[str, list[float]] = {}
+        speeds: dict[str, list[tuple[float, float]]] = {}
         for _ in range(options.rounds):
             speeds.setdefault("native", []).append(native_speed(options.native, clips, mode))
             for run, detector in detectors.items():
                 speed = our_speed(detector, clips, mode, run[1], options.chunk)
                 speeds.setdefault(" on ".join(run), []).append(speed)
-        for name, values in speeds.items():
-            print(
-                f"| {mode} | {name} | {spread(values)} | {spread(np.divide(values, speeds['native']), 2)} |"
-            )
+        native = np.array(speeds["native"])
+        for name, pairs in speeds.items():
+            rate, busy = np.array(pairs).T
+            ratio = spread(rate / native[:, 0], 2)
+            print(f"| {mode} | {name} | {spread(rate)} | {ratio} | {spread(busy)} |", flush=True)
     print("\n| device | landmark net, forward, regions/s | forward and backward |\n|---|---|---|")
     clip = next(iter(clips.values()))[:16]
     for device in sorted({device for _, device in runs}):
-        pairs = [landmark_speeds(detectors["torch", device], clip, device) for _ in range(options.rounds)]
+        torch_detector = detectors.get(("torch", device)) or HandDetector.from_pretrained(backend="torch")
+        pairs = [landmark_speeds(torch_detector, clip, device) for _ in range(options.rounds)]
         forward, both = zip(*pairs, strict=True)
         print(f"| {device} | {spread(forward)} | {spread(both)} |")
 

@@ -32,17 +32,19 @@ def main() -> None:
                 hands.process(frames[0])  # warm up; in video mode it would change what is tracked
             landmarks = np.full((len(frames), 4, 21, 2), np.nan)
             right = np.full((len(frames), 4), np.nan)
-            seconds = np.zeros(len(frames))
+            seconds, busy = np.zeros(len(frames)), np.zeros(len(frames))
             for number, frame in enumerate(frames):
-                start = time.perf_counter()
+                start, cpu = time.perf_counter(), time.process_time()
                 found = hands.process(frame)
                 seconds[number] = time.perf_counter() - start
+                busy[number] = time.process_time() - cpu
                 height, width = frame.shape[:2]
                 for slot, hand in enumerate(found.multi_hand_landmarks or []):
                     landmarks[number, slot] = [(p.x * width, p.y * height) for p in hand.landmark]
                     # MediaPipe's "Left" is the right hand of footage that is not mirrored.
                     right[number, slot] = found.multi_handedness[slot].classification[0].label == "Left"
         results.update({f"{name}/landmarks": landmarks, f"{name}/right": right, f"{name}/seconds": seconds})
+        results[f"{name}/cpu"] = busy
     np.savez(target, **results)
 
 

@@ -56,7 +56,10 @@ def test_a_folder_of_both(tmp_path):
     write_image(tmp_path / "one.png", picture(1))
     write_video(tmp_path / "two.mp4", [picture(2)] * 3)
     (tmp_path / "notes.txt").write_text("not footage")
-    assert [(piece.kind, piece.announced) for piece in find_footage(tmp_path)] == [("picture", 1), ("video", 3)]
+    assert [(piece.kind, piece.announced) for piece in find_footage(tmp_path)] == [
+        ("picture", 1),
+        ("video", 3),
+    ]
 
 
 def test_nothing_is_said(tmp_path):
