@@ -122,6 +122,19 @@ def test_backends_agree_and_are_chosen(weights, clips):
     assert auto.landmarks(frames.requires_grad_(), found.rois).backend.startswith("torch")
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_says_the_same(detector, clips):
+    frames = torch.from_numpy(clips["cut"].copy()).cuda()
+    found = detector.detect(frames)
+    assert found.joints.device.type == "cuda"
+    assert found.backend == "torch on cuda:0, full"
+    read = detector.landmarks((frames.permute(0, 3, 1, 2) / 255).requires_grad_(), found.rois)
+    torch.testing.assert_close(read.joints.detach(), found.joints, rtol=0, atol=1e-3)
+    expected = detector.detect(clips["cut"])
+    torch.testing.assert_close(found.joints.cpu(), expected.joints, rtol=0, atol=2e-3)
+
+
 def test_without_litert_torch_does_it(weights, clips, monkeypatch):
     monkeypatch.setattr("handi.hands.detector.litert_installed", lambda: False)
     monkeypatch.setattr(networks_module, "litert_installed", lambda: False)
