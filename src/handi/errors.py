@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,7 +17,7 @@ class HandiError(Exception):
         super().__init__(" ".join((f"{text}; {mend}" if mend else text).split()))
 
 
-class InputError(HandiError):
+class InputError(HandiError, ValueError):
     """A picture, video, mask, prompt or argument that cannot be used."""
 
 
@@ -29,18 +27,3 @@ class ModelError(HandiError):
 
 class OutputError(HandiError):
     """A result that cannot be written."""
-
-
-@contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Turn the operating system's failures while writing `path` into an OutputError.
-
-    Raises: OutputError (disk full, no permission, a file where a folder should be, ...).
-    """
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise OutputError(
-            f"cannot be written ({reason})", where=path, mend="free some space or choose another --out"
-        ) from error

@@ -1,0 +1,287 @@
+"""Model folders: ours, and AnimateAnything's and HANDI/IVG's as published, from disk or from the hub.
+
+A folder is AnimateAnything's layout (`unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`), where
+`unet/` is stage 2. Ours adds stage 1 and what a run needs to know:
+
+    area_unet/                stage 1
+    prior_mask.safetensors    mean motion area of the training clips, H×W float32 in [0, 1]
+    handi.json                see ModelCard
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from handi.errors import InputError, ModelError
+from handi.files import writing
+from handi.models.unet import HandiUNet
+
+COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+CARD, PRIOR = "handi.json", "prior_mask.safetensors"
+
+
+@dataclass(frozen=True)
+class StageDefaults:
+    """How a stage is sampled unless the caller says otherwise."""
+
+    steps: int = 25  # denoising steps
+    guidance: float = 9.0  # classifier-free guidance scale
+    motion: float = 5.0  # AnimateAnything's motion strength
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """`handi.json`: what a model folder says of itself beside its weights."""
+
+    stage1: StageDefaults | None  # None: the folder has no stage 1
+    stage2: StageDefaults = StageDefaults()
+    frames: int = 16  # of a clip, context image included
+    height: int = 256  # pixels that the model is at home with; other sizes keep this area
+    width: int = 448
+    fps: float = 8.0  # frames a second
+    weights: str = "trained"  # or "random": then its pixels mean nothing
+    format: int = 1
+
+    @classmethod
+    def from_json(cls, text: str, where: Path) -> ModelCard:
+        """Raises: ModelError for a file that is not JSON, of a newer format, or with unknown entries."""
+        try:
+            entries = json.loads(text)
+            if entries.get("format") != cls.format:
+                raise ModelError(
+                    f"has format {entries.get('format')}, this handi reads {cls.format}",
+                    where=where,
+                    mend="update handi",
+                )
+            stages = {name: entries.pop(name) for name in ("stage1", "stage2")}
+            return cls(**{k: StageDefaults(**v) if v else None for k, v in stages.items()}, **entries)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            known = ", ".join(field.name for field in fields(cls))
+            raise ModelError(
+                f"is not a model card ({error})", where=where, mend=f"its entries are: {known}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that a pipeline is made of, on the CPU."""
+
+    unet: nn.Module  # stage 2
+    area_unet: nn.Module | None  # stage 1
+    vae: nn.Module
+    text_encoder: nn.Module
+    tokenizer: CLIPTokenizer
+    scheduler_config: Mapping[str, Any]  # as found; `_class_name` names its class
+    prior_mask: Tensor | None  # H×W in [0, 1]
+    card: ModelCard
+    source: str  # the folder, the hub id, or "random"
+
+
+# --------------------------------------------------------------------------------------------- load
+
+
+def load(
+    model: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+) -> Checkpoint:
+    """Load a local folder, or a hub id ("owner/name"), into memory.
+
+    Raises: ModelError naming the file at fault and the mend.
+    """
+    folder = locate(model, revision=revision)
+    for name in COMPONENTS:
+        if not (folder / name).is_dir():
+            raise ModelError(
+                f"the model folder has no {name}/",
+                where=folder,
+                mend=f"it needs {', '.join(c + '/' for c in COMPONENTS)}",
+            )
+    unet = _load_network(HandiUNet, folder / "unet", dtype, variant)
+    area_unet = None
+    if (folder / "area_unet").is_dir():
+        area_unet = _load_network(HandiUNet, folder / "area_unet", dtype, variant)
+    card_file, prior_file = folder / CARD, folder / PRIOR
+    if card_file.exists():
+        card = ModelCard.from_json(card_file.read_text(), card_file)
+    else:
+        card = _card_of_published(unet, area_unet)
+    prior = _load_prior(prior_file) if prior_file.exists() else None
+    if area_unet is not None and prior is None:
+        raise ModelError("a model with a stage 1 needs its prior mask", where=prior_file)
+    if (card.stage1 is None) != (area_unet is None):
+        raise ModelError("handi.json and the folder disagree on whether there is a stage 1", where=folder)
+    return Checkpoint(
+        unet=unet,
+        area_unet=area_unet,
+        vae=_load_network(AutoencoderKL, folder / "vae", dtype, variant),
+        text_encoder=_load_network(CLIPTextModel, folder / "text_encoder", dtype, variant),
+        tokenizer=_load_tokenizer(folder / "tokenizer"),
+        scheduler_config=_read_json(folder / "scheduler" / "scheduler_config.json"),
+        prior_mask=prior,
+        card=card,
+        source=str(model),
+    )
+
+
+def locate(model: str | Path, *, revision: str | None = None) -> Path:
+    """The local folder of a model: the path itself, or the hub's snapshot (downloaded if need be).
+
+    Raises: ModelError where there is no such folder and no such repository can be reached.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ModelError("is a file, not a model folder", where=folder)
+    name = str(model)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(
+            "no such model folder", where=name, mend='give a folder, a hub id like "owner/name", or "random"'
+        )
+    from huggingface_hub import snapshot_download
+
+    patterns = [f"{c}/*" for c in (*COMPONENTS, "area_unet")] + [CARD, PRIOR]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the hub's client raises a dozen unrelated kinds, network ones among them
+        raise ModelError(
+            f"neither a folder here nor a hub repository that can be had ({_first_line(error)})",
+            where=name,
+            mend="check the name and the network, or download it elsewhere and give its folder",
+        ) from error
+
+
+def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: str | None) -> nn.Module:
+    """A network from its folder, .safetensors or .bin (read with weights_only), with every weight there."""
+    if not (folder / "config.json").exists():
+        raise ModelError("is missing from the model folder", where=folder / "config.json")
+    keyword = "dtype" if cls is CLIPTextModel else "torch_dtype"
+    try:
+        network, info = cls.from_pretrained(
+            folder,
+            variant=variant,
+            output_loading_info=True,
+            local_files_only=True,
+            **{keyword: dtype or torch.float32},
+        )
+    except Exception as error:  # three libraries, each with its own kinds for a file that is cut or absent
+        weights = sorted(p.name for p in folder.glob("*") if p.suffix in {".safetensors", ".bin"})
+        found = f"found {', '.join(weights)}" if weights else "no .safetensors or .bin file there"
+        raise ModelError(
+            f"its weights cannot be loaded ({found}: {_first_line(error)})",
+            where=folder,
+            mend="copy the file again: it may be missing, cut short or of another model",
+        ) from error
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(f"{len(missing)} weights are missing, among them {missing[0]}", where=folder)
+    return network.eval()
+
+
+def _load_tokenizer(folder: Path) -> CLIPTokenizer:
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # tokenizers raises plain Exception for a damaged vocabulary
+        raise ModelError(
+            f"the tokenizer cannot be loaded ({_first_line(error)})",
+            where=folder,
+            mend="it needs vocab.json, merges.txt and tokenizer_config.json",
+        ) from error
+
+
+def _load_prior(path: Path) -> Tensor:
+    try:
+        prior = load_file(path)["prior_mask"].float()
+    except Exception as error:  # safetensors' own error is not a subclass of anything useful
+        raise ModelError(f"is not a prior mask ({_first_line(error)})", where=path) from error
+    if prior.ndim != 2:
+        raise ModelError(f"the prior mask is H×W, this one {tuple(prior.shape)}", where=path)
+    return prior
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ModelError("is missing from the model folder", where=path) from error
+    except ValueError as error:
+        raise ModelError(f"is not JSON ({error})", where=path, mend="copy the file again") from error
+
+
+def _card_of_published(unet: nn.Module, area_unet: nn.Module | None) -> ModelCard:
+    """What a folder without handi.json is taken for: AnimateAnything's sampling, the UNet's own size."""
+    card = ModelCard(stage1=StageDefaults() if area_unet is not None else None)
+    size = unet.config.sample_size
+    if size is None:
+        return card
+    height, width = (size, size) if isinstance(size, int) else size
+    return replace(card, height=height * 8, width=width * 8)
+
+
+def _first_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+# --------------------------------------------------------------------------------------------- save
+
+
+def save(checkpoint: Checkpoint, scheduler: SchedulerMixin, folder: str | Path) -> None:
+    """Write a model folder, safetensors throughout; it appears whole or not at all.
+
+    Raises: InputError for a folder that holds something else, OutputError.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()) and not (folder / CARD).exists():
+        raise InputError("holds something that is not a handi model", where=folder, mend="choose another folder")
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            whole = scratch / "model"
+            for name in ("unet", "area_unet", "vae", "text_encoder", "tokenizer"):
+                if (component := getattr(checkpoint, name)) is not None:
+                    component.save_pretrained(whole / name)
+            scheduler.save_pretrained(whole / "scheduler")
+            if checkpoint.prior_mask is not None:
+                save_file({"prior_mask": checkpoint.prior_mask.float().contiguous()}, whole / PRIOR)
+            (whole / CARD).write_text(json.dumps(asdict(checkpoint.card), indent=2) + "\n")
+            if folder.exists():
+                folder.rename(scratch / "old")
+            whole.rename(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """SHA-256 over the model's files (names and bytes); of random weights, over the tensors."""
+    digest = hashlib.sha256()
+    if checkpoint.source == "random":
+        for name in ("unet", "area_unet", "vae", "text_encoder"):
+            for key, value in sorted(getattr(checkpoint, name).state_dict().items()):
+                digest.update(f"{name}.{key}".encode() + value.cpu().float().numpy().tobytes())
+        return digest.hexdigest()
+    folder = locate(checkpoint.source)
+    names = [f"{c}/*" for c in (*COMPONENTS, "area_unet")] + [CARD, PRIOR]
+    for path in sorted(p for pattern in names for p in folder.glob(pattern) if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,93 @@
+"""A small model of seeded random weights: the plumbing without the training."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from handi.models.checkpoint import Checkpoint, ModelCard, StageDefaults
+from handi.models.unet import HandiUNet
+
+
+def random_checkpoint(
+    *, width: int = 32, seed: int = 0, size: int = 128, dtype: torch.dtype | None = None
+) -> Checkpoint:
+    """A small model of seeded random weights, both stages: to try the plumbing, to test, to time.
+
+    width: channels of the UNets' first level, a multiple of 32; size: pixels a side. Its pictures mean
+    nothing. Any sentence is accepted: the tokens are bytes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet, area_unet = (
+            HandiUNet(
+                sample_size=size // 8,
+                block_out_channels=(width, 2 * width),
+                down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+                up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+                layers_per_block=1,
+                cross_attention_dim=32,
+                attention_head_dim=8,
+                motion_mask=True,
+                motion_strength=True,
+            )
+            for _ in range(2)
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(8, 8, 16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=size,
+            scaling_factor=0.18215,
+        )
+        tokenizer = byte_tokenizer()
+        text_encoder = CLIPTextModel(
+            CLIPTextModel.config_class(
+                vocab_size=len(tokenizer),
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=tokenizer.model_max_length,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+    networks = [network.eval() for network in (unet, area_unet, vae, text_encoder)]
+    if dtype is not None and dtype != torch.float32:
+        networks = [network.to(dtype) for network in networks]
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
+    defaults = StageDefaults(steps=8, guidance=3.0)
+    return Checkpoint(
+        unet=networks[0],
+        area_unet=networks[1],
+        vae=networks[2],
+        text_encoder=networks[3],
+        tokenizer=tokenizer,
+        scheduler_config={
+            "_class_name": "DDIMScheduler",
+            "num_train_timesteps": 1000,
+            "beta_schedule": "scaled_linear",
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "prediction_type": "epsilon",
+        },
+        # hands come from below: a blob in the lower middle
+        prior_mask=torch.exp(-(((rows - 0.3) / 0.5) ** 2) - (columns / 0.6) ** 2),
+        card=ModelCard(stage1=defaults, stage2=defaults, height=size, width=size, weights="random"),
+        source="random",
+    )
+
+
+def byte_tokenizer(max_length: int = 77) -> CLIPTokenizer:
+    """A CLIP tokenizer without merges: a token a byte (and a byte that ends a word), 514 in all."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # the byte-level BPE alphabet of GPT-2
+    hidden = [byte for byte in range(256) if byte not in printable]
+    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(hidden))]
+    tokens = letters + [letter + "</w>" for letter in letters] + ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=max_length)
