@@ -1,0 +1,276 @@
+"""A scene: a table with several things to act on, and hands that could do any of it.
+
+A scene is drawn from its seed alone. Which action follows is drawn from another stream of numbers, among
+those that the scene affords: the first frame cannot give it away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from handi.world.anatomy import Person, random_person
+from handi.world.geometry import Array
+from handi.world.grasps import around_vessel
+from handi.world.hand import Grip, Hand
+from handi.world.materials import CHECK, COLOURS, FABRIC, PLAIN, STRIPE, colour
+from handi.world.poses import POSES, facing, mixed
+from handi.world.props import (
+    Block,
+    Board,
+    Bowl,
+    Buttons,
+    Chest,
+    Cloth,
+    Drawer,
+    Paper,
+    Pot,
+    Prop,
+    Sponge,
+    Stove,
+    Vessel,
+)
+from handi.world.props.kitchen import DRINKS, LIQUIDS
+from handi.world.props.solids import VEGETABLES
+from handi.world.render import Camera, Light, Part
+from handi.world.seeds import check_seed, stream
+from handi.world.setting import (
+    FIRST_PROP,
+    Rectangle,
+    overlaps,
+    random_camera,
+    random_clutter,
+    random_light,
+    random_room,
+    random_table,
+)
+
+ELBOW = np.array([0.22, -0.37, 0.12])  # of a right arm, where it leaves the picture
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that the first frame shows."""
+
+    seed: int
+    person: Person
+    props: tuple[Prop, ...]
+    backdrop: tuple[Part, ...]  # table, wall, clutter
+    start: dict[str, Grip]  # of the hands in view, by side
+    elbows: dict[str, Array]
+    held: tuple[str, str] | None  # the side of the hand that holds something, and the prop's name
+    light: Light
+    camera: Camera
+    brightness: float  # mean of the developed first frame, 0..1
+
+    @cached_property
+    def hands(self) -> dict[str, Hand]:
+        """The hands in view, by side."""
+        return {side: Hand(self.person, side) for side in self.start}
+
+    @property
+    def free_hands(self) -> list[str]:
+        """Sides of the hands in view that hold nothing, left first."""
+        return [side for side in ("left", "right") if side in self.start and (not self.held or side != self.held[0])]
+
+    def prop(self, name: str) -> Prop:
+        """The prop with this name."""
+        return next(prop for prop in self.props if prop.name == name)
+
+
+# ------------------------------------------------------------------------------------------ props
+
+
+class _Maker:
+    """Makes props, each colour once in a scene, so that "the red cup" is one cup."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        names = list(COLOURS)
+        self.colours = [names[i] for i in rng.permutation(len(names))]
+
+    def colour(self) -> str:
+        """A colour that nothing else in the scene is named by."""
+        return self.colours.pop()
+
+    def make(self, kind: str) -> Prop:
+        """A prop of a kind, at the origin, with its looks drawn."""
+        rng = self.rng
+        common = {"name": "", "at": (0.0, 0.0), "identity": 0, "seed": int(rng.integers(99))}
+        sign = 1 if rng.random() < 0.5 else -1
+        if kind == "cup":
+            drink = None if rng.random() < 0.25 else list(DRINKS)[rng.integers(len(DRINKS))]
+            return Vessel(**common, colour=self.colour(), noun="cup", drink=drink)
+        if kind == "can":
+            return Vessel(**common, colour=self.colour(), noun="can")
+        if kind == "block":
+            side = rng.uniform(0.042, 0.050)
+            return Block(**common, colour=self.colour(), noun="block", sides=(side, side, side))
+        if kind == "box":
+            sides = tuple(rng.uniform((0.085, 0.075, 0.055), (0.115, 0.105, 0.085)).tolist())
+            pattern = (PLAIN, PLAIN, STRIPE, CHECK)[rng.integers(4)]
+            return _Wide(**common, colour=self.colour(), noun="box", sides=sides, pattern=pattern)
+        if kind == "drawer":
+            painted = self.colour() if rng.random() < 0.5 else None
+            items = tuple(list(COLOURS)[i] for i in rng.permutation(len(COLOURS))[:2])
+            return Drawer(**common, colour=painted, start=float(rng.uniform(0.05, 0.075)), items=items)
+        if kind == "chest":
+            items = tuple(list(COLOURS)[i] for i in rng.permutation(len(COLOURS))[:2])
+            return Chest(**common, colour=self.colour(), start=float(rng.uniform(0.75, 1.0)), items=items)
+        if kind == "stove":
+            return Stove(**common)
+        if kind == "buttons":
+            return Buttons(**common, colours=(self.colour(), self.colour()))
+        if kind == "sponge":
+            spots = [
+                (sign * float(rng.uniform(-0.075, 0.03)), float(rng.uniform(-0.038, 0.038)), float(rng.uniform(0.011, 0.021)))
+                for _ in range(int(rng.integers(4, 8)))
+            ]
+            stain = ((120, 40, 20), (96, 62, 30), (70, 84, 40), (150, 90, 30))[rng.integers(4)]
+            rest = (sign * 0.092, float(rng.uniform(-0.015, 0.015)))
+            return Sponge(**common, colour=self.colour(), spots=tuple(spots), rest=rest, stain=stain)
+        if kind == "bowl":
+            content = list(LIQUIDS)[rng.integers(len(LIQUIDS))]
+            return Bowl(**common, colour=self.colour(), content=content, lean=sign, start=float(rng.uniform(0, 6.28)))
+        if kind == "board":
+            return Board(**common, vegetable=list(VEGETABLES)[rng.integers(len(VEGETABLES))], hand=sign)
+        if kind == "cloth":
+            pattern = (CHECK, STRIPE, FABRIC)[rng.integers(3)]
+            return Cloth(**common, colour=self.colour(), half_width=float(rng.uniform(0.07, 0.095)), pattern=pattern)
+        if kind == "paper":
+            return Paper(**common, colour=self.colour(), pattern=STRIPE if rng.random() < 0.5 else PLAIN)
+        assert kind == "pot", kind
+        return Pot(**common, colour=self.colour() if rng.random() < 0.5 else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wide(Block):
+    """A box with room to be pushed to either side."""
+
+    room = (0.165, 0.06, 0.06)
+
+
+# Kind -> what else comes with it, how likely it is, and the depths at which it may stand.
+KINDS: dict[str, tuple[tuple[str, ...], float, tuple[float, float]]] = {
+    "drawer": ((), 1.0, (0.33, 0.40)),
+    "board": ((), 1.2, (0.19, 0.25)),
+    "stove": ((), 1.0, (0.15, 0.26)),
+    "cloth": ((), 1.1, (0.20, 0.25)),
+    "box": ((), 1.2, (0.16, 0.30)),
+    "paper": ((), 1.0, (0.18, 0.29)),
+    "pot": ((), 0.9, (0.20, 0.33)),
+    "sponge": ((), 1.0, (0.17, 0.30)),
+    "bowl": ((), 1.3, (0.20, 0.34)),
+    "chest": ((), 1.0, (0.19, 0.33)),
+    "buttons": ((), 1.0, (0.17, 0.33)),
+    "block": (("block",), 1.1, (0.15, 0.32)),
+    "cup": (("cup",), 1.0, (0.16, 0.33)),
+    "can": (("cup",), 0.8, (0.16, 0.33)),
+}
+FRONT = 0.085  # nothing stands nearer to the viewer, where the hands wait
+PROPS = (3, 5)  # at least and at most
+
+
+def _half_view(y: float) -> float:
+    """How far to the side something at depth y may reach and be seen, metres."""
+    return 0.245 + 0.28 * max(0.0, y - 0.10)
+
+
+def _ground(prop: Prop) -> Rectangle:
+    half, before, behind = prop.room
+    x, y = prop.at
+    return (x - half, x + half, y - before, y + behind)
+
+
+def _place(rng: np.random.Generator, prop: Prop, depths: tuple[float, float], taken: list[Rectangle]) -> Prop | None:
+    """The prop at a free place, or None."""
+    for _ in range(40):
+        y = rng.uniform(*depths)
+        reach = _half_view(y) - prop.room[0]
+        placed = replace(prop, at=(float(rng.uniform(-reach, reach)) if reach > 0 else 0.0, float(y)))
+        ground = _ground(placed)
+        if ground[2] > FRONT and not any(overlaps(ground, other) for other in taken):
+            return placed
+    return None
+
+
+def _furnish(rng: np.random.Generator) -> tuple[list[Prop], list[Rectangle]]:
+    """Three to five props on the table, large ones placed first, and the ground that they need."""
+    maker = _Maker(rng)
+    weights = np.array([weight for _, weight, _ in KINDS.values()])
+    chosen = rng.choice(list(KINDS), size=4, replace=False, p=weights / weights.sum())
+    wanted = [kind for kind in KINDS if kind in chosen]  # in the table's order: the large ones first
+    wanted += [more for kind in wanted for more in KINDS[kind][0]]
+    props: list[Prop] = []
+    taken: list[Rectangle] = []
+    for kind in wanted:
+        if len(props) == PROPS[1] or len(maker.colours) < 2:
+            break
+        placed = _place(rng, maker.make(kind), KINDS[kind][2], taken)
+        if placed is not None:
+            taken.append(_ground(placed))
+            name = f"{kind} {1 + sum(prop.name.startswith(kind) for prop in props)}"
+            props.append(replace(placed, name=name, identity=FIRST_PROP + len(props)))
+    return props, taken
+
+
+# ------------------------------------------------------------------------------------------ hands
+
+
+def _waiting(rng: np.random.Generator, sign: int) -> Grip:
+    """A hand that waits above the front of the table, ready for anything."""
+    position = np.array(
+        [sign * rng.uniform(0.075, 0.15), rng.uniform(-0.095, -0.045), rng.uniform(0.065, 0.11)]
+    )
+    roll = rng.uniform(-0.1, 0.75)
+    rotation = facing(
+        (-sign * rng.uniform(0.1, 0.5), 0.86, rng.uniform(-0.34, -0.10)),
+        (sign * np.sin(roll), -0.05, np.cos(roll)),
+    )
+    names = ("relaxed", "open", "loose fist", "opposed")
+    a, b = (POSES[names[rng.integers(n)]] for n in (2, 4))
+    angles = mixed(a, b, rng.uniform(0, 0.6))
+    return Grip(position, rotation, angles + np.deg2rad(rng.normal(0, 3, angles.shape)) * (angles != 0))
+
+
+def _take_up(rng: np.random.Generator, hand: Hand, vessel: Vessel) -> tuple[Vessel, Grip]:
+    """The vessel in a hand above the front of the table."""
+    place = (hand.sign * rng.uniform(0.035, 0.10), rng.uniform(0.015, 0.06), rng.uniform(0.085, 0.125))
+    held = replace(vessel, held=tuple(float(v) for v in place))
+    _, closed = around_vessel(hand, held, held.initial)
+    return held, closed
+
+
+def build_scene(seed: int) -> Scene:
+    """The scene of a seed. Raises: InputError for what is not a seed."""
+    seed = check_seed(seed)
+    rng = stream(seed, "scene")
+    while True:
+        props, taken = _furnish(rng)
+        if len(props) >= PROPS[0]:
+            break
+    sleeve = colour(list(COLOURS)[rng.integers(len(COLOURS))]) * rng.uniform(0.35, 1)
+    person = random_person(rng, sleeve)
+    sides = ["left", "right"] if rng.random() < 0.72 else [("left", "right")[rng.integers(2)]]
+    start = {side: _waiting(rng, 1 if side == "right" else -1) for side in sides}
+    elbows = {}
+    for side in sides:
+        spread = np.array([rng.uniform(-0.03, 0.06), rng.uniform(-0.03, 0.02), rng.uniform(-0.04, 0.07)])
+        elbows[side] = (ELBOW + spread) * [1 if side == "right" else -1, 1, 1]
+    held = None
+    vessels = [n for n, prop in enumerate(props) if isinstance(prop, Vessel)]
+    if vessels and rng.random() < 0.45:
+        n, side = vessels[rng.integers(len(vessels))], sides[rng.integers(len(sides))]
+        vessel = props[n]
+        assert isinstance(vessel, Vessel)
+        props[n], start[side] = _take_up(rng, Hand(person, side), vessel)
+        held = (side, vessel.name)
+    front = (-0.30, 0.30, -0.30, FRONT)
+    backdrop = [*random_table(rng), *random_room(rng), *random_clutter(rng, [*taken, front])]
+    return Scene(
+        seed, person, tuple(props), tuple(backdrop), start, elbows, held,
+        random_light(rng), random_camera(rng), float(rng.uniform(0.36, 0.48)),
+    )  # fmt: skip
+
