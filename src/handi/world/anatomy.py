@@ -60,7 +60,9 @@ RADII_MM = {  # of the flesh at every joint
     15: 13, 16: 10.2, 17: 8.7, 18: 7.7, 19: 6.3,
     20: 13, 21: 9.4, 22: 7.7, 23: 6.9, 24: 5.7,
 }  # fmt: skip
-HAND_LENGTH_MM = 25 + sum(BONES_MM[MIDDLE]) + PULP_MM[MIDDLE]  # of the rest skeleton, wrist crease to fingertip
+HAND_LENGTH_MM = (
+    25 + sum(BONES_MM[MIDDLE]) + PULP_MM[MIDDLE]
+)  # of the rest skeleton, wrist crease to fingertip
 LENGTH_MM = {"woman": (180.5, 9.7), "man": (193.9, 9.8)}
 
 

@@ -92,7 +92,9 @@ def clearance(hand: Hand, grip: Grip, body: Distance) -> float:
     return float((body(points) - radii).min())
 
 
-def settle(hand: Hand, grip: Grip, body: Distance, away: Sequence[float] | Array, *, overlap: float = 0.001) -> Grip:
+def settle(
+    hand: Hand, grip: Grip, body: Distance, away: Sequence[float] | Array, *, overlap: float = 0.001
+) -> Grip:
     """Move a hand along `away` just far enough that no more than `overlap` of its flesh is in the body."""
     direction = unit(away)
     for step in np.arange(0, 0.08, 0.0015):

@@ -112,11 +112,15 @@ def lathe(*profiles: Sequence[tuple[float, float]], segments: int = 28) -> Mesh:
     bodies = []
     for profile in profiles:
         r, z = np.array(profile, float).T
-        rings = np.stack([np.outer(r, np.cos(angle)), np.outer(r, np.sin(angle)), np.outer(z, 1 + 0 * angle)], -1)
+        rings = np.stack(
+            [np.outer(r, np.cos(angle)), np.outer(r, np.sin(angle)), np.outer(z, 1 + 0 * angle)], -1
+        )
         row, column = np.arange(len(r) - 1)[:, None] * segments, np.arange(segments)[None]
         following = (column + 1) % segments
         a, b = (row + column).ravel(), (row + following).ravel()
-        faces = np.concatenate([np.stack([a, b, a + segments], 1), np.stack([b, b + segments, a + segments], 1)])
+        faces = np.concatenate(
+            [np.stack([a, b, a + segments], 1), np.stack([b, b + segments, a + segments], 1)]
+        )
         bodies.append(mesh(rings.reshape(-1, 3), faces))
     return joined(bodies)
 
@@ -131,7 +135,9 @@ def cylinder(radius: float, height: float, segments: int = 24) -> Mesh:
     )
 
 
-def rod(start: Sequence[float] | Array, end: Sequence[float] | Array, radius: float, segments: int = 14) -> Mesh:
+def rod(
+    start: Sequence[float] | Array, end: Sequence[float] | Array, radius: float, segments: int = 14
+) -> Mesh:
     """A closed cylinder from one point to another."""
     a, b = np.asarray(start, float), np.asarray(end, float)
     body = cylinder(radius, float(np.linalg.norm(b - a)), segments)
@@ -212,7 +218,9 @@ def look_at(eye: Array, target: Array, roll: float = 0.0) -> Array:
 # ------------------------------------------------------------------------------- signed distances
 
 
-def to_cylinder(centre: Sequence[float] | Array, axis: Sequence[float] | Array, radius: float, half: float) -> Distance:
+def to_cylinder(
+    centre: Sequence[float] | Array, axis: Sequence[float] | Array, radius: float, half: float
+) -> Distance:
     """Distance to a cylinder of half-length `half` about `centre`."""
     centre, axis = np.asarray(centre, float), unit(axis)
 

@@ -25,12 +25,14 @@ def around_vessel(hand: Hand, vessel: Vessel, state: State) -> tuple[Grip, Grip]
     )  # fmt: skip
 
 
-def from_above(hand: Hand, point: Array, body: Distance, *, width: float, yaw: float = 0.0) -> tuple[Grip, Grip]:
+def from_above(
+    hand: Hand, point: Array, body: Distance, *, width: float, yaw: float = 0.0
+) -> tuple[Grip, Grip]:
     """Thumb and fingers on either side of something small (`width` across, metres), the palm above it."""
     sign = hand.sign
     c, s = np.cos(yaw), np.sin(yaw)
     turned = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-    rotation = turned @ facing((-0.34 * sign, 0.74, -0.62), (0.16 * sign, 0.56, 0.81))
+    rotation = turned @ facing((-0.32 * sign, 0.80, -0.50), (0.18 * sign, 0.44, 0.88))
     opened = mixed(POSES["opposed"], POSES["pinch"], float(np.clip(0.75 - 9 * width, 0.15, 0.6)))
     closed = POSES["fist"]
     probe = grip_at(hand, point, rotation, (0, 0, 0), mixed(opened, POSES["pinch"], 0.6))
@@ -41,10 +43,14 @@ def from_above(hand: Hand, point: Array, body: Distance, *, width: float, yaw: f
     return grip, Grip(grip.position, rotation, close_on(hand, grip, body, closed))
 
 
-def on_bar(hand: Hand, point: Array, axis: Array, radius: float, rotation: Array, anchor: tuple[float, ...]) -> tuple[Grip, Grip]:
+def on_bar(
+    hand: Hand, point: Array, axis: Array, radius: float, rotation: Array, anchor: tuple[float, ...]
+) -> tuple[Grip, Grip]:
     """Fingers hooked around a bar."""
     body = to_cylinder(point, axis, radius, 0.08)
-    return take_hold(hand, point, rotation, anchor, body, opened="relaxed", closed="fist", away=rotation[:, 1])
+    return take_hold(
+        hand, point, rotation, anchor, body, opened="relaxed", closed="fist", away=rotation[:, 1]
+    )
 
 
 def pinch(hand: Hand, point: Array, rotation: Array) -> tuple[Grip, Grip]:

@@ -27,7 +27,7 @@ from handi.world.anatomy import (
     Person,
     rest_joints,
 )
-from handi.world.geometry import Array, Mesh, smallest_turn, turn, unit
+from handi.world.geometry import Array, Mesh, smallest_turn, unit
 from handi.world.materials import CHECK, FABRIC, SKIN, STRIPE, Material
 from handi.world.render import Part, Skin
 
@@ -111,12 +111,14 @@ def _skin_tip(joints: Array, base: int) -> Array:
 
 @dataclass(frozen=True)
 class RestHand:
-    """The mesh at rest with the bones' frames: V×3, T×3, weights V×27, frames 25×4×4, skin details."""
+    """The mesh at rest with the bones' frames: V×3, T×3, weights V×27, bone frames 25×4×4, skin details."""
 
     vertices: Array
     faces: npt.NDArray[np.int32]
     weights: Array
     frames: Array
+    inverse: Array  # of the frames
+    local: Array  # each frame in its parent's
     skin: Skin
 
 
@@ -190,14 +192,18 @@ def rest_hand() -> RestHand:
     field = gaussian_filter(_field(points, joints).reshape(len(x), len(y), len(z)), 0.6)
     vertices, faces, _, _ = marching_cubes(field, 0.0)
     vertices = np.stack([np.interp(vertices[:, i], np.arange(len(g)), g) for i, g in enumerate((x, y, z))], 1)
-    normal = np.cross(vertices[faces[:, 1]] - vertices[faces[:, 0]], vertices[faces[:, 2]] - vertices[faces[:, 0]])
+    normal = np.cross(
+        vertices[faces[:, 1]] - vertices[faces[:, 0]], vertices[faces[:, 2]] - vertices[faces[:, 0]]
+    )
     if np.einsum("ij,ij->", normal, vertices[faces].mean(1) - vertices.mean(0)) < 0:
         faces = faces[:, ::-1]
     weights = _weights(vertices, joints)
     frames = _frames(joints / 1000)
     vertices = vertices / 1000
     skin = _skin_details(vertices, weights, frames)
-    return RestHand(vertices, np.ascontiguousarray(faces, np.int32), weights, frames, skin)
+    inverse = np.linalg.inv(frames)
+    local = np.concatenate([frames[:1], inverse[PARENT[1:]] @ frames[1:]])
+    return RestHand(vertices, np.ascontiguousarray(faces, np.int32), weights, frames, inverse, local, skin)
 
 
 # ------------------------------------------------------------------------------------ posed hand
@@ -236,19 +242,20 @@ class Hand:
 
     def _bones(self, angles: Array) -> tuple[Array, Array]:
         """Posed frames 25×4×4 and stretch of each bone 25×3 in the right hand's frame, person's size."""
-        rest = rest_hand().frames
         person = self.person
         stretch = np.full((25, 3), person.size)
         beyond = np.array([k > 1 and k not in FINGERS for k in range(25)])
         stretch[beyond] *= [person.girth, person.girth, person.fingers]
-        posed = np.zeros((25, 4, 4))
-        posed[0] = np.eye(4)
-        for k in range(1, 25):
-            parent = PARENT[k]
-            local = np.linalg.inv(rest[parent]) @ rest[k]
-            local[:3, 3] *= stretch[parent, 2]
-            local[:3, :3] = local[:3, :3] @ turn("y", angles[1, k]) @ turn("x", -angles[0, k])
-            posed[k] = posed[parent] @ local
+        local = rest_hand().local.copy()
+        local[1:, :3, 3] *= stretch[PARENT[1:], 2:]
+        (cf, ca), (sf, sa) = np.cos(angles), np.sin(angles)  # flexion about -x, then abduction about y
+        zero = np.zeros(25)
+        bend = np.stack([ca, -sa * sf, sa * cf, zero, cf, sf, -sa, -ca * sf, ca * cf], -1).reshape(25, 3, 3)
+        local[:, :3, :3] = local[:, :3, :3] @ bend
+        posed = local
+        for k in range(2, 25):  # the first five joints of chains hang on the wrist, whose frame is the identity
+            if PARENT[k]:
+                posed[k] = posed[PARENT[k]] @ local[k]
         return posed, stretch
 
     def skeleton(self, grip: Grip) -> Array:
@@ -271,7 +278,7 @@ class Hand:
         matrices = np.zeros((27, 4, 4))
         scaled = posed.copy()
         scaled[:, :3, :3] *= stretch[:, None, :]
-        matrices[:25] = scaled @ np.linalg.inv(rest.frames)
+        matrices[:25] = scaled @ rest.inverse
         target = ((elbow - grip.position) @ grip.rotation) * self.mirror  # in the right hand's frame
         bend = smallest_turn(np.array([0.0, 0.0, 1.0]), target)
         reach = max(1.0, float(np.linalg.norm(target)) / (FOREARM / 1000 * person.size))
@@ -297,8 +304,15 @@ class Hand:
         """A cuff and the sleeve behind it, around the forearm."""
         assert self.person.sleeve is not None
         start, segments = self.person.sleeve[0], 30
-        z = np.concatenate([[start + 0.002, start - 0.001, start + 0.001, start + 0.02], np.linspace(start + 0.024, 0.32, 16)])
-        loose = np.concatenate([[0.0005, 0.004, 0.008, 0.008], 0.0065 + 0.0025 * np.sin(np.arange(16) * 1.9 + start * 90)])
+        z = np.concatenate(
+            [
+                [start + 0.002, start - 0.001, start + 0.001, start + 0.02],
+                np.linspace(start + 0.024, 0.32, 16),
+            ]
+        )
+        loose = np.concatenate(
+            [[0.0005, 0.004, 0.008, 0.008], 0.0065 + 0.0025 * np.sin(np.arange(16) * 1.9 + start * 90)]
+        )
         width, thickness = arm_radii(z)
         angle = np.linspace(0, 2 * np.pi, segments, endpoint=False)
         x = (width * 1.03 + loose)[:, None] * np.cos(angle)
@@ -306,7 +320,9 @@ class Hand:
         rings = np.stack([x, y, np.repeat(z[:, None], segments, 1)], -1).reshape(-1, 3)
         row, column = np.arange(len(z) - 1)[:, None] * segments, np.arange(segments)[None]
         a, b = (row + column).ravel(), (row + (column + 1) % segments).ravel()
-        faces = np.concatenate([np.stack([a, b, a + segments], 1), np.stack([b, b + segments, a + segments], 1)])
+        faces = np.concatenate(
+            [np.stack([a, b, a + segments], 1), np.stack([b, b + segments, a + segments], 1)]
+        )
         local = rings @ arm[:3, :3].T
         return Mesh(
             self.to_world(grip, local), (faces if self.sign > 0 else faces[:, ::-1]).astype(np.int32), rings

@@ -12,7 +12,9 @@ from handi.world.geometry import Array
 PLAIN, SKIN, WOOD, SPECKLE, TILE, STRIPE, METAL, FABRIC, CHECK, LIQUID, FLESH = range(11)
 
 # Columns of a material row.
-(KIND, RED, GREEN, BLUE, RED2, GREEN2, BLUE2, GLOSS, SPECULAR, SCALE, SEED, EXTRA, EXTRA2, GLOW, IDENTITY) = range(15)
+(KIND, RED, GREEN, BLUE, RED2, GREEN2, BLUE2, GLOSS, SPECULAR, SCALE, SEED, EXTRA, EXTRA2, GLOW, IDENTITY) = (
+    range(15)
+)
 
 COLOURS = {  # name in the text -> sRGB
     "red": (200, 40, 36),
@@ -78,7 +80,14 @@ class Material:
         )
 
 
-def wood(light: tuple[int, int, int], dark: tuple[int, int, int], *, scale: float = 8, seed: float = 0, planks: float = 0) -> Material:
+def wood(
+    light: tuple[int, int, int],
+    dark: tuple[int, int, int],
+    *,
+    scale: float = 8,
+    seed: float = 0,
+    planks: float = 0,
+) -> Material:
     """Wood with rings between two sRGB tones."""
     return Material(linear(dark), WOOD, linear(light), 25, 0.06, scale, seed, planks)
 

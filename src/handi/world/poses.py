@@ -14,7 +14,9 @@ Bend = tuple[float, float, float, float]
 def fingers(thumb: Bend, index: Bend, middle: Bend, ring: Bend, little: Bend) -> Array:
     """Angles 2×25 from degrees a finger: flexion of its three joints and the spread of the first."""
     angles = np.zeros((2, 25))
-    for base, bend in zip((THUMB, *(b + 1 for b in FINGERS)), (thumb, index, middle, ring, little), strict=True):
+    for base, bend in zip(
+        (THUMB, *(b + 1 for b in FINGERS)), (thumb, index, middle, ring, little), strict=True
+    ):
         angles[0, base : base + 3] = bend[:3]
         angles[1, base] = bend[3]
     return np.deg2rad(angles)

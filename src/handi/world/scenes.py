@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from handi.world.actions import ACTIONS, Choice
 from handi.world.anatomy import Person, random_person
 from handi.world.geometry import Array
 from handi.world.grasps import around_vessel
@@ -47,7 +48,8 @@ from handi.world.setting import (
     random_table,
 )
 
-ELBOW = np.array([0.22, -0.37, 0.12])  # of a right arm, where it leaves the picture
+ELBOW = np.array([0.22, -0.37, 0.15])  # of a right arm, where it leaves the picture
+FOLLOW = np.array([0.4, 0.4, 0.9])  # share of the hand's way that the elbow goes
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,18 @@ class Scene:
         """The hands in view, by side."""
         return {side: Hand(self.person, side) for side in self.start}
 
+    def elbow(self, grip: Grip, side: str) -> Array:
+        """A point on the forearm's line behind a hand: it goes along with the hand, in height the most."""
+        return self.elbows[side] + FOLLOW * (grip.position - self.start[side].position)
+
     @property
     def free_hands(self) -> list[str]:
         """Sides of the hands in view that hold nothing, left first."""
-        return [side for side in ("left", "right") if side in self.start and (not self.held or side != self.held[0])]
+        return [
+            side
+            for side in ("left", "right")
+            if side in self.start and (not self.held or side != self.held[0])
+        ]
 
     def prop(self, name: str) -> Prop:
         """The prop with this name."""
@@ -125,7 +135,11 @@ class _Maker:
             return Buttons(**common, colours=(self.colour(), self.colour()))
         if kind == "sponge":
             spots = [
-                (sign * float(rng.uniform(-0.075, 0.03)), float(rng.uniform(-0.038, 0.038)), float(rng.uniform(0.011, 0.021)))
+                (
+                    sign * float(rng.uniform(-0.075, 0.03)),
+                    float(rng.uniform(-0.038, 0.038)),
+                    float(rng.uniform(0.011, 0.021)),
+                )
                 for _ in range(int(rng.integers(4, 8)))
             ]
             stain = ((120, 40, 20), (96, 62, 30), (70, 84, 40), (150, 90, 30))[rng.integers(4)]
@@ -133,12 +147,16 @@ class _Maker:
             return Sponge(**common, colour=self.colour(), spots=tuple(spots), rest=rest, stain=stain)
         if kind == "bowl":
             content = list(LIQUIDS)[rng.integers(len(LIQUIDS))]
-            return Bowl(**common, colour=self.colour(), content=content, lean=sign, start=float(rng.uniform(0, 6.28)))
+            return Bowl(
+                **common, colour=self.colour(), content=content, lean=sign, start=float(rng.uniform(0, 6.28))
+            )
         if kind == "board":
             return Board(**common, vegetable=list(VEGETABLES)[rng.integers(len(VEGETABLES))], hand=sign)
         if kind == "cloth":
             pattern = (CHECK, STRIPE, FABRIC)[rng.integers(3)]
-            return Cloth(**common, colour=self.colour(), half_width=float(rng.uniform(0.07, 0.095)), pattern=pattern)
+            return Cloth(
+                **common, colour=self.colour(), half_width=float(rng.uniform(0.07, 0.095)), pattern=pattern
+            )
         if kind == "paper":
             return Paper(**common, colour=self.colour(), pattern=STRIPE if rng.random() < 0.5 else PLAIN)
         assert kind == "pot", kind
@@ -154,28 +172,29 @@ class _Wide(Block):
 
 # Kind -> what else comes with it, how likely it is, and the depths at which it may stand.
 KINDS: dict[str, tuple[tuple[str, ...], float, tuple[float, float]]] = {
-    "drawer": ((), 1.0, (0.33, 0.40)),
-    "board": ((), 1.2, (0.19, 0.25)),
-    "stove": ((), 1.0, (0.15, 0.26)),
-    "cloth": ((), 1.1, (0.20, 0.25)),
-    "box": ((), 1.2, (0.16, 0.30)),
-    "paper": ((), 1.0, (0.18, 0.29)),
-    "pot": ((), 0.9, (0.20, 0.33)),
-    "sponge": ((), 1.0, (0.17, 0.30)),
-    "bowl": ((), 1.3, (0.20, 0.34)),
-    "chest": ((), 1.0, (0.19, 0.33)),
-    "buttons": ((), 1.0, (0.17, 0.33)),
-    "block": (("block",), 1.1, (0.15, 0.32)),
-    "cup": (("cup",), 1.0, (0.16, 0.33)),
-    "can": (("cup",), 0.8, (0.16, 0.33)),
+    "drawer": ((), 1.0, (0.305, 0.345)),
+    "board": ((), 1.2, (0.175, 0.235)),
+    "stove": ((), 1.0, (0.125, 0.205)),
+    "cloth": ((), 1.1, (0.185, 0.235)),
+    "box": ((), 1.2, (0.135, 0.255)),
+    "paper": ((), 1.0, (0.155, 0.255)),
+    "pot": ((), 0.9, (0.175, 0.265)),
+    "sponge": ((), 1.0, (0.145, 0.255)),
+    "bowl": ((), 1.3, (0.175, 0.285)),
+    "chest": ((), 1.0, (0.165, 0.255)),
+    "buttons": ((), 1.0, (0.145, 0.265)),
+    "block": (("block",), 1.1, (0.125, 0.265)),
+    "cup": (("cup",), 1.0, (0.135, 0.285)),
+    "can": (("cup",), 0.8, (0.135, 0.285)),
 }
-FRONT = 0.085  # nothing stands nearer to the viewer, where the hands wait
-PROPS = (3, 5)  # at least and at most
+FRONT = 0.07  # nothing stands nearer to the viewer, where the hands wait
+PROPS = (3, 4)  # at least and at most
+ACTIONS_AT_LEAST = 3
 
 
 def _half_view(y: float) -> float:
     """How far to the side something at depth y may reach and be seen, metres."""
-    return 0.245 + 0.28 * max(0.0, y - 0.10)
+    return 0.205 + 0.26 * max(0.0, y - 0.10)
 
 
 def _ground(prop: Prop) -> Rectangle:
@@ -184,20 +203,22 @@ def _ground(prop: Prop) -> Rectangle:
     return (x - half, x + half, y - before, y + behind)
 
 
-def _place(rng: np.random.Generator, prop: Prop, depths: tuple[float, float], taken: list[Rectangle]) -> Prop | None:
+def _place(
+    rng: np.random.Generator, prop: Prop, depths: tuple[float, float], taken: list[Rectangle]
+) -> Prop | None:
     """The prop at a free place, or None."""
-    for _ in range(40):
-        y = rng.uniform(*depths)
-        reach = _half_view(y) - prop.room[0]
-        placed = replace(prop, at=(float(rng.uniform(-reach, reach)) if reach > 0 else 0.0, float(y)))
-        ground = _ground(placed)
-        if ground[2] > FRONT and not any(overlaps(ground, other) for other in taken):
-            return placed
+    half, before, behind = prop.room
+    for across, depth in rng.random((30, 2)):
+        y = max(depths[0] + (depths[1] - depths[0]) * depth, FRONT + before)
+        x = (2 * across - 1) * max(0.0, _half_view(y) - half)
+        ground = (x - half, x + half, y - before, y + behind)
+        if not any(overlaps(ground, other) for other in taken):
+            return replace(prop, at=(float(x), float(y)))
     return None
 
 
 def _furnish(rng: np.random.Generator) -> tuple[list[Prop], list[Rectangle]]:
-    """Three to five props on the table, large ones placed first, and the ground that they need."""
+    """Three or four props on the table, large ones placed first, and the ground that they need."""
     maker = _Maker(rng)
     weights = np.array([weight for _, weight, _ in KINDS.values()])
     chosen = rng.choice(list(KINDS), size=4, replace=False, p=weights / weights.sum())
@@ -222,11 +243,11 @@ def _furnish(rng: np.random.Generator) -> tuple[list[Prop], list[Rectangle]]:
 def _waiting(rng: np.random.Generator, sign: int) -> Grip:
     """A hand that waits above the front of the table, ready for anything."""
     position = np.array(
-        [sign * rng.uniform(0.075, 0.15), rng.uniform(-0.095, -0.045), rng.uniform(0.065, 0.11)]
+        [sign * rng.uniform(0.095, 0.155), rng.uniform(-0.10, -0.055), rng.uniform(0.065, 0.11)]
     )
     roll = rng.uniform(-0.1, 0.75)
     rotation = facing(
-        (-sign * rng.uniform(0.1, 0.5), 0.86, rng.uniform(-0.34, -0.10)),
+        (-sign * rng.uniform(0.0, 0.35), 0.86, rng.uniform(-0.34, -0.10)),
         (sign * np.sin(roll), -0.05, np.cos(roll)),
     )
     names = ("relaxed", "open", "loose fist", "opposed")
@@ -244,13 +265,25 @@ def _take_up(rng: np.random.Generator, hand: Hand, vessel: Vessel) -> tuple[Vess
 
 
 def build_scene(seed: int) -> Scene:
-    """The scene of a seed. Raises: InputError for what is not a seed."""
+    """The scene of a seed, with at least three actions to choose from. Raises: InputError for what is no seed."""
     seed = check_seed(seed)
-    rng = stream(seed, "scene")
-    while True:
-        props, taken = _furnish(rng)
-        if len(props) >= PROPS[0]:
-            break
+    for attempt in range(1000):
+        scene = _draw(seed, stream(seed, "scene", attempt))
+        if scene is not None and len({name for name, _ in affordances(scene)}) >= ACTIONS_AT_LEAST:
+            return scene
+    raise AssertionError(f"seed {seed} finds no scene")
+
+
+def affordances(scene: Scene) -> list[tuple[str, Choice]]:
+    """All that can be done in a scene: action names with the parts that props play."""
+    return [(name, choice) for name, action in ACTIONS.items() for choice in action.choices(scene)]
+
+
+def _draw(seed: int, rng: np.random.Generator) -> Scene | None:
+    """A scene from random numbers, None where too little fits on the table."""
+    props, taken = _furnish(rng)
+    if len(props) < PROPS[0]:
+        return None
     sleeve = colour(list(COLOURS)[rng.integers(len(COLOURS))]) * rng.uniform(0.35, 1)
     person = random_person(rng, sleeve)
     sides = ["left", "right"] if rng.random() < 0.72 else [("left", "right")[rng.integers(2)]]
@@ -271,6 +304,5 @@ def build_scene(seed: int) -> Scene:
     backdrop = [*random_table(rng), *random_room(rng), *random_clutter(rng, [*taken, front])]
     return Scene(
         seed, person, tuple(props), tuple(backdrop), start, elbows, held,
-        random_light(rng), random_camera(rng), float(rng.uniform(0.36, 0.48)),
+        random_light(rng), random_camera(rng), float(rng.uniform(0.40, 0.52)),
     )  # fmt: skip
-

@@ -64,7 +64,7 @@ def random_table(rng: np.random.Generator) -> list[Part]:
         tint = rng.uniform(0.9, 1.06, 3)
         material = Material(linear(np.clip(grey * tint, 0, 255)), PLAIN, None, 30, 0.10, 1, seed)
     else:
-        first = _pick(rng, [(190, 70, 70), (70, 98, 150), (210, 200, 180), (96, 130, 96)])
+        first = _pick(rng, [(176, 120, 112), (120, 136, 164), (210, 200, 180), (134, 150, 130)])
         second = _pick(rng, [(228, 224, 214), (70, 78, 92), (236, 232, 226)])
         kind = (STRIPE, CHECK, FABRIC)[rng.integers(3)]
         material = Material(first, kind, second, 10, 0.02, rng.uniform(10, 24), seed)
@@ -77,14 +77,23 @@ def random_room(rng: np.random.Generator) -> list[Part]:
     kind = TILE if rng.random() < 0.5 else PLAIN
     wall = Material(paint, kind, paint * 0.6, scale=rng.uniform(5, 9), seed=float(rng.integers(99)))
     flat = grid(3.2, 1.8, 14)
-    return [Part(Mesh(flat.vertices, flat.faces, flat.texture).moved(turn("x", np.pi / 2), (0, 0.68, 0.5)), wall, ROOM, False)]
+    return [
+        Part(
+            Mesh(flat.vertices, flat.faces, flat.texture).moved(turn("x", np.pi / 2), (0, 0.68, 0.5)),
+            wall,
+            ROOM,
+            False,
+        )
+    ]
 
 
 # ---------------------------------------------------------------------------------------- clutter
 
 
 def _plate(rng: np.random.Generator) -> tuple[Mesh, Material, float]:
-    body = lathe([(0, 0), (0.07, 0.002), (0.112, 0.015), (0.113, 0.018), (0.07, 0.006), (0, 0.004)], segments=36)
+    body = lathe(
+        [(0, 0), (0.07, 0.002), (0.112, 0.015), (0.113, 0.018), (0.07, 0.006), (0, 0.004)], segments=36
+    )
     return body, Material(linear((225, 224, 218)) * rng.uniform(0.7, 1), gloss=60, specular=0.3), 0.113
 
 
@@ -118,7 +127,8 @@ def _mill(rng: np.random.Generator) -> tuple[Mesh, Material, float]:
 
 def _basin(rng: np.random.Generator) -> tuple[Mesh, Material, float]:
     body = lathe(
-        [(0, 0), (0.08, 0), (0.098, 0.075), (0.101, 0.078), (0.096, 0.075), (0.077, 0.006), (0, 0.006)], segments=36
+        [(0, 0), (0.08, 0), (0.098, 0.075), (0.101, 0.078), (0.096, 0.075), (0.077, 0.006), (0, 0.006)],
+        segments=36,
     )
     return body, STEEL, 0.10
 
@@ -163,7 +173,9 @@ def random_light(rng: np.random.Generator) -> Light:
     key = np.array([1 + 0.12 * warm, 1, 1 - 0.22 * warm]) * rng.uniform(0.85, 1.35)
     ambient = rng.uniform(0.24, 0.48)
     return Light(
-        direction=np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)]),
+        direction=np.array(
+            [np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)]
+        ),
         colour=key,
         softness=rng.uniform(0.005, 0.016),
         above=ambient * np.array([0.95, 1.0, 1.08]),
@@ -173,9 +185,9 @@ def random_light(rng: np.random.Generator) -> Light:
 
 def random_camera(rng: np.random.Generator) -> Camera:
     """A camera on the head of somebody who stands or sits at the table."""
-    eye = np.array([rng.uniform(-0.05, 0.05), rng.uniform(-0.26, -0.19), rng.uniform(0.44, 0.54)])
-    target = np.array([rng.uniform(-0.025, 0.025), rng.uniform(0.10, 0.135), 0.02])
-    return Camera(eye, look_at(eye, target, rng.normal(0, 0.035)), float(np.deg2rad(rng.uniform(46, 54))))
+    eye = np.array([rng.uniform(-0.05, 0.05), rng.uniform(-0.27, -0.20), rng.uniform(0.45, 0.54)])
+    target = np.array([rng.uniform(-0.02, 0.02), rng.uniform(0.105, 0.13), 0.03])
+    return Camera(eye, look_at(eye, target, rng.normal(0, 0.03)), float(np.deg2rad(rng.uniform(45, 52))))
 
 
 def handheld(camera: Camera, rng: np.random.Generator, frames: int) -> list[Camera]:

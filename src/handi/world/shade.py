@@ -131,12 +131,18 @@ def _pattern(m: F8, u: float, v: float, s: float) -> tuple[float, float, float]:
     elif kind == FABRIC:
         weave = value_noise(u * 1400, v * 1400, s * 1400)
         tone = 0.78 + 0.3 * weave + 0.25 * (fractal_noise(u * 40 + seed, v * 40, s * 40, 2) - 0.5)
-        share = max(0.0, m[EXTRA]) * (1.0 if value_noise(u * scale, v * scale + seed, s * scale) > 0.62 else 0.0)
+        share = max(0.0, m[EXTRA]) * (
+            1.0 if value_noise(u * scale, v * scale + seed, s * scale) > 0.62 else 0.0
+        )
     elif kind == LIQUID:  # a swirl of the second colour that stirring winds up and blends away
         radius = math.sqrt(u * u + v * v)
         angle = math.atan2(v, u) + m[EXTRA2] * (1.2 - radius * 9.0)
         x, y = radius * math.cos(angle), radius * math.sin(angle)
-        blob = value_noise(x * 42 + seed, y * 42, seed) + 0.35 * value_noise(x * 110, y * 110 + seed, seed) - 0.64
+        blob = (
+            value_noise(x * 42 + seed, y * 42, seed)
+            + 0.35 * value_noise(x * 110, y * 110 + seed, seed)
+            - 0.64
+        )
         blob = max(0.0, min(1.0, blob * 9.0))
         share = blob * (1.0 - m[EXTRA]) + 0.42 * m[EXTRA]
     elif kind == FLESH:  # root and sausage skins: rings across the length
@@ -206,7 +212,9 @@ def _skin(m: F8, u: float, v: float, s: float, creases: F8, nails: F8) -> tuple[
 
 
 @njit(fastmath=True, cache=True, nogil=True)
-def _lit(px: float, py: float, pz: float, turn: int, spread: float, shadow: F8, to_shadow: F8, disc: F8) -> float:
+def _lit(
+    px: float, py: float, pz: float, turn: int, spread: float, shadow: F8, to_shadow: F8, disc: F8
+) -> float:
     """Share of the key light that reaches a point (already lifted off its surface)."""
     x = to_shadow[0, 0] * px + to_shadow[0, 1] * py + to_shadow[0, 2] * pz + to_shadow[0, 3]
     y = to_shadow[1, 0] * px + to_shadow[1, 1] * py + to_shadow[1, 2] * pz + to_shadow[1, 3]
@@ -214,7 +222,13 @@ def _lit(px: float, py: float, pz: float, turn: int, spread: float, shadow: F8, 
     lit = 0.0
     for q in range(disc.shape[1]):
         sx, sy = int(x + spread * disc[turn, q, 0]), int(y + spread * disc[turn, q, 1])
-        if sx < 0 or sy < 0 or sx >= shadow.shape[1] or sy >= shadow.shape[0] or shadow[sy, sx] <= depth + 0.002:
+        if (
+            sx < 0
+            or sy < 0
+            or sx >= shadow.shape[1]
+            or sy >= shadow.shape[0]
+            or shadow[sy, sx] <= depth + 0.002
+        ):
             lit += 1.0
     return lit / disc.shape[1]
 
@@ -294,7 +308,14 @@ def shade(
             facing = max(0.0, facing)
             turn = int(_hash(x, y, 7) * (shadow_disc.shape[0] - 0.01))
             lit = _lit(
-                px + nx * 0.003, py + ny * 0.003, pz + nz * 0.003, turn, light[4], shadow, to_shadow, shadow_disc
+                px + nx * 0.003,
+                py + ny * 0.003,
+                pz + nz * 0.003,
+                turn,
+                light[4],
+                shadow,
+                to_shadow,
+                shadow_disc,
             )
             ao = _openness(nearness, x, y, turn, 0.025, focal, ao_disc)
             toward = nx * lx + ny * ly + nz * lz

@@ -134,7 +134,14 @@ class Push(Action):
             top = prop.origin + [0, -0.012, prop.sides[2]]
             rotation = facing((-0.24 * hand.sign, 0.95, -0.16), (0.08 * hand.sign, -0.02, 1.0))
             opened, closed = take_hold(
-                hand, top, rotation, (0.0, -0.024, -0.100), body, opened="flat", closed="loose fist", away=(0, 0, 1)
+                hand,
+                top,
+                rotation,
+                (0.0, -0.024, -0.100),
+                body,
+                opened="flat",
+                closed="loose fist",
+                away=(0, 0, 1),
             )
             back = (0.0, -0.03, 0.045)
         keys = self.reach(hand, opened, lambda t: shifted(closed, self.way(t)), back=back)
@@ -186,14 +193,20 @@ class Stack(Action):
         self.goal = base.origin + [0, 0, base.sides[2]] - top.origin
         keys = self.reach(hand, opened, lambda t: shifted(closed, self.way(t)), times=(0.19, 0.25, 0.31))
         final = shifted(opened, self.goal)
-        rest = shifted(Grip(final.position, final.rotation, POSES["relaxed"]), (hand.sign * 0.07, -0.07, 0.06))
+        rest = shifted(
+            Grip(final.position, final.rotation, POSES["relaxed"]), (hand.sign * 0.07, -0.07, 0.06)
+        )
         keys += [Key(0.78, lambda t: shifted(closed, self.way(t))), Key(0.84, final), Key(1.0, rest)]
         self.tracks[hand.side] = Track(tuple(keys))
 
     def way(self, time: float) -> Array:
         """Up, across and down."""
         up = 0.075 * (ease(time, 0.33, 0.50) - ease(time, 0.60, 0.77))
-        return self.goal * ease(time, 0.40, 0.72) * [1, 1, 0] + [0, 0, self.goal[2] * ease(time, 0.33, 0.5) + up]
+        return self.goal * ease(time, 0.40, 0.72) * [1, 1, 0] + [
+            0,
+            0,
+            self.goal[2] * ease(time, 0.33, 0.5) + up,
+        ]
 
     def states(self, time: float) -> dict[str, State]:
         top = self.prop()
@@ -248,9 +261,16 @@ class Pour(Action):
     def choices(cls, scene: Scene) -> Iterator[Choice]:
         held = scene.held[1] if scene.held else None
         for prop in scene.props:
-            if isinstance(prop, Vessel) and prop.drink and (prop.name == held or (not held and scene.free_hands)):
+            if (
+                isinstance(prop, Vessel)
+                and prop.drink
+                and (prop.name == held or (not held and scene.free_hands))
+            ):
+                side = scene.held[0] if scene.held else None
                 for bowl in scene.props:
-                    if isinstance(bowl, Bowl):
+                    # A held cup is not poured across the body: the forearm would hide everything.
+                    across = {"right": -1, "left": 1, None: 0}[side] * bowl.at[0] > 0.03
+                    if isinstance(bowl, Bowl) and not across:
                         yield {"object": prop.name, "into": bowl.name}
 
     def plan(self) -> None:
@@ -264,12 +284,15 @@ class Pour(Action):
             closed = self.start(self.hand)
             keys, self.begin = [Key(0.0, closed)], 0.04
         else:
-            self.hand = self.pick_hand(cup.at[0])
+            self.hand = self.pick_hand(0.5 * (cup.at[0] + bowl.at[0]))
             opened, closed = around_vessel(self.hand, cup, cup.initial)
             back = (self.hand.sign * 0.055, -0.045, 0.012)
-            keys, self.begin = self.reach(self.hand, opened, closed, back=back, times=(0.17, 0.23, 0.29)), 0.30
+            keys, self.begin = (
+                self.reach(self.hand, opened, closed, back=back, times=(0.17, 0.23, 0.29)),
+                0.30,
+            )
         before = cup.frame(cup.initial)
-        self.goal = bowl.origin + [self.hand.sign * 0.012, 0.0, 0.105]
+        self.goal = bowl.origin + [self.hand.sign * 0.015, -0.01, 0.092]
         keys.append(Key(self.begin + 0.001, lambda t: carried(closed, before, cup.frame(self._cup(t)))))
         self.tracks[self.hand.side] = Track(tuple(keys))
 
@@ -277,7 +300,7 @@ class Pour(Action):
         """The cup's state: it is carried so that its lip comes to the goal, then tilts about the lip."""
         middle = self.begin + (1 - self.begin) * 0.42
         azimuth = np.pi if self.hand.sign > 0 else 0.0
-        tilt = 1.75 * ease(time, self.begin + 0.12, middle + 0.22)
+        tilt = 1.5 * ease(time, self.begin + 0.12, middle + 0.22)
         state = {**self.cup.initial, "towards": azimuth, "tilt": tilt, "position": [0.0, 0.0, 0.0]}
         over_lip = self.goal - self.cup.lip(state)  # where the foot must be for the lip to be at the goal
         start = vector(self.cup.initial, "position")

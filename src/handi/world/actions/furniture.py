@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from handi.world.actions.base import Action, Choice
 from handi.world.choreography import Key, Track, ease, grip_at, shifted, take_hold
 from handi.world.geometry import turn
@@ -168,9 +166,7 @@ class TurnDial(Action):
     def states(self, time: float) -> dict[str, State]:
         share = ease(time, 0.42, 0.96)
         begin = number(self.stove.initial, "heat")
-        return {
-            self.stove.name: {"angle": self.turned(time), "heat": begin + (self.heat - begin) * share}
-        }
+        return {self.stove.name: {"angle": self.turned(time), "heat": begin + (self.heat - begin) * share}}
 
 
 class TurnClockwise(TurnDial):

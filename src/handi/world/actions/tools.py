@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handi.world.actions.base import Action, Choice
-from handi.world.choreography import Key, Track, ease, shifted, take_hold
+from handi.world.choreography import Track, ease, shifted, take_hold
 from handi.world.geometry import Array, between, to_box, to_cylinder
 from handi.world.grasps import pinch
 from handi.world.hand import Grip
@@ -58,7 +58,11 @@ class Wipe(Action):
         share = float(np.clip((time - 0.31) / 0.69, 0, 1))
         far = sponge.origin - [np.sign(sponge.rest[0]) * 0.085, 0, 0]
         sway = 0.042 * np.sin(2 * np.pi * self.strokes * share) * min(1.0, share * 6)
-        return start + (far - start) * [ease(share, -0.15, 1.15), ease(share, 0, 0.3), 1] * (share > 0) + [0, sway, 0]
+        return (
+            start
+            + (far - start) * [ease(share, -0.15, 1.15), ease(share, 0, 0.3), 1] * (share > 0)
+            + [0, sway, 0]
+        )
 
     def states(self, time: float) -> dict[str, State]:
         sponge = self.sponge
@@ -104,7 +108,9 @@ class Stir(Action):
             return shifted(closed, self._hold(self.states(time)[bowl.name]) - point)
 
         self.tracks[side] = Track(
-            tuple(self.reach(hand, opened, held, back=(hand.sign * 0.03, -0.04, 0.03), times=(0.20, 0.26, 0.31)))
+            tuple(
+                self.reach(hand, opened, held, back=(hand.sign * 0.03, -0.04, 0.03), times=(0.20, 0.26, 0.31))
+            )
         )
 
     def _hold(self, state: State) -> Array:
@@ -153,7 +159,14 @@ class Cut(Action):
         upright = facing((-0.55 * sign, 0.74, -0.38), (0.56 * sign, 0.28, 0.78))
         body = to_box(point, (0.011, 0.055, 0.008))
         opened, _ = take_hold(
-            hand, point, flat, (0.0, -0.028, -0.090), body, opened="relaxed", closed="fist", away=(0, -0.1, 1.0)
+            hand,
+            point,
+            flat,
+            (0.0, -0.028, -0.090),
+            body,
+            opened="relaxed",
+            closed="fist",
+            away=(0, -0.1, 1.0),
         )
         wrap = to_cylinder(point, axis, 0.0105, 0.06)
         closed = replace(opened, angles=close_on(hand, opened, wrap, take_hold(
@@ -183,7 +196,9 @@ class Cut(Action):
             hand, point, rotation, (0.0, -0.040, -0.112), body, opened="relaxed", closed="fist",
             away=rotation[:, 1],
         )  # fmt: skip
-        self.tracks[hand.side] = Track(tuple(self.reach(hand, opened, lambda t: closed, times=(0.22, 0.29, 0.36))))
+        self.tracks[hand.side] = Track(
+            tuple(self.reach(hand, opened, lambda t: closed, times=(0.22, 0.29, 0.36)))
+        )
 
     def states(self, time: float) -> dict[str, State]:
         board = self.board

@@ -16,8 +16,6 @@ def _painted_wood(name: str | None, seed: int, tone: float = 1.0) -> Material:
     return Material(base * tone, WOOD, np.minimum(1, base * tone * 1.45), specular=0.08, scale=6, seed=seed)
 
 
-
-
 @dataclass(frozen=True, kw_only=True)
 class Drawer(Prop):
     """A small cabinet with one drawer, `opening` metres out. `at` is the middle of its closed front."""
@@ -110,10 +108,18 @@ class Chest(Prop):
             found.append((box(*sides).moved(EYE, self.origin + centre), paint))
         found.append((box(w - 0.01, d - 0.01, 0.006).moved(EYE, self.origin + [0, 0, 0.004]), inner))
         for name, x in zip(self.items, (-0.032, 0.030), strict=True):
-            ball = lathe([(0.024 * np.sin(q), -0.024 * np.cos(q)) for q in np.linspace(0, np.pi, 10)], segments=18)
-            found.append((ball.moved(EYE, self.origin + [x, -0.004, 0.045]), Material(colour(name), specular=0.3)))
+            ball = lathe(
+                [(0.024 * np.sin(q), -0.024 * np.cos(q)) for q in np.linspace(0, np.pi, 10)], segments=18
+            )
+            found.append(
+                (ball.moved(EYE, self.origin + [x, -0.004, 0.045]), Material(colour(name), specular=0.3))
+            )
         rotation, hinge = self.lid_frame(state)
-        top = box(w + 0.006, d + 0.006, 0.010, bevel=0.003).moved(EYE, (0, -d / 2, 0.006)).moved(rotation, hinge)
+        top = (
+            box(w + 0.006, d + 0.006, 0.010, bevel=0.003)
+            .moved(EYE, (0, -d / 2, 0.006))
+            .moved(rotation, hinge)
+        )
         rim = box(w - 0.014, d - 0.014, 0.006).moved(EYE, (0, -d / 2, -0.001)).moved(rotation, hinge)
         knob = rod((0, 0, 0), (0, -0.022, 0), 0.0085, 14).moved(EYE, (0, -d, 0.006)).moved(rotation, hinge)
         return [*found, (top, paint), (rim, inner), (knob, STEEL)]
@@ -156,14 +162,20 @@ class Stove(Prop):
             [lathe([(r - 0.006, 0), (r, 0.0035), (r + 0.006, 0)], segments=36) for r in (0.024, 0.043, 0.062)]
         ).moved(EYE, self.origin + [0, 0.125, 0.0222])
         r, h = DIAL_RADIUS, DIAL_HEIGHT
-        knob = lathe([(r + 0.006, 0), (r + 0.004, 0.006)], [(r + 0.004, 0.006), (r, 0.008), (r - 0.0015, h)], [(r - 0.0015, h), (0, h)])
+        knob = lathe(
+            [(r + 0.006, 0), (r + 0.004, 0.006)],
+            [(r + 0.004, 0.006), (r, 0.008), (r - 0.0015, h)],
+            [(r - 0.0015, h), (0, h)],
+        )
         pointer = box(0.005, r, 0.003, bevel=0.001).moved(EYE, (0, r / 2, h + 0.001))
         rotation = turn("z", number(state, "angle"))
         red = Material(linear((220, 40, 30)), specular=0.1)
         white = Material(linear((216, 214, 208)), gloss=60, specular=0.35)
         marks = joined(
             [
-                box(0.003, 0.009, 0.001, 0.0002).moved(turn("z", q), self.dial() + [-np.sin(q) * 0.035, np.cos(q) * 0.035, 0.0005])
+                box(0.003, 0.009, 0.001, 0.0002).moved(
+                    turn("z", q), self.dial() + [-np.sin(q) * 0.035, np.cos(q) * 0.035, 0.0005]
+                )
                 for q in np.linspace(-1.4, 1.4, 7)
             ]
         )
@@ -194,8 +206,12 @@ class Buttons(Prop):
 
     def bodies(self, state: State) -> list[Body]:
         shell = Material(linear((206, 206, 200) if self.seed % 2 else (64, 66, 72)), gloss=40, specular=0.2)
-        found: list[Body] = [(box(0.15, 0.105, 0.030, bevel=0.006).moved(EYE, self.origin + [0, 0, 0.015]), shell)]
-        dome = lathe([(0.0175 * np.cos(q), 0.014 * np.sin(q)) for q in np.linspace(0, np.pi / 2, 7)], segments=20)
+        found: list[Body] = [
+            (box(0.15, 0.105, 0.030, bevel=0.006).moved(EYE, self.origin + [0, 0, 0.015]), shell)
+        ]
+        dome = lathe(
+            [(0.0175 * np.cos(q), 0.014 * np.sin(q)) for q in np.linspace(0, np.pi / 2, 7)], segments=20
+        )
         collar = lathe([(0.027, 0), (0.026, 0.004)], [(0.026, 0.004), (0.0225, 0.004)], segments=24)
         cap = lathe([(0.021, 0), (0.021, 0.011)], [(0.021, 0.011), (0.018, 0.0145), (0, 0.015)], segments=24)
         steel = Material(linear((150, 150, 152)), gloss=50, specular=0.4)
@@ -203,7 +219,12 @@ class Buttons(Prop):
             lit, pressed = vector(state, "lit")[n], vector(state, "pressed")[n]
             foot = self.button(n) - [0, 0, 0.015]
             found.append((collar.moved(EYE, foot), steel))
-            found.append((cap.moved(EYE, foot - [0, 0, 0.008 * pressed]), Material(colour(name), gloss=50, specular=0.3)))
+            found.append(
+                (
+                    cap.moved(EYE, foot - [0, 0, 0.008 * pressed]),
+                    Material(colour(name), gloss=50, specular=0.3),
+                )
+            )
             unlit, bright = np.array([0.05, 0.055, 0.05]), np.minimum(1, colour(name) * 1.1 + 0.12)
             lamp = Material(unlit + (bright - unlit) * lit, gloss=70, specular=0.4, glow=2.4 * lit)
             found.append((dome.moved(EYE, foot + [0, 0.048, 0]), lamp))

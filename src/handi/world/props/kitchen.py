@@ -6,7 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from handi.world.geometry import EYE, Array, Distance, Mesh, disc, joined, lathe, rod, to_cylinder, turn, upright
+from handi.world.geometry import (
+    EYE,
+    Array,
+    Distance,
+    Mesh,
+    disc,
+    joined,
+    lathe,
+    rod,
+    to_cylinder,
+    turn,
+    upright,
+)
 from handi.world.materials import LIQUID, STEEL, WALNUT, Material, colour, linear
 from handi.world.props.base import Body, Prop, State, number, vector
 
@@ -36,7 +48,13 @@ class Vessel(Prop):
     @property
     def initial(self) -> State:
         place = [*self.at, 0.0] if self.held is None else list(self.held)
-        return {"position": place, "tilt": 0.0, "towards": 0.0, "fill": 0.8 if self.drink else 0.0, "stream": 0.0}
+        return {
+            "position": place,
+            "tilt": 0.0,
+            "towards": 0.0,
+            "fill": 0.8 if self.drink else 0.0,
+            "stream": 0.0,
+        }
 
     @property
     def radius(self) -> float:
@@ -66,15 +84,27 @@ class Vessel(Prop):
         if self.noun == "can":
             shell = lathe([(0, 0), (0.031, 0), (0.034, 0.004)], [(0.034, 0.004), (0.034, 0.113)])
             band = lathe([(0.0343, 0.035), (0.0343, 0.085)])
-            lid = lathe([(0.034, 0.113), (0.032, 0.118), (0.030, 0.118)], [(0.030, 0.118), (0.029, 0.115), (0, 0.115)])
-            label = Material(np.minimum(1, colour(self.colour or "white") * 0.5 + 0.3), gloss=40, specular=0.2)
+            lid = lathe(
+                [(0.034, 0.113), (0.032, 0.118), (0.030, 0.118)], [(0.030, 0.118), (0.029, 0.115), (0, 0.115)]
+            )
+            label = Material(
+                np.minimum(1, colour(self.colour or "white") * 0.5 + 0.3), gloss=40, specular=0.2
+            )
             return [
                 (shell.moved(rotation, place), glaze),
                 (band.moved(rotation, place), label),
                 (lid.moved(rotation, place), STEEL),
             ]
         shell = lathe(
-            [(0, 0), (0.027, 0), (0.032, 0.003), (0.037, 0.040), (0.040, 0.090), (0.0392, 0.092), (0.038, 0.090)],
+            [
+                (0, 0),
+                (0.027, 0),
+                (0.032, 0.003),
+                (0.037, 0.040),
+                (0.040, 0.090),
+                (0.0392, 0.092),
+                (0.038, 0.090),
+            ],
             [(0.038, 0.090), (0.035, 0.040), (0.029, 0.007), (0, 0.006)],
         )
         found: list[Body] = [(shell.moved(rotation, place), glaze)]
@@ -191,7 +221,8 @@ class Pot(Prop):
         for sign in (-1, 1):
             middle, axis = self.handle(state, sign)
             arms = [
-                rod(middle + axis * q - [sign * 0.034, 0, 0], middle + axis * q, 0.0045, 10) for q in (-0.032, 0.032)
+                rod(middle + axis * q - [sign * 0.034, 0, 0], middle + axis * q, 0.0045, 10)
+                for q in (-0.032, 0.032)
             ]
             bar = rod(middle - axis * 0.037, middle + axis * 0.037, 0.0065, 12)
             found.append((joined([*arms, bar]), grip))

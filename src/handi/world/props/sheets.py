@@ -62,7 +62,9 @@ class Cloth(Prop):
         middle = np.stack([np.linspace(0, STRIP, 8), np.full(8, 0.0022)], 1)
         y = np.concatenate([-near[::-1, 0], middle[1:-1, 0], STRIP + far[:, 0]])
         z = np.concatenate([near[::-1, 1], middle[1:-1, 1], far[:, 1]])
-        rows = np.concatenate([-np.linspace(STRIP, 0, len(near)), middle[1:-1, 0], STRIP + np.linspace(0, STRIP, len(far))])
+        rows = np.concatenate(
+            [-np.linspace(STRIP, 0, len(near)), middle[1:-1, 0], STRIP + np.linspace(0, STRIP, len(far))]
+        )
         ripple = 0.0008 * np.sin(x[:, None] * 60 + rows[None] * 45 + self.seed)
         points = np.stack(np.broadcast_arrays(x[:, None], y[None], z[None] + ripple), -1)
         texture = np.stack(np.broadcast_arrays(x[:, None], rows[None], 0.0), -1)
@@ -106,7 +108,9 @@ class Paper(Prop):
     def bodies(self, state: State) -> list[Body]:
         paint = np.minimum(1, colour(self.colour or "white") * 0.45 + 0.4)
         ink = np.array([0.10, 0.12, 0.2]) if self.pattern == STRIPE else paint
-        surface = Material(paint, self.pattern, paint + (ink - paint) * 0.7, specular=0.03, scale=70, seed=self.seed)
+        surface = Material(
+            paint, self.pattern, paint + (ink - paint) * 0.7, specular=0.03, scale=70, seed=self.seed
+        )
         found: list[Body] = []
         y = np.linspace(0, 2 * self.half_depth, 25)
         jag = np.random.default_rng(self.seed).normal(0, 0.0022, 25).cumsum()

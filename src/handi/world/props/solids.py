@@ -164,7 +164,12 @@ class Board(Prop):
         rotation, heel = self.knife_frame(state)
         found.append((_BLADE.moved(rotation, heel), STEEL))
         grip = Material(linear((36, 32, 32)), gloss=30, specular=0.2)
-        found.append((box(0.015, 0.105, 0.022, bevel=0.005).moved(rotation, heel + rotation @ [0, -0.066, 0.016]), grip))
+        found.append(
+            (
+                box(0.015, 0.105, 0.022, bevel=0.005).moved(rotation, heel + rotation @ [0, -0.066, 0.016]),
+                grip,
+            )
+        )
         return found
 
     def _pieces(self, parted: Array) -> list[Body]:
@@ -182,7 +187,10 @@ class Board(Prop):
             ra, rb = (radius * (1 - taper * (1 - q / length)) for q in (a, b))
             cap_a, cap_b = (0.0, a) if n else (0.0, a - 0.004), (0.0, b) if n < 2 else (0.0, b + 0.003)
             body = lathe([(ra * 0.8, a), (ra, a + 0.0015), (rb, b - 0.0015), (rb * 0.8, b)], segments=24)
-            ends_body = [lathe([cap_a, (ra * 0.8, a)], segments=24), lathe([(rb * 0.8, b), cap_b], segments=24)]
+            ends_body = [
+                lathe([cap_a, (ra * 0.8, a)], segments=24),
+                lathe([(rb * 0.8, b), cap_b], segments=24),
+            ]
             tilt = turn("z", 0.35 * gaps[n] * self.hand * (1 if n == 1 else -0.6))
             rotation = tilt @ turn("y", np.pi / 2 * self.hand)
             base = middle - np.array([self.hand * half, 0, 0]) + [self.hand * slide, 0.004 * gaps[n], 0]
@@ -194,7 +202,9 @@ class Board(Prop):
 
 def _blade() -> Mesh:
     """A kitchen knife's blade: edge along z = 0, heel at y = 0, point towards +y."""
-    outline = np.array([[0, 0.0, 0], [0, 0.085, 0.0], [0, 0.125, 0.014], [0, 0.085, 0.030], [0, -0.018, 0.030]])
+    outline = np.array(
+        [[0, 0.0, 0], [0, 0.085, 0.0], [0, 0.125, 0.014], [0, 0.085, 0.030], [0, -0.018, 0.030]]
+    )
     side = np.array([0.0009, 0, 0])
     vertices = np.concatenate([outline + side, outline - side])
     faces = [[0, 1, 2], [0, 2, 3], [0, 3, 4], [5, 7, 6], [5, 8, 7], [5, 9, 8]]
