@@ -91,18 +91,18 @@ def _check_size(size: int) -> None:
 
 
 def _choose(scene: Scene, action: str | None, rng: np.random.Generator) -> tuple[str, Choice]:
-    """An action that the scene affords: each name equally likely, then each way to do it."""
-    options = affordances(scene)
-    names = list(dict.fromkeys(name for name, _ in options))
-    if action is None:
-        action = names[int(rng.integers(len(names)))]
-    choices = [choice for name, choice in options if name == action]
-    if not choices:
+    """An action that the scene affords, by the actions' weights, then one of the ways to do it."""
+    options = [(name, choice) for name, choice in affordances(scene) if action in (None, name)]
+    if not options:
         raise InputError(
             f"the scene of seed {scene.seed} does not afford {action!r}",
             where="action",
-            mend=f"use one of: {', '.join(names)}; or another seed (handi.world.find_seed)",
+            mend=f"use one of: {', '.join(possible_actions(scene.seed))}; or another seed (handi.world.find_seed)",
         )
+    names = list(dict.fromkeys(name for name, _ in options))
+    weights = np.array([ACTIONS[name].weight for name in names])
+    action = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+    choices = [choice for name, choice in options if name == action]
     return action, choices[int(rng.integers(len(choices)))]
 
 

@@ -167,34 +167,35 @@ class _Maker:
 class _Wide(Block):
     """A box with room to be pushed to either side."""
 
-    room = (0.165, 0.06, 0.06)
+    room = (0.150, 0.055, 0.055)
 
 
 # Kind -> what else comes with it, how likely it is, and the depths at which it may stand.
 KINDS: dict[str, tuple[tuple[str, ...], float, tuple[float, float]]] = {
-    "drawer": ((), 1.0, (0.305, 0.345)),
-    "board": ((), 1.2, (0.175, 0.235)),
-    "stove": ((), 1.0, (0.125, 0.205)),
-    "cloth": ((), 1.1, (0.185, 0.235)),
-    "box": ((), 1.2, (0.135, 0.255)),
-    "paper": ((), 1.0, (0.155, 0.255)),
-    "pot": ((), 0.9, (0.175, 0.265)),
-    "sponge": ((), 1.0, (0.145, 0.255)),
-    "bowl": ((), 1.3, (0.175, 0.285)),
-    "chest": ((), 1.0, (0.165, 0.255)),
-    "buttons": ((), 1.0, (0.145, 0.265)),
-    "block": (("block",), 1.1, (0.125, 0.265)),
-    "cup": (("cup",), 1.0, (0.135, 0.285)),
-    "can": (("cup",), 0.8, (0.135, 0.285)),
+    "drawer": ((), 1.0, (0.29, 0.34)),
+    "board": ((), 1.1, (0.17, 0.22)),
+    "stove": ((), 1.0, (0.12, 0.20)),
+    "cloth": ((), 1.1, (0.17, 0.22)),
+    "box": ((), 1.0, (0.13, 0.24)),
+    "paper": ((), 1.1, (0.15, 0.25)),
+    "pot": ((), 0.9, (0.17, 0.26)),
+    "sponge": ((), 1.0, (0.14, 0.25)),
+    "bowl": ((), 1.2, (0.17, 0.27)),
+    "chest": ((), 0.9, (0.16, 0.25)),
+    "buttons": ((), 0.9, (0.14, 0.30)),
+    "block": (("block",), 0.9, (0.12, 0.32)),
+    "cup": (("cup",), 0.8, (0.13, 0.33)),
+    "can": (("cup",), 0.6, (0.13, 0.33)),
 }
+SMALL = ("buttons", "block", "cup", "can")  # find room beside others, and are drawn for it more often
 FRONT = 0.07  # nothing stands nearer to the viewer, where the hands wait
-PROPS = (3, 4)  # at least and at most
+PROPS = (2, 4)  # at least and at most
 ACTIONS_AT_LEAST = 3
 
 
 def _half_view(y: float) -> float:
     """How far to the side something at depth y may reach and be seen, metres."""
-    return 0.205 + 0.26 * max(0.0, y - 0.10)
+    return 0.228 + 0.30 * max(0.0, y - 0.10)
 
 
 def _ground(prop: Prop) -> Rectangle:
@@ -217,16 +218,19 @@ def _place(
     return None
 
 
-def _furnish(rng: np.random.Generator) -> tuple[list[Prop], list[Rectangle]]:
-    """Three or four props on the table, large ones placed first, and the ground that they need."""
+def _furnish(rng: np.random.Generator, main: str) -> tuple[list[Prop], list[Rectangle]]:
+    """Two to four props on the table and the ground that they need.
+
+    The main kind finds room first, the others in a random order where there is some left.
+    """
     maker = _Maker(rng)
     weights = np.array([weight for _, weight, _ in KINDS.values()])
-    chosen = rng.choice(list(KINDS), size=4, replace=False, p=weights / weights.sum())
-    wanted = [kind for kind in KINDS if kind in chosen]  # in the table's order: the large ones first
-    wanted += [more for kind in wanted for more in KINDS[kind][0]]
+    weights *= [3.0 if kind in SMALL else 1.0 for kind in KINDS]
+    order = rng.choice(list(KINDS), size=len(KINDS), replace=False, p=weights / weights.sum())
     props: list[Prop] = []
     taken: list[Rectangle] = []
-    for kind in wanted:
+    order = [main, *(kind for kind in order if kind != main)]
+    for kind in (more for first in order for more in (first, *KINDS[first][0])):
         if len(props) == PROPS[1] or len(maker.colours) < 2:
             break
         placed = _place(rng, maker.make(kind), KINDS[kind][2], taken)
@@ -267,8 +271,12 @@ def _take_up(rng: np.random.Generator, hand: Hand, vessel: Vessel) -> tuple[Vess
 def build_scene(seed: int) -> Scene:
     """The scene of a seed, with at least three actions to choose from. Raises: InputError for what is no seed."""
     seed = check_seed(seed)
+    # The main prop is drawn once: drawn anew with each attempt, large things, which leave little room for
+    # others, would be rare.
+    weights = np.array([weight for _, weight, _ in KINDS.values()])
+    main = str(stream(seed, "main prop").choice(list(KINDS), p=weights / weights.sum()))
     for attempt in range(1000):
-        scene = _draw(seed, stream(seed, "scene", attempt))
+        scene = _draw(seed, stream(seed, "scene", attempt), main)
         if scene is not None and len({name for name, _ in affordances(scene)}) >= ACTIONS_AT_LEAST:
             return scene
     raise AssertionError(f"seed {seed} finds no scene")
@@ -279,14 +287,14 @@ def affordances(scene: Scene) -> list[tuple[str, Choice]]:
     return [(name, choice) for name, action in ACTIONS.items() for choice in action.choices(scene)]
 
 
-def _draw(seed: int, rng: np.random.Generator) -> Scene | None:
+def _draw(seed: int, rng: np.random.Generator, main: str) -> Scene | None:
     """A scene from random numbers, None where too little fits on the table."""
-    props, taken = _furnish(rng)
+    props, taken = _furnish(rng, main)
     if len(props) < PROPS[0]:
         return None
     sleeve = colour(list(COLOURS)[rng.integers(len(COLOURS))]) * rng.uniform(0.35, 1)
     person = random_person(rng, sleeve)
-    sides = ["left", "right"] if rng.random() < 0.72 else [("left", "right")[rng.integers(2)]]
+    sides = ["left", "right"] if rng.random() < 0.75 else [("left", "right")[rng.integers(2)]]
     start = {side: _waiting(rng, 1 if side == "right" else -1) for side in sides}
     elbows = {}
     for side in sides:
@@ -294,7 +302,7 @@ def _draw(seed: int, rng: np.random.Generator) -> Scene | None:
         elbows[side] = (ELBOW + spread) * [1 if side == "right" else -1, 1, 1]
     held = None
     vessels = [n for n, prop in enumerate(props) if isinstance(prop, Vessel)]
-    if vessels and rng.random() < 0.45:
+    if vessels and rng.random() < 0.35:
         n, side = vessels[rng.integers(len(vessels))], sides[rng.integers(len(sides))]
         vessel = props[n]
         assert isinstance(vessel, Vessel)

@@ -187,7 +187,7 @@ def random_camera(rng: np.random.Generator) -> Camera:
     """A camera on the head of somebody who stands or sits at the table."""
     eye = np.array([rng.uniform(-0.05, 0.05), rng.uniform(-0.27, -0.20), rng.uniform(0.45, 0.54)])
     target = np.array([rng.uniform(-0.02, 0.02), rng.uniform(0.105, 0.13), 0.03])
-    return Camera(eye, look_at(eye, target, rng.normal(0, 0.03)), float(np.deg2rad(rng.uniform(45, 52))))
+    return Camera(eye, look_at(eye, target, rng.normal(0, 0.03)), float(np.deg2rad(rng.uniform(47, 53))))
 
 
 def handheld(camera: Camera, rng: np.random.Generator, frames: int) -> list[Camera]:

@@ -27,7 +27,8 @@ class Action:
     """
 
     name: ClassVar[str]
-    hands: ClassVar[int] = 1
+    # How likely it is among those that a scene affords: less where many scenes do, so that all are common.
+    weight: ClassVar[float] = 1.0
 
     def __init__(self, scene: Scene, choice: Choice, rng: np.random.Generator) -> None:
         self.scene, self.choice, self.rng = scene, choice, rng

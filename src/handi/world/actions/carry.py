@@ -39,6 +39,7 @@ class PickUp(Action):
     """Lift a cup, a can or a block off the table."""
 
     name = "pick up"
+    weight = 0.12
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
@@ -70,6 +71,7 @@ class PutDown(Action):
     """Put what a hand holds on the table, let go, and draw back."""
 
     name = "put down"
+    weight = 0.6
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
@@ -160,6 +162,7 @@ class PushLeft(Push):
     """Slide a box to the left."""
 
     name = "push left"
+    weight = 1.5
     sign = -1
 
 
@@ -167,6 +170,7 @@ class PushRight(Push):
     """Slide a box to the right."""
 
     name = "push right"
+    weight = 1.5
     sign = 1
 
 
@@ -174,6 +178,7 @@ class Stack(Action):
     """Set one block on another."""
 
     name = "stack"
+    weight = 0.3
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
@@ -217,7 +222,7 @@ class LiftPot(Action):
     """Lift a pot by both handles."""
 
     name = "lift pot"
-    hands = 2
+    weight = 2.0
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
@@ -256,6 +261,7 @@ class Pour(Action):
     """Pour what is in a cup into a bowl: from the table or out of the hand that holds it."""
 
     name = "pour"
+    weight = 2.0
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:

@@ -60,6 +60,7 @@ class OpenDrawer(MoveDrawer):
     """Pull a half-open drawer all the way out."""
 
     name = "open drawer"
+    weight = 1.3
 
     def goal(self, drawer: Drawer) -> float:
         return drawer.travel
@@ -69,6 +70,7 @@ class CloseDrawer(MoveDrawer):
     """Push a half-open drawer shut."""
 
     name = "close drawer"
+    weight = 1.3
 
     def goal(self, drawer: Drawer) -> float:
         return 0.0
@@ -118,6 +120,7 @@ class OpenLid(MoveLid):
     """Swing a half-open lid all the way up."""
 
     name = "open lid"
+    weight = 0.9
     end = 1.85
 
 
@@ -125,6 +128,7 @@ class CloseLid(MoveLid):
     """Swing a half-open lid down."""
 
     name = "close lid"
+    weight = 0.9
     end = 0.0
 
 
@@ -187,6 +191,7 @@ class PressButton(Action):
     """Press one of two buttons; the lamp behind it lights up."""
 
     name = "press button"
+    weight = 0.5
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 class MoveStrip(Action):
     """Take an outer strip of a cloth by its corners and swing it over."""
 
-    hands = 2
     strip: str  # "near" or "far"
     end: float  # 1 folded, 0 flat
 
@@ -66,6 +65,7 @@ class Fold(MoveStrip):
     """Fold the near strip over the others."""
 
     name = "fold"
+    weight = 1.5
     strip, end = "near", 1.0
 
 
@@ -73,6 +73,7 @@ class Unfold(MoveStrip):
     """Lay the folded strip out flat."""
 
     name = "unfold"
+    weight = 1.5
     strip, end = "far", 0.0
 
 
@@ -80,7 +81,7 @@ class Tear(Action):
     """Tear a sheet of paper in two."""
 
     name = "tear"
-    hands = 2
+    weight = 3.0
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:

@@ -26,6 +26,7 @@ class Wipe(Action):
     """Wipe spilt spots off the table with a sponge."""
 
     name = "wipe"
+    weight = 1.5
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
@@ -80,6 +81,7 @@ class Stir(Action):
     """Stir what is in a bowl until it is of one colour."""
 
     name = "stir"
+    weight = 1.0
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
@@ -134,7 +136,7 @@ class Cut(Action):
     """Cut a vegetable twice: one hand takes the knife, the other holds the vegetable."""
 
     name = "cut"
-    hands = 2
+    weight = 3.0
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:

@@ -21,7 +21,7 @@ class Drawer(Prop):
     """A small cabinet with one drawer, `opening` metres out. `at` is the middle of its closed front."""
 
     kind = "drawer"
-    room = (0.18, 0.19, 0.20)
+    room = (0.175, 0.175, 0.20)
     travel = 0.13
     start: float = 0.06
     items: tuple[str, str] = ("red", "blue")
@@ -72,7 +72,7 @@ class Chest(Prop):
     """A box with a lid hinged at its back. `lid` is its angle, radians, 0 closed. `at` is its middle."""
 
     kind = "chest"
-    room = (0.10, 0.09, 0.11)
+    room = (0.085, 0.085, 0.09)
     sides = (0.150, 0.105, 0.075)
     start: float = 0.85
     items: tuple[str, str] = ("yellow", "red")
@@ -138,7 +138,7 @@ class Stove(Prop):
     """A hot plate with a dial in front of it. `angle` of the dial (radians, anticlockwise), `heat` 0..1."""
 
     kind = "stove"
-    room = (0.115, 0.05, 0.23)
+    room = (0.108, 0.045, 0.222)
 
     @property
     def initial(self) -> State:
@@ -193,7 +193,7 @@ class Buttons(Prop):
     """A console with two buttons, each with a lamp behind it. `lit` and `pressed`: 0..1 of each."""
 
     kind = "buttons"
-    room = (0.095, 0.07, 0.075)
+    room = (0.080, 0.058, 0.058)
     colours: tuple[str, str] = ("red", "blue")
 
     @property

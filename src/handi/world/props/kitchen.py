@@ -40,7 +40,7 @@ class Vessel(Prop):
     """
 
     kind = "vessel"
-    room = (0.075, 0.06, 0.07)
+    room = (0.055, 0.045, 0.045)
     noun: str = "cup"
     drink: str | None = None
     held: tuple[float, float, float] | None = None  # where it is in the first frame when a hand holds it
@@ -138,7 +138,7 @@ class Bowl(Prop):
     """
 
     kind = "bowl"
-    room = (0.10, 0.10, 0.10)
+    room = (0.095, 0.095, 0.095)
     content: str = "soup"
     lean: float = 1.0  # the side that the spoon leans to: +1 right, -1 left
     start: float = 0.0  # where the spoon's tip is, radians around the bowl
@@ -195,7 +195,7 @@ class Pot(Prop):
     """A pot with a handle on either side."""
 
     kind = "pot"
-    room = (0.135, 0.10, 0.10)
+    room = (0.130, 0.085, 0.085)
     radius = 0.075
     handle_height = 0.070
 

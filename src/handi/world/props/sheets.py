@@ -24,7 +24,7 @@ class Cloth(Prop):
     """
 
     kind = "cloth"
-    room = (0.125, STRIP + 0.03, 2 * STRIP + 0.02)
+    room = (0.105, STRIP + 0.02, 2 * STRIP + 0.01)
     half_width: float = 0.085
     pattern: int = CHECK
 
@@ -84,7 +84,7 @@ class Paper(Prop):
     """
 
     kind = "paper"
-    room = (0.15, 0.08, 0.08)
+    room = (0.13, 0.07, 0.07)
     half_width: float = 0.080
     half_depth: float = 0.058
     pattern: int = PLAIN

@@ -28,7 +28,7 @@ class Block(Prop):
     """A box to push about, or a small block to stack. `sides` in metres."""
 
     kind = "block"
-    room = (0.06, 0.05, 0.06)
+    room = (0.040, 0.036, 0.040)
     noun: str = "box"
     sides: tuple[float, float, float] = (0.09, 0.09, 0.08)
     pattern: int = PLAIN
@@ -61,7 +61,7 @@ class Sponge(Prop):
     """A sponge, and spilt spots beside it. `spots`: x, y, radius of each, relative to `at`, metres."""
 
     kind = "sponge"
-    room = (0.14, 0.07, 0.08)
+    room = (0.135, 0.06, 0.065)
     spots: tuple[tuple[float, float, float], ...] = ()
     rest: tuple[float, float] = (0.0, 0.0)  # the sponge's place in the first frame, relative to `at`
     stain: tuple[int, int, int] = (120, 40, 20)
@@ -120,7 +120,7 @@ class Board(Prop):
     """
 
     kind = "board"
-    room = (0.165, 0.10, 0.10)
+    room = (0.155, 0.094, 0.094)
     vegetable: str = "carrot"
     hand: int = 1
 
