@@ -49,7 +49,7 @@ from handi.world.setting import (
 )
 
 ELBOW = np.array([0.22, -0.37, 0.15])  # of a right arm, where it leaves the picture
-FOLLOW = np.array([0.4, 0.4, 0.9])  # share of the hand's way that the elbow goes
+FOLLOW = np.array([0.4, 0.4, 0.5])  # share of the hand's way that the elbow goes
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Scene:
         return {side: Hand(self.person, side) for side in self.start}
 
     def elbow(self, grip: Grip, side: str) -> Array:
-        """A point on the forearm's line behind a hand: it goes along with the hand, in height the most."""
+        """A point on the forearm's line behind a hand: it goes part of the way with the hand."""
         return self.elbows[side] + FOLLOW * (grip.position - self.start[side].position)
 
     @property

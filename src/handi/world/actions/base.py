@@ -78,7 +78,7 @@ class Action:
         held: Moving,
         *,
         back: Sequence[float] = (0.0, -0.03, 0.05),
-        times: tuple[float, float, float] = (0.24, 0.31, 0.38),
+        times: tuple[float, float, float] = (0.27, 0.34, 0.40),
         lift: float = 0.03,
     ) -> list[Key]:
         """Keys that take hold: to the open grip backed off by `back` metres, into it, and closed.

@@ -52,14 +52,14 @@ class PickUp(Action):
         prop = self.prop()
         hand = self.pick_hand(prop.at[0])
         opened, closed = _grasp(hand, prop, prop.initial)
-        self.way = np.array([self.rng.uniform(-0.03, 0.03), -0.055, self.rng.uniform(0.095, 0.13)])
+        self.way = np.array([self.rng.uniform(-0.03, 0.03), self.rng.uniform(-0.09, -0.06), self.rng.uniform(0.075, 0.105)])
         back = (hand.sign * 0.055, -0.045, 0.012) if isinstance(prop, Vessel) else (0, -0.02, 0.05)
         keys = self.reach(hand, opened, lambda t: shifted(closed, self.way * self.lifted(t)), back=back)
         self.tracks[hand.side] = Track(tuple(keys))
 
     def lifted(self, time: float) -> float:
         """How far up it is, 0..1."""
-        return ease(time, 0.42, 0.94)
+        return ease(time, 0.40, 0.94)
 
     def states(self, time: float) -> dict[str, State]:
         prop = self.prop()
@@ -250,7 +250,7 @@ class LiftPot(Action):
 
     def lifted(self, time: float) -> float:
         """How far up it is, 0..1."""
-        return ease(time, 0.42, 0.94)
+        return ease(time, 0.40, 0.94)
 
     def states(self, time: float) -> dict[str, State]:
         pot = self.prop()
@@ -298,7 +298,7 @@ class Pour(Action):
                 0.30,
             )
         before = cup.frame(cup.initial)
-        self.goal = bowl.origin + [self.hand.sign * 0.015, -0.01, 0.092]
+        self.goal = bowl.origin + [self.hand.sign * 0.015, -0.012, 0.080]
         keys.append(Key(self.begin + 0.001, lambda t: carried(closed, before, cup.frame(self._cup(t)))))
         self.tracks[self.hand.side] = Track(tuple(keys))
 
@@ -306,7 +306,7 @@ class Pour(Action):
         """The cup's state: it is carried so that its lip comes to the goal, then tilts about the lip."""
         middle = self.begin + (1 - self.begin) * 0.42
         azimuth = np.pi if self.hand.sign > 0 else 0.0
-        tilt = 1.5 * ease(time, self.begin + 0.12, middle + 0.22)
+        tilt = 1.35 * ease(time, self.begin + 0.12, middle + 0.22)
         state = {**self.cup.initial, "towards": azimuth, "tilt": tilt, "position": [0.0, 0.0, 0.0]}
         over_lip = self.goal - self.cup.lip(state)  # where the foot must be for the lip to be at the goal
         start = vector(self.cup.initial, "position")
