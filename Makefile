@@ -27,10 +27,10 @@ demo: $(READY)   ## generate a video from the example image that ships with hand
 	@echo "The video is $(CURDIR)/out/demo/video.mp4"
 
 test: $(READY)   ## run the whole test suite
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-slow: $(READY) ## run the long checks too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(READY)   ## ruff and mypy
 	$(BIN)/ruff check .

@@ -14,15 +14,20 @@ LAYERS = {
     "handi": 0,  # the package's __init__ imports its pipeline only when asked for it
     "handi.types": 0,
     "handi.errors": 0,
+    "handi.files": 0,
     "handi.assets": 0,
+    "handi.images": 1,
+    "handi.inputs": 1,
+    "handi.progress": 1,
     "handi.video": 1,
     "handi.motion": 1,
     "handi.models": 2,
     "handi.diffusion": 2,
     "handi.pipeline": 3,
-    "handi.requests": 5,
+    "handi.generate": 5,
     "handi.doctor": 5,
     "handi.cli": 6,
+    "handi.__main__": 7,
 }
 
 

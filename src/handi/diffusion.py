@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -15,6 +16,8 @@ from torch import Tensor
 Predictor = Callable[[Tensor, Tensor], Tensor]
 # (step index, t, x: B×C×F×h×w) → x to go on with, or None to stop here
 StepHook = Callable[[int, Tensor, Tensor], Tensor | None]
+
+STEP_STREAM = 0  # of the noise that some schedulers draw in their steps; the stages' start is 1 and 2
 
 
 def dpm_solver(config: Mapping[str, Any]) -> DPMSolverMultistepScheduler:
@@ -51,13 +54,13 @@ def clip_noise(shape: Sequence[int], seeds: Sequence[int], stream: int) -> Tenso
 
     The stages draw from different streams, so stage 2 has the same noise whether stage 1 ran or not.
     """
+    return torch.stack([torch.randn(tuple(shape), generator=_generator(seed, stream)) for seed in seeds])
 
-    def one(seed: int) -> Tensor:
-        # seeds are below 2^62: a stream in the bits above never meets another seed
-        generator = torch.Generator().manual_seed(seed + (stream << 62))
-        return torch.randn(tuple(shape), generator=generator)
 
-    return torch.stack([one(seed) for seed in seeds])
+def _generator(seed: int, stream: int) -> torch.Generator:
+    # torch's CPU generator reads 32 bits of its seed: seed and stream are hashed into them, not packed
+    mixed = np.random.SeedSequence([seed, stream]).generate_state(1)
+    return torch.Generator().manual_seed(int(mixed[0]))
 
 
 def set_timesteps(
@@ -85,19 +88,18 @@ def guide(
 ) -> Predictor:
     """Classifier-free guidance: null + scale · (text − null), both branches in one call of the model.
 
-    text, null_text B×N×D; the conditions (batch B or 1 each) are the same in both branches. At
-    scale ≤ 1 the null branch is not computed.
+    text, null_text B×N×D; the conditions, batch B each, are the same in both branches. At scale ≤ 1 the
+    null branch is not computed.
     """
     if scale <= 1:
         return lambda x, t: model(x, t, text, **conditions).float()
     if null_text is None:
         raise ValueError("guidance above 1 needs the null text")
     both_texts = torch.cat([null_text, text])
-    twice = {name: torch.cat([value, value]) for name, value in conditions.items() if len(value) > 1}
-    conditions = {**conditions, **twice}
+    twice = {name: torch.cat([value, value]) for name, value in conditions.items()}
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
-        null, full = model(torch.cat([x, x]), t, both_texts, **conditions).float().chunk(2)
+        null, full = model(torch.cat([x, x]), t, both_texts, **twice).float().chunk(2)
         return null + scale * (full - null)
 
     return predict
@@ -118,7 +120,7 @@ def sample(
     """
     extra = {}
     if seeds and "generator" in inspect.signature(scheduler.step).parameters:
-        extra["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
+        extra["generator"] = [_generator(seed, STEP_STREAM) for seed in seeds]
     for index, t in enumerate(timesteps):
         prediction = predict(scheduler.scale_model_input(x, t), t)
         x = scheduler.step(prediction, t, x, **extra, return_dict=False)[0]

@@ -7,8 +7,9 @@ area in its mask channel, and what lies outside the area is put back from the co
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,20 @@ import torch
 from diffusers import DiffusionPipeline, schedulers
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from handi import diffusion
-from handi.errors import InputError
-from handi.images import aspect_crop, fit_size, open_image, to_mask, to_rgb
+from handi.errors import InputError, ModelError
+from handi.inputs import ImageInput, broadcast, check_numbers, check_prompt, prepare
 from handi.models import checkpoint
-from handi.models.checkpoint import Checkpoint, ModelCard
+from handi.models.checkpoint import Checkpoint, ModelCard, StageSettings
 from handi.models.random_model import random_checkpoint
 from handi.motion.area import clean_area, feather
-from handi.types import Frames
+from handi.types import SoftMask
 
-ImageInput = str | Path | Image.Image | np.ndarray
 Callback = Callable[["HandiPipeline", int, Tensor, dict[str, Any]], dict[str, Any] | None]
-
-MIN_SIDE, MAX_ASPECT = 32, 4.0  # pixels; longer side over shorter
-AREA_STREAM, CLIP_STREAM = 1, 2  # the stages' noise streams, see diffusion.clip_noise
 
 
 @dataclass
@@ -50,6 +47,20 @@ class HandiPipelineOutput:
     interrupted: bool = False  # a callback stopped the run; frames are None if that was in stage 1
 
 
+@dataclass(frozen=True)
+class _Conditions:
+    """What both stages of one call share."""
+
+    context: Tensor  # B×C×1×h×w
+    text: Tensor  # B×N×D
+    null_text: Tensor | None  # B×N×D, where either stage is guided
+    motions: list[float | None]  # B
+    seeds: list[int]  # B
+    frames: int
+    strength: float
+    callback: Callback | None
+
+
 class HandiPipeline(DiffusionPipeline):
     """Hand-centric text-and-image conditioned video generation; see `__call__` and `from_pretrained`.
 
@@ -61,17 +72,19 @@ class HandiPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        vae: nn.Module,
-        text_encoder: nn.Module,
+        vae: Any,
+        text_encoder: Any,
         tokenizer: CLIPTokenizer,
-        unet: nn.Module,
+        unet: Any,
         scheduler: SchedulerMixin,
-        area_unet: nn.Module | None = None,
+        area_unet: Any = None,
         prior_mask: Tensor | None = None,
         card: ModelCard | None = None,
         source: str = "",
     ) -> None:
         super().__init__()
+        if area_unet is not None and prior_mask is None:
+            raise ValueError("stage 1 needs the prior mask")
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -81,7 +94,7 @@ class HandiPipeline(DiffusionPipeline):
             area_unet=area_unet,
         )
         self.prior_mask = prior_mask
-        self.card = card or ModelCard(stage1=checkpoint.StageDefaults() if area_unet is not None else None)
+        self.card = card or ModelCard(stage1=StageSettings() if area_unet is not None else None)
         self.source = source
         self.vae_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self._interrupt = False
@@ -109,12 +122,14 @@ class HandiPipeline(DiffusionPipeline):
 
     @classmethod
     def from_checkpoint(cls, parts: Checkpoint) -> HandiPipeline:
-        """A pipeline of parts in memory. A training schedule becomes DPM-Solver++, a sampler stays."""
+        """A pipeline of parts in memory. Raises: ModelError for a scheduler that diffusers does not have."""
         name = str(parts.scheduler_config.get("_class_name"))
-        if name in ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler"):
+        if parts.published:
             scheduler = diffusion.dpm_solver(parts.scheduler_config)
+        elif (kind := getattr(schedulers, name, None)) is not None:
+            scheduler = kind.from_config(dict(parts.scheduler_config))
         else:
-            scheduler = getattr(schedulers, name).from_config(dict(parts.scheduler_config))
+            raise ModelError(f"the scheduler {name!r} is none of diffusers'", where=parts.source)
         return cls(
             vae=parts.vae,
             text_encoder=parts.text_encoder,
@@ -145,3 +160,240 @@ class HandiPipeline(DiffusionPipeline):
     def save_pretrained(self, save_directory: str | Path, **unused: Any) -> None:
         """Write our folder layout, safetensors; loading it gives this pipeline back. Raises: OutputError."""
         checkpoint.save(self.checkpoint, self.scheduler, save_directory)
+
+    # ------------------------------------------------------------------------------------ generate
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageInput | Sequence[ImageInput],
+        prompt: str | Sequence[str],
+        *,
+        mask: ImageInput | Sequence[ImageInput | None] | None = None,
+        negative_prompt: str = "",
+        motion: float | Sequence[float | None] | None = None,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        area_inference_steps: int | None = None,
+        area_guidance_scale: float | None = None,
+        strength: float = 1.0,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        restore_background: bool = True,
+        output_type: str = "np",
+        callback_on_step_end: Callback | None = None,
+    ) -> HandiPipelineOutput:
+        """Generate clips from context images and sentences; a batch shares everything given once.
+
+        image: path, PIL or H×W×3 uint8. prompt: the action, "Julienne carrot.". mask: motion area to use
+        instead of stage 1's (path, PIL, or H×W / H×W×3 array; its bright part is the area), or "full".
+        motion: AnimateAnything's motion strength. num_frames: of the clip, context included.
+        height, width: exact size in pixels, cropped to; default: the picture's aspect at the model's area.
+        num_inference_steps, guidance_scale: of stage 2; area_…: of stage 1. What is not given is the model
+        card's. At guidance ≤ 1 no unconditional branch is computed. strength < 1: a later start, nearer to
+        the context. generator: one a clip, or one for all; a clip is the same alone and in a batch.
+        restore_background: the context image itself outside the motion area, and as frame 0.
+        output_type: "np" (uint8), "pil", "pt" (in [0, 1]) or "latent".
+        callback_on_step_end(pipe, step, timestep, {"latents", "stage"}) after each step of either stage; it
+        may return {"latents": …}, and stops the run by `pipe.interrupt()`.
+        Raises: InputError naming the argument or file.
+        """
+        stage1 = _settings(self.card.stage1 or self.card.stage2, area_inference_steps, area_guidance_scale)
+        stage2 = _settings(self.card.stage2, num_inference_steps, guidance_scale)
+        frames = self.card.frames if num_frames is None else num_frames
+        check_numbers(frames=frames, strength=strength)
+        check_numbers(steps=stage1.steps, guidance=stage1.guidance, stage="stage 1")
+        check_numbers(steps=stage2.steps, guidance=stage2.guidance, stage="stage 2")
+        if output_type not in ("np", "pil", "pt", "latent"):
+            raise InputError(f"output_type {output_type!r}", mend="use np, pil, pt or latent")
+        given = broadcast(image=image, prompt=prompt, mask=mask, motion=motion)
+        for text in given["prompt"]:
+            check_prompt(text)
+        pictures, masks, notes = prepare(
+            given["image"],
+            given["mask"],
+            height=height,
+            width=width,
+            area=self.card.height * self.card.width,
+            multiple=self.vae_factor,
+        )
+        if self.card.weights == "random":
+            notes.append("this model's weights are random: its pixels mean nothing")
+
+        self._interrupt = False
+        seconds: dict[str, float] = {}
+        prompts = given["prompt"]
+        guided = max(stage1.guidance, stage2.guidance) > 1
+        with self._timed("encode", seconds):
+            conditions = _Conditions(
+                context=self.encode_images(pictures),
+                text=self.encode_text(prompts, notes),
+                null_text=self.encode_text([negative_prompt] * len(prompts), notes) if guided else None,
+                motions=given["motion"],
+                seeds=diffusion.clip_seeds(generator, len(prompts)),
+                frames=frames,
+                strength=strength,
+                callback=callback_on_step_end,
+            )
+        soft, area = self._motion_area(conditions, stage1, masks, pictures.shape[1:3], notes, seconds)
+        output: Any = None
+        if not self._interrupt:
+            with self._timed("stage2", seconds):
+                output = self._denoise(2, self.unet, stage2, torch.from_numpy(area), conditions)
+            if output_type != "latent":
+                with self._timed("decode", seconds):
+                    video = _to_uint8(self.decode(output))
+                    output = _convert(
+                        restore(video, pictures, area) if restore_background else video, output_type
+                    )
+        self.maybe_free_model_hooks()
+        return HandiPipelineOutput(output, area, soft, pictures, notes, seconds, self._interrupt)
+
+    def interrupt(self) -> None:
+        """Stop after the current step; to be called from a callback. The call returns what there is."""
+        self._interrupt = True
+
+    def _motion_area(
+        self,
+        conditions: _Conditions,
+        settings: StageSettings,
+        masks: list[SoftMask | None],
+        size: tuple[int, int],
+        notes: list[str],
+        seconds: dict[str, float],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Stage 1, or the masks that were given: soft B×H×W in [0, 1] and binary B×H×W."""
+        if all(mask is not None for mask in masks):
+            soft = np.stack(masks)  # type: ignore[arg-type]
+            return soft, soft >= 0.5
+        if any(mask is not None for mask in masks):
+            raise InputError("some clips of the batch have a mask and some have none", mend="run them apart")
+        if self.area_unet is None or self.prior_mask is None:
+            notes.append(
+                "this model has no stage 1 and no mask was given: the whole frame is the motion area"
+            )
+            soft = np.ones((len(masks), *size), np.float32)
+            return soft, soft > 0
+        with self._timed("stage1", seconds):
+            prior = F.interpolate(self.prior_mask[None, None].float(), size, mode="bilinear")[0]
+            prior = prior.expand(len(masks), *size)
+            mask_video = self.decode(self._denoise(1, self.area_unet, settings, prior, conditions))
+            soft = mask_video.mean(dim=(1, 2)).clamp(0, 1).cpu().numpy()
+            area = np.stack([clean_area(one) for one in soft])
+        for empty in np.flatnonzero(~area.any(axis=(1, 2))):
+            notes.append(f"stage 1 found no motion area for clip {empty}: the whole frame is used")
+            area[empty] = True
+        return soft, area
+
+    def _denoise(
+        self, stage: int, network: Any, settings: StageSettings, area: Tensor, conditions: _Conditions
+    ) -> Tensor:
+        """Latents B×C×F×h×w of a stage, with the area B×H×W in its mask channel."""
+        context = conditions.context
+        device, latent_size = context.device, context.shape[-2:]
+        motions = [settings.motion if motion is None else motion for motion in conditions.motions]
+        # Bilinear without antialiasing, not made binary again: as AnimateAnything resizes its masks.
+        mask = F.interpolate(area[:, None].to(device, torch.float32), latent_size, mode="bilinear")
+        predict = diffusion.guide(
+            network,
+            conditions.text,
+            conditions.null_text,
+            settings.guidance,
+            condition_latent=context,
+            mask=mask[:, :, None],
+            motion=torch.tensor(motions, device=device),
+        )
+        shape = (context.shape[1], conditions.frames, *latent_size)
+        noise = diffusion.clip_noise(shape, conditions.seeds, stream=stage).to(device)
+        timesteps = diffusion.set_timesteps(self.scheduler, settings.steps, device, conditions.strength)
+        with self.progress_bar(total=len(timesteps)) as bar:
+            bar.set_description(f"stage {stage}")
+
+            def on_step(step: int, t: Tensor, x: Tensor) -> Tensor | None:
+                bar.update()
+                if conditions.callback is not None:
+                    x = (conditions.callback(self, step, t, {"latents": x, "stage": stage}) or {}).get(
+                        "latents", x
+                    )
+                return None if self._interrupt else x
+
+            x = diffusion.start(self.scheduler, context, noise, timesteps[0])
+            return diffusion.sample(
+                predict, x, self.scheduler, timesteps, seeds=conditions.seeds, on_step=on_step
+            )
+
+    # --------------------------------------------------------------------------------------- parts
+
+    def encode_images(self, pictures: np.ndarray) -> Tensor:
+        """Latents of B×H×W×3 uint8 pictures: B×C×1×h×w float32, the posterior's mode, scaled."""
+        x = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self._execution_device)
+        latents = self.vae.encode((x / 127.5 - 1).to(self.vae.dtype)).latent_dist.mode()
+        return latents.float()[:, :, None] * self.vae.config.scaling_factor
+
+    def decode(self, latents: Tensor, chunk: int = 4) -> Tensor:
+        """Pixels of latents B×C×F×h×w: B×3×F×H×W float32 in [0, 1], `chunk` frames at a time."""
+        flat = latents.transpose(1, 2).flatten(0, 1) / self.vae.config.scaling_factor
+        decoded = [self.vae.decode(part.to(self.vae.dtype)).sample.float() for part in flat.split(chunk)]
+        video = torch.cat(decoded).unflatten(0, (len(latents), -1)).transpose(1, 2)
+        return (video / 2 + 0.5).clamp(0, 1)
+
+    def encode_text(self, prompts: Sequence[str], notes: list[str] | None = None) -> Tensor:
+        """E_text of the prompts: B×N×D, the CLIP text encoder's last hidden state. Truncation is noted."""
+        limit = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+        for prompt in dict.fromkeys(prompts):
+            length = len(self.tokenizer(prompt).input_ids)
+            if length > limit and notes is not None:
+                notes.append(f"the prompt has {length} tokens, the first {limit} are read: {prompt[:60]!r}…")
+        ids = self.tokenizer(
+            list(prompts), padding="max_length", max_length=limit, truncation=True, return_tensors="pt"
+        ).input_ids
+        return self.text_encoder(ids.to(self._execution_device)).last_hidden_state
+
+    @contextmanager
+    def _timed(self, name: str, seconds: dict[str, float]) -> Iterator[None]:
+        """Record the wall seconds of a block; waits for the GPU where there is one."""
+
+        def now() -> float:
+            if self._execution_device.type == "cuda":
+                torch.cuda.synchronize(self._execution_device)
+            return time.perf_counter()
+
+        begin = now()
+        yield
+        seconds[name] = now() - begin
+
+
+def restore(frames: np.ndarray, pictures: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Put the context back outside the motion area, feathered inside its edge, and as frame 0.
+
+    frames B×F×H×W×3, pictures B×H×W×3 uint8, area B×H×W bool → B×F×H×W×3 uint8 (§3.2).
+    """
+    edge = 0.02 * min(frames.shape[2:4])
+    weight = np.stack([feather(one, edge) for one in area])[:, None, :, :, None]
+    context = pictures[:, None].astype(np.float32)
+    blended = np.rint(context + weight * (frames - context)).astype(np.uint8)
+    blended[:, 0] = pictures
+    return blended
+
+
+def _to_uint8(video: Tensor) -> np.ndarray:
+    """B×3×F×H×W in [0, 1] → B×F×H×W×3 uint8."""
+    return (video * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu().numpy()
+
+
+def _convert(frames: np.ndarray, output_type: str) -> Any:
+    if output_type == "pil":
+        return [[Image.fromarray(frame) for frame in clip] for clip in frames]
+    if output_type == "pt":
+        return torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 255
+    return frames
+
+
+def _settings(card: StageSettings, steps: int | None, guidance: float | None) -> StageSettings:
+    return StageSettings(
+        steps=card.steps if steps is None else steps,
+        guidance=card.guidance if guidance is None else guidance,
+        motion=card.motion,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 
     """Write H×W×3 uint8 frames as H.264 yuv420p mp4 that a browser plays; atomic.
 
     An odd side loses its last row or column, as the pixel format has no half chroma samples.
-    Raises: ValueError for no frame, OutputError.
+    Raises: ValueError for no frame or frames of different sizes, OutputError.
     """
     frames = iter(frames)
     first = next(frames, None)
@@ -114,7 +115,9 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 
             with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
                 stream = container.add_stream("libx264", rate=rate, options={"crf": "14", "preset": "medium"})
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                for array in (first, *frames):
+                for array in itertools.chain([first], frames):
+                    if array.shape != first.shape:
+                        raise ValueError(f"a frame of {array.shape} among frames of {first.shape}")
                     pixels = np.ascontiguousarray(array[:height, :width])
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
                 container.mux(stream.encode())

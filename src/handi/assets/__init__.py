@@ -1,0 +1,1 @@
+"""Files that ship with the package. example.png is rendered by this project's own synthetic world."""

@@ -23,7 +23,7 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from handi.errors import InputError, ModelError
@@ -35,8 +35,8 @@ CARD, PRIOR = "handi.json", "prior_mask.safetensors"
 
 
 @dataclass(frozen=True)
-class StageDefaults:
-    """How a stage is sampled unless the caller says otherwise."""
+class StageSettings:
+    """How a stage is sampled; in a model card, unless the caller says otherwise."""
 
     steps: int = 25  # denoising steps
     guidance: float = 9.0  # classifier-free guidance scale
@@ -47,8 +47,8 @@ class StageDefaults:
 class ModelCard:
     """`handi.json`: what a model folder says of itself beside its weights."""
 
-    stage1: StageDefaults | None  # None: the folder has no stage 1
-    stage2: StageDefaults = StageDefaults()
+    stage1: StageSettings | None  # None: the folder has no stage 1
+    stage2: StageSettings = StageSettings()
     frames: int = 16  # of a clip, context image included
     height: int = 256  # pixels that the model is at home with; other sizes keep this area
     width: int = 448
@@ -67,8 +67,12 @@ class ModelCard:
                     where=where,
                     mend="update handi",
                 )
-            stages = {name: entries.pop(name) for name in ("stage1", "stage2")}
-            return cls(**{k: StageDefaults(**v) if v else None for k, v in stages.items()}, **entries)
+            stage1, stage2 = entries.pop("stage1"), entries.pop("stage2")
+            return cls(
+                stage1=None if stage1 is None else StageSettings(**stage1),
+                stage2=StageSettings(**stage2),
+                **entries,
+            )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             known = ", ".join(field.name for field in fields(cls))
             raise ModelError(
@@ -80,15 +84,16 @@ class ModelCard:
 class Checkpoint:
     """Everything that a pipeline is made of, on the CPU."""
 
-    unet: nn.Module  # stage 2
-    area_unet: nn.Module | None  # stage 1
-    vae: nn.Module
-    text_encoder: nn.Module
+    unet: Any  # stage 2
+    area_unet: Any  # stage 1, or None
+    vae: Any
+    text_encoder: Any
     tokenizer: CLIPTokenizer
-    scheduler_config: Mapping[str, Any]  # as found; `_class_name` names its class
+    scheduler_config: Mapping[str, Any]  # `_class_name` names its class in diffusers
     prior_mask: Tensor | None  # H×W in [0, 1]
     card: ModelCard
     source: str  # the folder, the hub id, or "random"
+    published: bool = False  # no handi.json: the scheduler is a training schedule, to be sampled with ours
 
 
 # --------------------------------------------------------------------------------------------- load
@@ -137,6 +142,7 @@ def load(
         prior_mask=prior,
         card=card,
         source=str(model),
+        published=not card_file.exists(),
     )
 
 
@@ -168,7 +174,7 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
         ) from error
 
 
-def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: str | None) -> nn.Module:
+def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: str | None) -> Any:
     """A network from its folder, .safetensors or .bin (read with weights_only), with every weight there."""
     if not (folder / "config.json").exists():
         raise ModelError("is missing from the model folder", where=folder / "config.json")
@@ -224,9 +230,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"is not JSON ({error})", where=path, mend="copy the file again") from error
 
 
-def _card_of_published(unet: nn.Module, area_unet: nn.Module | None) -> ModelCard:
+def _card_of_published(unet: Any, area_unet: Any) -> ModelCard:
     """What a folder without handi.json is taken for: AnimateAnything's sampling, the UNet's own size."""
-    card = ModelCard(stage1=StageDefaults() if area_unet is not None else None)
+    card = ModelCard(stage1=StageSettings() if area_unet is not None else None)
     size = unet.config.sample_size
     if size is None:
         return card
@@ -249,7 +255,9 @@ def save(checkpoint: Checkpoint, scheduler: SchedulerMixin, folder: str | Path) 
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / CARD).exists():
-        raise InputError("holds something that is not a handi model", where=folder, mend="choose another folder")
+        raise InputError(
+            "holds something that is not a handi model", where=folder, mend="choose another folder"
+        )
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

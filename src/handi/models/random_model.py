@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from handi.models.checkpoint import Checkpoint, ModelCard, StageDefaults
+from handi.models.checkpoint import Checkpoint, ModelCard, StageSettings
 from handi.models.unet import HandiUNet
 
 
@@ -61,7 +61,7 @@ def random_checkpoint(
     if dtype is not None and dtype != torch.float32:
         networks = [network.to(dtype) for network in networks]
     rows, columns = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
-    defaults = StageDefaults(steps=8, guidance=3.0)
+    defaults = StageSettings(steps=8, guidance=3.0)
     return Checkpoint(
         unet=networks[0],
         area_unet=networks[1],
@@ -69,7 +69,8 @@ def random_checkpoint(
         text_encoder=networks[3],
         tokenizer=tokenizer,
         scheduler_config={
-            "_class_name": "DDIMScheduler",
+            "_class_name": "DPMSolverMultistepScheduler",
+            "final_sigmas_type": "sigma_min",
             "num_train_timesteps": 1000,
             "beta_schedule": "scaled_linear",
             "beta_start": 0.00085,

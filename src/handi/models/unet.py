@@ -85,11 +85,10 @@ class HandiUNet(UNet3DConditionModel):
         self.conv_in2 = nn.Conv2d(out_channels + 1, width, 3, padding=1)  # mask first, then latents
         self.motion_proj = Timesteps(width, True, 0)
         # Dead in the original too (nothing reads it): here only so that its checkpoints load whole.
-        self.motion_embedding = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
-        )
-        nn.init.zeros_(self.motion_embedding[-1].weight)
-        nn.init.zeros_(self.motion_embedding[-1].bias)
+        last = nn.Linear(4 * width, 4 * width)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.motion_embedding = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), last)
 
         self.gradient_checkpointing = False
         for module in self.modules():
@@ -185,7 +184,7 @@ class HandiUNet(UNet3DConditionModel):
         return _run_layer(layer, *inputs)
 
 
-def _layers(block: nn.Module) -> Iterator[tuple[Any, ...]]:
+def _layers(block: Any) -> Iterator[tuple[Any, ...]]:
     """The layers of a down, middle or up block in running order: (resnet, temporal convolution,
     attention, temporal attention), without the attentions where the block has none or no more."""
     attentions = getattr(block, "attentions", ())
@@ -231,7 +230,7 @@ class _ClipAttention:
 
     def __call__(
         self,
-        attn: nn.Module,
+        attn: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,

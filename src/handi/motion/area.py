@@ -137,3 +137,15 @@ def _padded(operation: int, mask: np.ndarray, radius: float) -> np.ndarray:
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     wide = cv2.copyMakeBorder(mask, *[reach] * 4, cv2.BORDER_CONSTANT, value=0)  # type: ignore[call-overload]
     return cv2.morphologyEx(wide, operation, disc)[reach:-reach, reach:-reach].copy()
+
+
+def feather(area: BinaryMask, width: float) -> SoftMask:
+    """Blending weight of an H×W area: 0 outside, rising to 1 within `width` px of its edge, inside only.
+
+    So a picture blended by it keeps every pixel outside the area to the bit. The picture's own border is
+    no edge of the area.
+    """
+    if not area.any() or area.all():
+        return area.astype(np.float32)
+    depth = cv2.distanceTransform(area.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.clip(depth / (width + 1), 0, 1).astype(np.float32)

@@ -1,0 +1,5 @@
+"""`python -m handi`."""
+
+from handi.cli import main
+
+main()

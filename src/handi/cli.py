@@ -1,0 +1,230 @@
+"""The `handi` command: thin; what it does lies in the modules that it calls."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Union
+
+import tyro
+
+from handi.errors import HandiError, InputError
+
+
+def _model_default(metavar: str) -> Any:
+    """How an option is shown that is left to the model's card."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="(default: the model's own)")
+
+
+_Int = Annotated[int | None, _model_default("INT")]
+_Float = Annotated[float | None, _model_default("FLOAT")]
+_Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+
+def _optional(metavar: str) -> Any:
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+def generate(
+    out: Path,
+    image: Annotated[str | None, _optional("FILE")] = None,
+    prompt: Annotated[str | None, _optional("TEXT")] = None,
+    batch: Annotated[Path | None, _optional("FILE.jsonl")] = None,
+    model: str = "random",
+    mask: Annotated[str | None, _optional("FILE")] = None,
+    seed: int = 0,
+    steps: _Int = None,
+    guidance: _Float = None,
+    area_steps: _Int = None,
+    area_guidance: _Float = None,
+    frames: _Int = None,
+    size: Annotated[str | None, _optional("HxW")] = None,
+    motion: _Float = None,
+    background: Literal["restore", "generate"] = "restore",
+    save_frames: _Switch = False,
+    batch_size: int = 1,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+    offload: _Switch = False,
+) -> int:
+    """Make a video from a picture and a sentence, or many from a batch file.
+
+    Writes video.mp4 (H.264), motion_area.png, motion_area_soft.png, motion_flow.png and run.json to --out.
+
+    One clip:
+        handi generate --image kitchen.jpg --prompt "Julienne carrot." --out out/carrot
+
+    With your own motion area, painted white on black, or the one of an earlier run, edited:
+        handi generate --image kitchen.jpg --prompt "Julienne carrot." --mask area.png --out out/carrot
+
+    Many; a line of the file is {"image": ..., "prompt": ..., "mask"?, "seed"?, "motion"?, "id"?}. Run it
+    again and it goes on where it stopped:
+        handi generate --batch clips.jsonl --out out/clips
+
+    Args:
+        out: Folder for the results; with --batch, the parent of one folder a clip.
+        image: The context image: a scene with a hand or hands ready to act. "example" is a picture that
+            ships with handi.
+        prompt: The action, as a short sentence.
+        batch: File of requests, one JSON object a line. Relative paths in it count from its own folder.
+        model: A model folder (handi's, AnimateAnything's, HANDI/IVG's), a hub id "owner/name", or
+            "random": a small untrained model to try the commands with; its pixels mean nothing.
+        mask: Motion area to use instead of stage 1's: a picture, bright where things may move, or "full".
+        seed: Same seed, same clip. In a batch file it counts for the lines that name none.
+        steps: Denoising steps of stage 2, the video.
+        guidance: Classifier-free guidance of stage 2; at 1 or less there is none.
+        area_steps: Denoising steps of stage 1, the motion area.
+        area_guidance: Classifier-free guidance of stage 1.
+        frames: Frames of the clip, the context image included.
+        size: Exact size in pixels, e.g. 256x448; the picture is cropped to its aspect. Without it: the
+            picture's own aspect at the area that the model was trained at.
+        motion: AnimateAnything's motion strength.
+        background: What stands outside the motion area: the context image itself, or what was generated.
+        save_frames: Write frames/*.png too (lossless).
+        batch_size: Clips of a batch file that are generated together.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: Precision; auto is bfloat16 on a GPU, float32 on a CPU.
+        offload: Keep only the network that runs on the GPU: slower, and less memory.
+    """
+    from handi.generate import Request, Settings, read_batch, run_batch, run_one
+
+    if (batch is None) == (image is None):
+        _usage("give --image and --prompt, or --batch")
+    if batch is None and prompt is None:
+        _usage("--image needs a --prompt")
+    if batch is not None and (prompt is not None or mask is not None):
+        _usage("with --batch, prompts and masks stand in the file")
+    if batch_size < 1:
+        _usage(f"--batch-size {batch_size}: use 1 or more")
+    height, width = _parse_size(size)
+    settings = Settings(
+        model=model,
+        frames=frames,
+        height=height,
+        width=width,
+        steps=steps,
+        guidance=guidance,
+        area_steps=area_steps,
+        area_guidance=area_guidance,
+        restore_background=background == "restore",
+        save_frames=save_frames,
+        device=device,
+        dtype=dtype,
+        offload=offload,
+    )
+    if batch is None:
+        request = Request(image=str(image), prompt=str(prompt), mask=mask, seed=seed, motion=motion)
+        for note in run_one(request, settings, out).notes:
+            _say(f"note: {note}")
+        _say(f"wrote {out / 'video.mp4'}")
+        return 0
+    requests, bad_lines = read_batch(batch, seed=seed)
+    failures = bad_lines + run_batch(requests, settings, out, batch_size=batch_size, say=_say)
+    for failure in failures:
+        _say(f"error: {failure}")
+    done = len(requests) + len(bad_lines) - len(failures)
+    _say(f"{done} of {len(requests) + len(bad_lines)} clips are in {out}")
+    return 1 if failures else 0
+
+
+def doctor() -> int:
+    """Show versions, devices, memory and models; name what is missing and the command that mends it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from handi.doctor import examine
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    broken = 0
+    for finding in examine():
+        mark = "[green]ok[/]" if finding.ok else "[red]mend[/]"
+        table.add_row(mark, finding.topic, finding.text)
+        if not finding.ok:
+            broken += 1
+            table.add_row("", "", f"[bold]run: {finding.mend}[/]")
+    Console().print(table)
+    return 1 if broken else 0
+
+
+COMMANDS: dict[str, Callable[..., int]] = {"generate": generate, "doctor": doctor}
+
+
+def main() -> NoReturn:
+    """Entry point. Exit codes: 0 done, 1 failed (one line on stderr), 2 wrong usage."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    if not debug:
+        _quiet_libraries()
+    try:
+        sys.exit(tyro.cli(_parser(arguments), args=arguments, prog="handi", description=_ABOUT))
+    except KeyboardInterrupt:
+        _say("stopped")
+        sys.exit(130)
+    except BrokenPipeError:  # `handi … | head`: the reader has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, HandiError):
+            _say(f"error: {error}")
+        else:
+            summary = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            _say(f"error: {summary} (unexpected: run again with --debug and report it)")
+        sys.exit(1)
+
+
+_ABOUT = (
+    "Hand-centric video generation: a photo, one sentence, and the hands in it do it. "
+    "`handi COMMAND --help` explains a command; --debug shows the traceback of an error."
+)
+
+
+def _parser(arguments: list[str]) -> Any:
+    """The subcommands as tyro reads them; in their list each is described by its first line alone."""
+    listing = not arguments or arguments[0] not in COMMANDS
+    return Union[  # noqa: UP007 (made at run time)
+        tuple(
+            Annotated[
+                int,
+                tyro.conf.subcommand(
+                    name,
+                    constructor=command,
+                    description=(command.__doc__ or "").split("\n")[0] if listing else None,
+                ),
+            ]
+            for name, command in COMMANDS.items()
+        )
+    ]
+
+
+def _parse_size(size: str | None) -> tuple[int | None, int | None]:
+    if size is None:
+        return None, None
+    try:
+        height, width = (int(side) for side in size.lower().replace("×", "x").split("x"))
+    except ValueError as error:
+        raise InputError(f"--size {size!r}", mend="write HEIGHTxWIDTH, e.g. 256x448") from error
+    return height, width
+
+
+def _usage(message: str) -> NoReturn:
+    _say(f"error: {message}; see `handi generate --help`")
+    sys.exit(2)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _quiet_libraries() -> None:
+    """Leave stderr to our own lines: the libraries' bars and advice are for people who call them."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    import warnings
+
+    warnings.filterwarnings("ignore")

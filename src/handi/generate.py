@@ -1,0 +1,360 @@
+"""`handi generate`: requests in, folders of finished files out."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from handi.errors import InputError
+from handi.files import staged
+from handi.images import open_image, write_image
+from handi.inputs import check_numbers, check_prompt
+from handi.motion.flow import motion_flow
+from handi.progress import Progress
+from handi.video import write_video
+
+if TYPE_CHECKING:
+    from handi.pipeline import HandiPipeline, HandiPipelineOutput
+
+RUN_FILE = "run.json"  # written last: a folder that has it is finished
+LIBRARIES = ("handi", "torch", "diffusers", "transformers", "numpy", "av", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One clip to make; a line of a batch file."""
+
+    image: str
+    prompt: str
+    mask: str | None = None  # a file, or "full"; None: stage 1 makes the motion area
+    seed: int = 0
+    motion: float | None = None
+    id: str = ""  # the folder's name in a batch
+
+    def check(self) -> None:
+        """Raises: InputError for a prompt or a file that cannot be used; before any model is loaded."""
+        check_prompt(self.prompt)
+        open_image(self.image_file)
+        if self.mask is not None and self.mask != "full":
+            open_image(self.mask)
+
+    @property
+    def image_file(self) -> Path:
+        """The context image; "example" is the picture that ships with the package."""
+        if self.image == "example":
+            return Path(str(files("handi.assets") / "example.png"))
+        return Path(self.image)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all clips of a run share; None: as the model's card says."""
+
+    model: str = "random"
+    frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    area_steps: int | None = None
+    area_guidance: float | None = None
+    restore_background: bool = True
+    save_frames: bool = False
+    device: str = "auto"
+    dtype: str = "auto"
+    offload: bool = False
+
+    def check(self) -> None:
+        """Raises: InputError for a number that cannot be; before any model is loaded."""
+        check_numbers(frames=self.frames)
+        check_numbers(steps=self.steps, guidance=self.guidance, stage="stage 2")
+        check_numbers(steps=self.area_steps, guidance=self.area_guidance, stage="stage 1")
+
+
+# ------------------------------------------------------------------------------------------ requests
+
+
+def read_batch(path: str | Path, *, seed: int = 0) -> tuple[list[Request], list[InputError]]:
+    """The requests of a JSONL file, one object a line, and an error for each line that is none.
+
+    Relative paths count from the file's folder. A line without an id is called by its number.
+    Raises: InputError for a file that cannot be read.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot be read as UTF-8 text ({getattr(error, 'strerror', None) or error})", where=path
+        ) from error
+    requests: dict[str, Request] = {}
+    errors: list[InputError] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            request = _read_line(line, number, path.parent, seed)
+            if request.id in requests:
+                raise InputError(f"the id {request.id!r} was used before")
+            requests[request.id] = request
+        except InputError as error:
+            errors.append(InputError(error.what, where=f"{path}, line {number}", mend=error.mend))
+    return list(requests.values()), errors
+
+
+def _read_line(line: str, number: int, folder: Path, seed: int) -> Request:
+    try:
+        entries = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"is not JSON ({error})") from error
+    if not isinstance(entries, dict):
+        raise InputError("is not a JSON object", mend='write {"image": …, "prompt": …}')
+    known = {field.name for field in fields(Request)}
+    for name in entries:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise InputError(
+                f"has an unknown entry {name!r}", mend=f"did you mean {near[0]!r}?" if near else None
+            )
+    kinds = {"image": str, "prompt": str, "mask": str, "id": str, "seed": int, "motion": (int, float)}
+    for name, value in entries.items():
+        if not isinstance(value, kinds[name]) or isinstance(value, bool):  # type: ignore[arg-type]
+            raise InputError(f"{name} is {value!r}, of the wrong type")
+    for name in ("image", "prompt"):
+        if not entries.get(name, "").strip():
+            raise InputError(f"has no {name}")
+    for name in ("image", "mask"):
+        if name in entries and entries[name] not in ("full", "example"):
+            entries[name] = str(folder / entries[name])
+    request = Request(**{"seed": seed, "id": f"{number:05d}", **entries})
+    if not request.id or Path(request.id).name != request.id or request.id.startswith("."):
+        raise InputError(f"the id {request.id!r} cannot be a folder's name")
+    return request
+
+
+# ----------------------------------------------------------------------------------------------- run
+
+
+def run_one(request: Request, settings: Settings, out: str | Path) -> HandiPipelineOutput:
+    """Generate one clip into the folder `out`. Raises: HandiError; then nothing is left behind."""
+    settings.check()
+    request.check()
+    with Runner(settings) as runner:
+        return runner.run([request], [Path(out)])
+
+
+def run_batch(
+    requests: list[Request],
+    settings: Settings,
+    out: str | Path,
+    *,
+    batch_size: int,
+    say: Callable[[str], None],
+) -> list[InputError]:
+    """Generate each request into out/<id>, `batch_size` at a time; finished ones are skipped.
+
+    A request that fails is reported and the others go on. Gives the failures.
+    """
+    settings.check()
+    out = Path(out)
+    todo, errors = [], []
+    for request in requests:
+        if is_finished(request, settings, out / request.id):
+            continue
+        try:
+            request.check()
+            todo.append(request)
+        except InputError as error:
+            errors.append(_of_request(error, request))
+    if finished := len(requests) - len(todo) - len(errors):
+        say(f"{finished} of {len(requests)} are finished already")
+    if not todo:
+        return errors
+    with Runner(settings) as runner:
+        for first in range(0, len(todo), batch_size):
+            group = todo[first : first + batch_size]
+            failures = _attempt(runner, group, out)
+            if failures and len(group) > 1:  # two shapes of picture, a mask here and none there: one by one
+                failures = [failure for request in group for failure in _attempt(runner, [request], out)]
+            errors += failures
+    return errors
+
+
+def _attempt(runner: Runner, group: list[Request], out: Path) -> list[InputError]:
+    try:
+        runner.run(group, [out / request.id for request in group])
+    except InputError as error:
+        return [_of_request(error, group[0])]
+    return []
+
+
+def is_finished(request: Request, settings: Settings, folder: Path) -> bool:
+    """Whether `folder` holds the whole result of this very request and these settings."""
+    try:
+        record = json.loads((folder / RUN_FILE).read_text())
+    except (OSError, ValueError):
+        return False
+    return record.get("request") == asdict(request) and record.get("settings") == asdict(settings)
+
+
+def _of_request(error: InputError, request: Request) -> InputError:
+    return InputError(str(error), where=f"request {request.id!r}")
+
+
+class Runner:
+    """A loaded model that turns requests into folders of files. Close it, or use it in a `with`."""
+
+    def __init__(self, settings: Settings) -> None:
+        from handi.models.checkpoint import fingerprint
+        from handi.pipeline import HandiPipeline
+
+        begin = time.perf_counter()
+        self.settings = settings
+        self.device = choose_device(settings.device)
+        self.pipe: HandiPipeline = HandiPipeline.from_pretrained(
+            settings.model, torch_dtype=choose_dtype(settings.dtype, self.device)
+        )
+        if settings.offload and self.device != "cpu":
+            self.pipe.enable_model_cpu_offload(device=self.device)
+        else:
+            self.pipe.to(self.device)
+        self.pipe.set_progress_bar_config(disable=True)  # ours takes its place
+        self.load_seconds = time.perf_counter() - begin
+        # Gigabytes are hashed beside the work, not before it.
+        self._beside = ThreadPoolExecutor(max_workers=1)
+        self._hash: Future[str] = self._beside.submit(fingerprint, self.pipe.checkpoint)
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._beside.shutdown(cancel_futures=True)
+
+    def run(self, requests: list[Request], folders: list[Path]) -> HandiPipelineOutput:
+        """Generate one batch into its folders, which appear whole or not at all. Raises: HandiError."""
+        import torch
+
+        s = self.settings
+        with ExitStack() as stack:
+            scratch = [stack.enter_context(staged(folder, last=RUN_FILE)) for folder in folders]
+            with _StageBars() as bars:
+                output = self.pipe(
+                    [r.image_file for r in requests],
+                    [r.prompt for r in requests],
+                    mask=[r.mask for r in requests],
+                    motion=[r.motion for r in requests],
+                    num_frames=s.frames,
+                    height=s.height,
+                    width=s.width,
+                    num_inference_steps=s.steps,
+                    guidance_scale=s.guidance,
+                    area_inference_steps=s.area_steps,
+                    area_guidance_scale=s.area_guidance,
+                    restore_background=s.restore_background,
+                    generator=[torch.Generator().manual_seed(r.seed) for r in requests],
+                    callback_on_step_end=bars.step,
+                )
+            for index, (request, folder) in enumerate(zip(requests, scratch, strict=True)):
+                begin = time.perf_counter()
+                self._write(output, index, folder)
+                seconds = {"load": self.load_seconds, **output.seconds, "write": time.perf_counter() - begin}
+                record = self._record(request, output, index, len(requests), seconds)
+                (folder / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return output
+
+    def _write(self, output: HandiPipelineOutput, index: int, folder: Path) -> None:
+        clip = output.frames[index]
+        write_video(folder / "video.mp4", clip, fps=self.pipe.card.fps)
+        write_image(folder / "motion_area.png", output.motion_area[index])
+        write_image(folder / "motion_area_soft.png", _grey(output.motion_area_soft[index]))
+        write_image(folder / "motion_flow.png", _grey(motion_flow(clip)))
+        if self.settings.save_frames:
+            for number, frame in enumerate(clip):
+                write_image(folder / "frames" / f"{number:04d}.png", frame)
+
+    def _record(
+        self, request: Request, output: HandiPipelineOutput, index: int, batch: int, seconds: dict[str, float]
+    ) -> dict[str, Any]:
+        frames, height, width = output.frames[index].shape[:3]
+        card = self.pipe.card
+        return {
+            "request": asdict(request),
+            "settings": asdict(self.settings),
+            "seed": request.seed,
+            "model": {"source": self.pipe.source, "weights": card.weights, "sha256": self._hash.result()},
+            "result": {
+                "frames": frames,
+                "height": height,
+                "width": width,
+                "fps": card.fps,
+                "motion_area_share": round(float(output.motion_area[index].mean()), 4),
+            },
+            "notes": output.notes,
+            "seconds": {name: round(value, 3) for name, value in seconds.items()},
+            "batch": batch,  # the seconds are of the whole batch, but for write
+            "device": self.device,
+            "dtype": str(self.pipe.dtype).removeprefix("torch."),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        }
+
+
+def choose_device(name: str) -> str:
+    """ "auto" → "cuda" or "mps" where there is one, else "cpu". Raises: InputError for one that is not."""
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.split(":")[0]
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind not in there or not there[kind]:
+        usable = ", ".join(k for k, v in there.items() if v)
+        raise InputError(f"there is no device {name!r} here", mend=f"use one of: {usable}")
+    return name
+
+
+def choose_dtype(name: str, device: str) -> Any:
+    """ "auto" → bfloat16 on a GPU, float32 on a CPU."""
+    import torch
+
+    names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    return names["bfloat16" if device.startswith("cuda") else "float32"] if name == "auto" else names[name]
+
+
+def _grey(mask: np.ndarray) -> np.ndarray:
+    return np.rint(mask * 255).astype(np.uint8)
+
+
+class _StageBars:
+    """A progress bar for the stage that is running, fed by the pipeline's callback."""
+
+    def __init__(self) -> None:
+        self._stage, self._bar = 0, ExitStack()
+
+    def __enter__(self) -> _StageBars:
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._bar.__exit__(*details)
+
+    def step(self, pipe: HandiPipeline, step: int, timestep: Any, state: dict[str, Any]) -> None:
+        if state["stage"] != self._stage:
+            self._bar.close()
+            self._stage = state["stage"]
+            name = {1: "stage 1, motion area", 2: "stage 2, video"}[self._stage]
+            total = len(pipe.scheduler.timesteps)
+            self._progress = self._bar.enter_context(Progress(name, total, "steps"))
+        self._progress.advance()

@@ -1,0 +1,171 @@
+"""What a caller hands to the pipeline: any picture, mask or list → arrays of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from handi.errors import InputError
+from handi.images import aspect_crop, fit_size, open_image, to_mask, to_rgb
+from handi.types import Picture, SoftMask
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+ImageInput = str | Path | Image.Image | np.ndarray
+
+MIN_SIDE, MAX_ASPECT = 32, 4.0  # pixels; longer side over shorter
+
+
+def check_numbers(
+    *,
+    frames: int | None = None,
+    strength: float | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    stage: str = "",
+) -> None:
+    """Raises: InputError for a number that cannot be; None is not looked at."""
+    if frames is not None and frames < 2:
+        raise InputError(f"a clip of {frames} frames", mend="use 2 or more: the context image counts as one")
+    if strength is not None and not 0 < strength <= 1:
+        raise InputError(f"strength {strength}", mend="use a number above 0, at most 1")
+    if steps is not None and steps < 1:
+        raise InputError(f"{steps} denoising steps for {stage}", mend="use 1 or more")
+    if guidance is not None and not 0 <= guidance < float("inf"):
+        raise InputError(f"guidance {guidance} for {stage}", mend="use a number from 0 up")
+
+
+def check_prompt(prompt: Any) -> None:
+    """Raises: InputError for a prompt that says nothing."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InputError("the prompt is empty", mend='say what the hands do: "Cut the carrot."')
+
+
+def broadcast(**arguments: Any) -> dict[str, list[Any]]:
+    """Each argument as a list of one entry a clip; one that is given once counts for all.
+
+    Raises: InputError for lists of different lengths.
+    """
+    lists = {
+        name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        for name, value in arguments.items()
+    }
+    batch = max(map(len, lists.values()))
+    for name, values in lists.items():
+        if len(values) not in (1, batch):
+            raise InputError(f"{len(values)} of {name} for a batch of {batch}")
+    return {name: values * batch if len(values) == 1 else values for name, values in lists.items()}
+
+
+def prepare(
+    images: Sequence[ImageInput],
+    masks: Sequence[ImageInput | None],
+    *,
+    height: int | None,
+    width: int | None,
+    area: int,
+    multiple: int,
+) -> tuple[np.ndarray, list[SoftMask | None], list[str]]:
+    """Pictures B×H×W×3 uint8 of one size, their masks H×W in [0, 1], and notes on what was changed.
+
+    Without height and width: the pictures' aspect, near `area` pixels, sides multiples of `multiple`. With
+    them: exactly that, the pictures cropped to its aspect. A mask "full" is all ones, None stays None.
+    Raises: InputError naming the file or argument.
+    """
+    opened = [_open(image, "picture") for image in images]
+    if height is None and width is None:
+        size = _common_size(opened, area, multiple)
+    else:
+        size = _exact_size(height, width, multiple)
+    pictures, soft, notes = [], [], []
+    for (image, name), mask in zip(opened, masks, strict=True):
+        wide, high = image.size
+        box = (0.0, 0.0, float(wide), float(high))
+        if height is not None:
+            box = aspect_crop(high, wide, size[1] / size[0])
+        if (high, wide) != size:
+            how = "resized" if box == (0, 0, wide, high) else "cropped and resized"
+            notes.append(f"{name}: {wide}×{high} is {how} to {size[1]}×{size[0]}")
+        pictures.append(_fit(to_rgb(image), size, box))
+        soft.append(None if mask is None else _fit_mask(mask, image.size, size, box, notes))
+    return np.stack(pictures), soft, notes
+
+
+def _fit(picture: Image.Image, size: tuple[int, int], box: Box) -> Picture:
+    return np.asarray(picture.resize(size[::-1], Image.Resampling.LANCZOS, box=box))
+
+
+def _fit_mask(
+    mask: ImageInput,
+    picture: tuple[int, int],
+    size: tuple[int, int],
+    box: Box,
+    notes: list[str],
+) -> SoftMask:
+    """The mask at the model's size, put through what its picture (width, height) went through."""
+    if isinstance(mask, str) and mask == "full":
+        return np.ones(size, np.float32)
+    image, name = _open(mask, "mask")
+    grey = Image.fromarray(to_mask(image))
+    if grey.size != picture:
+        notes.append(
+            f"{name}: the mask is {grey.width}×{grey.height}, its picture {picture[0]}×{picture[1]}: "
+            "the mask is resized"
+        )
+        grey = grey.resize(picture, Image.Resampling.BILINEAR)
+    values = np.asarray(grey.resize(size[::-1], Image.Resampling.BILINEAR, box=box)).clip(0, 1)
+    if not (values >= 0.5).any():
+        raise InputError(
+            "the mask is empty (nothing in it is brighter than half)",
+            where=name,
+            mend="paint the motion area white",
+        )
+    return values
+
+
+def _exact_size(height: int | None, width: int | None, multiple: int) -> tuple[int, int]:
+    if height is None or width is None:
+        raise InputError("height and width go together")
+    if min(height, width) < MIN_SIDE or height % multiple or width % multiple:
+        raise InputError(
+            f"size {height}×{width}: both sides must be multiples of {multiple}, and {MIN_SIDE} at least"
+        )
+    return height, width
+
+
+def _common_size(opened: Sequence[tuple[Image.Image, str]], area: int, multiple: int) -> tuple[int, int]:
+    sizes = {}
+    for image, name in opened:
+        wide, high = image.size
+        if min(wide, high) < MIN_SIDE:
+            raise InputError(f"{wide}×{high} is too small: {MIN_SIDE} px a side at least", where=name)
+        if max(wide, high) > MAX_ASPECT * min(wide, high):
+            raise InputError(
+                f"{wide}×{high} is too long: at most {MAX_ASPECT:g}:1", where=name, mend="crop it"
+            )
+        sizes[fit_size(high, wide, area=area, multiple=multiple)] = name
+    if len(sizes) > 1:
+        listed = ", ".join(f"{name} {wide}×{high}" for (high, wide), name in sizes.items())
+        raise InputError(
+            f"the pictures of a batch have different shapes ({listed})", mend="give height and width"
+        )
+    return next(iter(sizes))
+
+
+def _open(source: ImageInput, kind: str) -> tuple[Image.Image, str]:
+    """A PIL image of a path, an array or an image, and what to call it in a message."""
+    if isinstance(source, str | Path):
+        return open_image(source), str(source)
+    if isinstance(source, Image.Image):
+        return source, f"the {kind}"
+    array = np.asarray(source)
+    if kind == "mask" and array.ndim == 2:
+        if array.dtype == np.bool_ or (array.dtype.kind == "f" and array.max(initial=0) <= 1):
+            array = np.rint(array.astype(np.float32) * 255)
+        return Image.fromarray(array.clip(0, 255).astype(np.uint8)), "the mask"
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (3, 4):
+        raise InputError(f"the {kind} must be H×W×3 uint8, not {array.shape} {array.dtype}")
+    return Image.fromarray(array), f"the {kind}"

@@ -1,0 +1,94 @@
+"""What several tests share: the reference numbers' weights, small models, and the command line in process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before transformers is imported, as in the command
+os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and a worker a core uses the cores better
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for a network
+
+DATA = Path(__file__).parent / "data"
+SHARED = Path(__file__).parents[2] / "shared"  # optional: see `shared`
+
+
+def fixture_weights(module: torch.nn.Module, seed: int, prefix: str = "") -> None:
+    """Fill a module with the weights of the reference run: normal numbers from crc32(name) XOR seed."""
+    for name, parameter in module.named_parameters():
+        random = np.random.RandomState((zlib.crc32((prefix + name).encode()) ^ seed) & 0xFFFFFFFF)
+        values = random.standard_normal(tuple(parameter.shape)).astype(np.float32)
+        if parameter.ndim > 1:
+            values /= np.sqrt(np.prod(parameter.shape[1:]))
+        elif name.endswith("weight"):
+            values = 1 + 0.2 * values
+        else:
+            values = 0.1 * values
+        parameter.data = torch.from_numpy(values)
+
+
+def reference(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
+    """A case of tests/data/animate_anything: its description and its tensors."""
+    folder = DATA / "animate_anything"
+    return json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of published samples and full fixtures, where it lies beside the checkout."""
+    if not (SHARED / "fixtures").is_dir():
+        pytest.skip("needs ../shared, which is not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def pipe():
+    """The random model at 64×64, quiet."""
+    from handi import HandiPipeline
+    from handi.models.random_model import random_checkpoint
+
+    pipe = HandiPipeline.from_checkpoint(random_checkpoint(size=64))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="session")
+def model_folder(pipe, tmp_path_factory) -> Path:
+    """The same model, saved."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory) -> Path:
+    """A small picture, 96×64."""
+    path = tmp_path_factory.mktemp("picture") / "scene.png"
+    values = np.random.default_rng(0).integers(0, 255, (8, 12, 3), dtype=np.uint8)
+    Image.fromarray(values).resize((96, 64), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture
+def handi(monkeypatch, capsys):
+    """The command line in this process: handi("generate", …) → (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        from handi import cli
+
+        monkeypatch.setattr(sys, "argv", ["handi", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return run
