@@ -21,6 +21,7 @@ LAYERS = {
     "handi.progress": 1,
     "handi.video": 1,
     "handi.motion": 1,
+    "handi.world": 1,
     "handi.models": 2,
     "handi.diffusion": 2,
     "handi.pipeline": 3,

@@ -71,19 +71,21 @@ def possible_actions(seed: int) -> list[str]:
 
 def find_seed(action: str, start: int = 0) -> int:
     """The first seed from `start` on whose scene affords an action. Raises: InputError for an unknown one."""
-    _check_action(action)
+    check_action(action)
     seed = check_seed(start)
     while not any(True for _ in ACTIONS[action].choices(build_scene(seed))):
         seed += 1
     return seed
 
 
-def _check_action(action: str) -> None:
+def check_action(action: str) -> None:
+    """Raises: InputError for an action that is not there."""
     if action not in ACTIONS:
         raise InputError(f"no action {action!r}", where="action", mend=f"use one of: {', '.join(ACTIONS)}")
 
 
-def _check_size(size: int) -> None:
+def check_size(size: int) -> None:
+    """Raises: InputError for a side that is odd, too small or too large."""
     if not isinstance(size, (int, np.integer)) or not SIZES[0] <= size <= SIZES[1] or size % 2:
         raise InputError(
             f"{size} is not a size", where="size", mend=f"use an even number, {SIZES[0]} to {SIZES[1]}"
@@ -120,9 +122,9 @@ def render_clip(
     `handheld` lets the camera sway, as on a head; the motion areas are then those of the first frame's camera,
     which is what stabilising the clip should bring back. Raises: InputError.
     """
-    _check_size(size)
+    check_size(size)
     if action is not None:
-        _check_action(action)
+        check_action(action)
     scene = build_scene(seed)
     rng = stream(seed, "action")
     name, choice = _choose(scene, action, rng)
@@ -137,7 +139,7 @@ def siblings(
     One clip for every action name that the scene affords, at most `count` of them, drawn from the seed.
     Raises: InputError for a scene that affords fewer than two, or a count below two.
     """
-    _check_size(size)
+    check_size(size)
     if count is not None and count < 2:
         raise InputError(f"{count} clips cannot be compared", where="count", mend="use 2 or more")
     scene = build_scene(seed)
