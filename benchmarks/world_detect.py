@@ -27,7 +27,7 @@ ACTION_FRAMES = (2, 6, 9, 13)
 FIRST_STILL, FIRST_CLIP = 900_000, 910_000  # test seeds
 
 
-def render(out: Path, stills: int, clips: int, only: list[str], first: int) -> None:
+def render(out: Path, stills: int, clips: int, only: list[str], first: int, sizes: list[int]) -> None:
     """Write PNGs and `truth.json`: a list of pictures with set, action, acting sides, joints, insides."""
     from handi.world import ACTIONS, find_seed, render_clip
     from handi.world.stills import render_still
@@ -42,14 +42,14 @@ def render(out: Path, stills: int, clips: int, only: list[str], first: int) -> N
         truth.append({"file": name, "joints": joints.tolist(), "inside": inside.tolist(), **about})
 
     for n in range(stills):
-        for size in (256, 128):
+        for size in sizes:
             still = render_still(FIRST_STILL + n, size=size)
             keep(f"still-{n}-{size}.png", still.picture, still.joints2d, still.visible, set="stills", size=size)
     for action in only or ACTIONS:
         seed = first - 1
         for n in range(clips):
             seed = find_seed(action, seed + 1)
-            for size in (256, 128):
+            for size in sizes:
                 clip = render_clip(seed, size=size, action=action)
                 for f in ACTION_FRAMES:
                     name = f"{action.replace(' ', '_')}-{n}-{f}-{size}.png"
@@ -158,10 +158,11 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=6, help="for each action")
     parser.add_argument("--actions", nargs="*", default=[], help="only these")
     parser.add_argument("--first", type=int, default=FIRST_CLIP, help="seed from which to look for clips")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[256, 128])
     parser.add_argument("--confidence", type=float, default=0.5)
     arguments = parser.parse_args()
     if arguments.step == "render":
-        render(arguments.out, arguments.stills, arguments.clips, arguments.actions, arguments.first)
+        render(arguments.out, arguments.stills, arguments.clips, arguments.actions, arguments.first, arguments.sizes)
     else:
         detect(arguments.out, arguments.confidence)
 

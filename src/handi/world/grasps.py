@@ -15,7 +15,7 @@ from handi.world.props.kitchen import Vessel
 def around_vessel(hand: Hand, vessel: Vessel, state: State) -> tuple[Grip, Grip]:
     """Around a standing cup or can from the hand's own side: open and closed."""
     sign = hand.sign
-    rotation = facing((-0.62 * sign, 0.76, -0.16), (0.74 * sign, 0.08, 0.66))
+    rotation = facing((-0.62 * sign, 0.77, 0.05), (0.58 * sign, -0.38, 0.72))
     _, place = vessel.frame(state)
     point = place + [0, 0, vessel.height * (0.52 if vessel.noun == "cup" else 0.5)]
     anchor = (0.006, -(vessel.radius + 0.017) / hand.person.size, -0.080)
@@ -32,7 +32,7 @@ def from_above(
     sign = hand.sign
     c, s = np.cos(yaw), np.sin(yaw)
     turned = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-    rotation = turned @ facing((-0.32 * sign, 0.80, -0.50), (0.18 * sign, 0.44, 0.88))
+    rotation = turned @ facing((-0.34 * sign, 0.93, 0.02), (0.26 * sign, -0.20, 0.94))
     opened = mixed(POSES["opposed"], POSES["pinch"], float(np.clip(0.75 - 9 * width, 0.15, 0.6)))
     closed = POSES["fist"]
     probe = grip_at(hand, point, rotation, (0, 0, 0), mixed(opened, POSES["pinch"], 0.6))

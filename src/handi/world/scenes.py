@@ -85,6 +85,12 @@ class Scene:
             if side in self.start and (not self.held or side != self.held[0])
         ]
 
+    def within_reach(self, prop: Prop) -> bool:
+        """Whether a free hand gets there; past the other hand when that one holds something, it does not."""
+        if not self.free_hands:
+            return False
+        return self.held is None or self.hands[self.free_hands[0]].sign * prop.at[0] > -0.03
+
     def prop(self, name: str) -> Prop:
         """The prop with this name."""
         return next(prop for prop in self.props if prop.name == name)
@@ -262,7 +268,7 @@ def _waiting(rng: np.random.Generator, sign: int) -> Grip:
 
 def _take_up(rng: np.random.Generator, hand: Hand, vessel: Vessel) -> tuple[Vessel, Grip]:
     """The vessel in a hand above the front of the table."""
-    place = (hand.sign * rng.uniform(0.035, 0.10), rng.uniform(0.015, 0.06), rng.uniform(0.085, 0.125))
+    place = (hand.sign * rng.uniform(0.035, 0.075), rng.uniform(0.01, 0.05), rng.uniform(0.075, 0.115))
     held = replace(vessel, held=tuple(float(v) for v in place))
     _, closed = around_vessel(hand, held, held.initial)
     return held, closed
@@ -303,7 +309,8 @@ def _draw(seed: int, rng: np.random.Generator, main: str) -> Scene | None:
     held = None
     vessels = [n for n, prop in enumerate(props) if isinstance(prop, Vessel)]
     if vessels and rng.random() < 0.35:
-        n, side = vessels[rng.integers(len(vessels))], sides[rng.integers(len(sides))]
+        n = vessels[rng.integers(len(vessels))]
+        side = sides[0] if len(sides) == 1 else "right" if props[n].at[0] > 0 else "left"
         vessel = props[n]
         assert isinstance(vessel, Vessel)
         props[n], start[side] = _take_up(rng, Hand(person, side), vessel)

@@ -43,10 +43,10 @@ class PickUp(Action):
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if scene.free_hands:
-            for prop in scene.props:
-                if (isinstance(prop, Vessel) and prop.held is None) or _is_small(prop):
-                    yield {"object": prop.name}
+        for prop in scene.props:
+            carried_up = _is_small(prop) or (isinstance(prop, Vessel) and prop.held is None)
+            if carried_up and scene.within_reach(prop):
+                yield {"object": prop.name}
 
     def plan(self) -> None:
         prop = self.prop()
@@ -113,9 +113,8 @@ class Push(Action):
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if scene.free_hands:
-            for prop in scene.props:
-                if isinstance(prop, Block) and prop.noun == "box":
+        for prop in scene.props:
+            if isinstance(prop, Block) and prop.noun == "box" and scene.within_reach(prop):
                     yield {"object": prop.name}
 
     def plan(self) -> None:
@@ -182,12 +181,11 @@ class Stack(Action):
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
-        blocks = [prop for prop in scene.props if _is_small(prop)]
-        if scene.free_hands:
-            for top in blocks:
-                for base in blocks:
-                    if top is not base:
-                        yield {"object": top.name, "base": base.name}
+        blocks = [prop for prop in scene.props if _is_small(prop) and scene.within_reach(prop)]
+        for top in blocks:
+            for base in blocks:
+                if top is not base:
+                    yield {"object": top.name, "base": base.name}
 
     def plan(self) -> None:
         top, base = self.prop(), self.prop("base")
@@ -238,7 +236,7 @@ class LiftPot(Action):
         for side in ("left", "right"):
             hand = self.scene.hands[side]
             point, axis = pot.handle(pot.initial, hand.sign)
-            rotation = facing((-0.62 * hand.sign, 0.72, -0.30), (0.42 * hand.sign, 0.10, 0.90))
+            rotation = facing((-0.56 * hand.sign, 0.82, 0.0), (0.34 * hand.sign, -0.22, 0.92))
             opened, closed = on_bar(hand, point, axis, 0.0065, rotation, (0.0, -0.036, -0.108))
             keys = self.reach(
                 hand,
@@ -306,7 +304,7 @@ class Pour(Action):
         """The cup's state: it is carried so that its lip comes to the goal, then tilts about the lip."""
         middle = self.begin + (1 - self.begin) * 0.42
         azimuth = np.pi if self.hand.sign > 0 else 0.0
-        tilt = 1.35 * ease(time, self.begin + 0.12, middle + 0.22)
+        tilt = 1.15 * ease(time, self.begin + 0.12, middle + 0.22)
         state = {**self.cup.initial, "towards": azimuth, "tilt": tilt, "position": [0.0, 0.0, 0.0]}
         over_lip = self.goal - self.cup.lip(state)  # where the foot must be for the lip to be at the goal
         start = vector(self.cup.initial, "position")

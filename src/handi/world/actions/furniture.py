@@ -25,9 +25,8 @@ class MoveDrawer(Action):
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if scene.free_hands:
-            for prop in scene.props:
-                if isinstance(prop, Drawer):
+        for prop in scene.props:
+            if isinstance(prop, Drawer) and scene.within_reach(prop):
                     yield {"object": prop.name}
 
     def goal(self, drawer: Drawer) -> float:
@@ -40,7 +39,7 @@ class MoveDrawer(Action):
         self.begin, self.end = drawer.start, self.goal(drawer)
         hand = self.pick_hand(drawer.at[0])
         point = drawer.handle(drawer.initial) + [hand.sign * self.rng.uniform(-0.004, 0.014), 0, 0]
-        rotation = facing((-0.28 * hand.sign, 0.9, -0.34), (0.24 * hand.sign, 0.36, 0.93))
+        rotation = facing((-0.26 * hand.sign, 0.95, -0.18), (0.26 * hand.sign, 0.04, 0.96))
         opened, closed = take_hold(
             hand, point, rotation, (-0.004, -0.038, -0.112), drawer.distance(drawer.initial),
             opened="relaxed", closed="fist", away=rotation[:, 1],
@@ -83,9 +82,8 @@ class MoveLid(Action):
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if scene.free_hands:
-            for prop in scene.props:
-                if isinstance(prop, Chest):
+        for prop in scene.props:
+            if isinstance(prop, Chest) and scene.within_reach(prop):
                     yield {"object": prop.name}
 
     def plan(self) -> None:
@@ -94,7 +92,7 @@ class MoveLid(Action):
         self.chest = chest
         hand = self.pick_hand(chest.at[0])
         point = chest.knob(chest.initial)
-        rotation = facing((-0.30 * hand.sign, 0.86, -0.40), (0.12 * hand.sign, 0.42, 0.90))
+        rotation = facing((-0.30 * hand.sign, 0.94, 0.05), (0.26 * hand.sign, -0.22, 0.94))
         opened, closed = pinch(hand, point, rotation)
         closed = replace(
             opened, angles=close_on(hand, opened, chest.knob_distance(chest.initial), closed.angles)
@@ -140,9 +138,8 @@ class TurnDial(Action):
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if scene.free_hands:
-            for prop in scene.props:
-                if isinstance(prop, Stove):
+        for prop in scene.props:
+            if isinstance(prop, Stove) and scene.within_reach(prop):
                     yield {"object": prop.name}
 
     def plan(self) -> None:
@@ -195,9 +192,8 @@ class PressButton(Action):
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if scene.free_hands:
-            for prop in scene.props:
-                if isinstance(prop, Buttons):
+        for prop in scene.props:
+            if isinstance(prop, Buttons) and scene.within_reach(prop):
                     for which in ("0", "1"):
                         yield {"object": prop.name, "which": which}
 
@@ -207,7 +203,7 @@ class PressButton(Action):
         self.console, self.which = console, int(self.choice["which"])
         top = console.button(self.which)
         hand = self.pick_hand(float(top[0]))
-        rotation = facing((-0.28 * hand.sign, 0.84, -0.42), (0.40 * hand.sign, 0.36, 0.84))
+        rotation = facing((-0.28 * hand.sign, 0.93, -0.24), (0.40 * hand.sign, 0.02, 0.90))
         probe = grip_at(hand, top, rotation, (0, 0, 0), POSES["point"])
         skeleton = hand.skeleton(probe)
         pad = skeleton[9] + 0.3 * (skeleton[9] - skeleton[8]) - [0, 0, 0.006]  # under the fingertip

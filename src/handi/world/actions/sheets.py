@@ -40,8 +40,8 @@ class MoveStrip(Action):
     def _track(self, side: str) -> Track:
         cloth, hand = self.cloth, self.scene.hands[side]
         point = cloth.edge(cloth.initial, self.strip, hand.sign)
-        rotation = facing((-0.24 * hand.sign, 0.86, -0.45), (0.14 * hand.sign, 0.44, 0.88))
-        opened, closed = pinch(hand, point + [0, 0, 0.006], rotation)
+        rotation = facing((-0.24 * hand.sign, 0.94, -0.22), (0.22 * hand.sign, 0.02, 0.96))
+        opened, closed = pinch(hand, point + [0, 0, 0.010], rotation)
 
         def held(time: float) -> Grip:
             """The hands go with the corners and tip over a little."""
@@ -98,8 +98,8 @@ class Tear(Action):
     def _track(self, side: str) -> Track:
         paper, hand = self.paper, self.scene.hands[side]
         point = paper.edge(paper.initial, hand.sign)
-        rotation = facing((-0.55 * hand.sign, 0.76, -0.40), (0.26 * hand.sign, 0.36, 0.90))
-        opened, closed = pinch(hand, point + [0, 0, 0.006], rotation)
+        rotation = facing((-0.50 * hand.sign, 0.84, -0.22), (0.30 * hand.sign, 0.02, 0.94))
+        opened, closed = pinch(hand, point + [0, 0, 0.010], rotation)
         before = paper.half_frame(paper.initial, hand.sign)
 
         def held(time: float) -> Grip:

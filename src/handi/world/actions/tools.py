@@ -30,9 +30,8 @@ class Wipe(Action):
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if scene.free_hands:
-            for prop in scene.props:
-                if isinstance(prop, Sponge):
+        for prop in scene.props:
+            if isinstance(prop, Sponge) and scene.within_reach(prop):
                     yield {"object": prop.name}
 
     def plan(self) -> None:
@@ -85,9 +84,8 @@ class Stir(Action):
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if scene.free_hands:
-            for prop in scene.props:
-                if isinstance(prop, Bowl):
+        for prop in scene.props:
+            if isinstance(prop, Bowl) and scene.within_reach(prop):
                     yield {"object": prop.name}
 
     def plan(self) -> None:
@@ -98,7 +96,7 @@ class Stir(Action):
         leaning = "right" if bowl.lean > 0 else "left"
         side = leaning if leaning in self.scene.free_hands else self.scene.free_hands[0]
         hand = self.scene.hands[side]
-        rotation = facing((-0.52 * hand.sign, 0.74, -0.42), (0.50 * hand.sign, 0.30, 0.80))
+        rotation = facing((-0.46 * hand.sign, 0.88, 0.02), (0.44 * hand.sign, -0.24, 0.87))
         point = self._hold(bowl.initial)
         opened, _ = pinch(hand, point, rotation)
         tip, top = bowl.spoon(bowl.initial)
@@ -157,8 +155,8 @@ class Cut(Action):
         hand = self.scene.hands["right" if board.hand > 0 else "left"]
         sign = hand.sign
         point, axis = board.handle(board.initial)
-        flat = facing((-0.52 * sign, 0.80, -0.30), (0.22 * sign, 0.30, 0.93))
-        upright = facing((-0.55 * sign, 0.74, -0.38), (0.56 * sign, 0.28, 0.78))
+        flat = facing((-0.50 * sign, 0.85, -0.18), (0.25 * sign, 0.02, 0.95))
+        upright = facing((-0.52 * sign, 0.82, -0.22), (0.54 * sign, 0.0, 0.83))
         body = to_box(point, (0.011, 0.055, 0.008))
         opened, _ = take_hold(
             hand,
@@ -192,7 +190,7 @@ class Cut(Action):
         sign = hand.sign
         middle, axis, radius, half = board.vegetable_body()
         point = middle + [sign * 0.050, 0, radius * 0.4]
-        rotation = facing((-0.48 * sign, 0.82, -0.46), (0.22 * sign, 0.38, 0.90))
+        rotation = facing((-0.45 * sign, 0.87, -0.22), (0.26 * sign, 0.05, 0.95))
         body = to_cylinder(middle, axis, radius, half)
         opened, closed = take_hold(
             hand, point, rotation, (0.0, -0.040, -0.112), body, opened="relaxed", closed="fist",
