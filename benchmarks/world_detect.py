@@ -36,7 +36,9 @@ def render(out: Path, stills: int, clips: int, only: list[str], first: int, size
     out.mkdir(parents=True, exist_ok=True)
     truth = []
 
-    def keep(name: str, picture: np.ndarray, joints: np.ndarray, visible: np.ndarray, **about: object) -> None:
+    def keep(
+        name: str, picture: np.ndarray, joints: np.ndarray, visible: np.ndarray, **about: object
+    ) -> None:
         Image.fromarray(picture).save(out / name)
         inside = (visible != OUTSIDE) & joints.any(-1)
         truth.append({"file": name, "joints": joints.tolist(), "inside": inside.tolist(), **about})
@@ -44,21 +46,23 @@ def render(out: Path, stills: int, clips: int, only: list[str], first: int, size
     for n in range(stills):
         for size in sizes:
             still = render_still(FIRST_STILL + n, size=size)
-            keep(f"still-{n}-{size}.png", still.picture, still.joints2d, still.visible, set="stills", size=size)
+            keep(
+                f"still-{n}-{size}.png", still.picture, still.joints2d, still.visible, set="stills", size=size
+            )
     for action in only or ACTIONS:
         seed = first - 1
         for n in range(clips):
             seed = find_seed(action, seed + 1)
             for size in sizes:
                 clip = render_clip(seed, size=size, action=action)
+                about = {"set": "actions", "size": size, "action": action, "seed": seed, "hands": clip.hands}
                 for f in ACTION_FRAMES:
                     name = f"{action.replace(' ', '_')}-{n}-{f}-{size}.png"
-                    about = {"set": "actions", "size": size, "action": action, "seed": seed, "hands": clip.hands}
                     keep(name, clip.frames[f], clip.joints2d[f], clip.visible[f], **about)
     (out / "truth.json").write_text(json.dumps(truth))
 
 
-def detector(confidence: float):  # noqa: ANN201 - two kinds of callables
+def detector(confidence: float):
     """Name, and a function from an H×W×3 picture to a list of 21×2 joints in [0, 1]."""
     try:
         import mediapipe
@@ -145,13 +149,15 @@ def detect(out: Path, confidence: float) -> None:
         own = acting.get((label, size))
         acted = f"{100 * np.mean(own):.0f} % of {len(own)}" if own else ""
         middle = f"{np.median(errors[label, size]):.3f}" if errors[label, size] else "–"
-        print(f"| {label} | {size} | {len(flat)} | {100 * np.mean(flat):.1f} % | {100 * low:.0f}–{100 * high:.0f} %"
-              f" | {acted} | {middle} |")  # fmt: skip
+        share = f"{100 * np.mean(flat):.1f} % | {100 * low:.0f}–{100 * high:.0f} %"
+        print(f"| {label} | {size} | {len(flat)} | {share} | {acted} | {middle} |")
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("step", choices=("render", "detect"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--stills", type=int, default=150)
@@ -162,7 +168,14 @@ def main() -> None:
     parser.add_argument("--confidence", type=float, default=0.5)
     arguments = parser.parse_args()
     if arguments.step == "render":
-        render(arguments.out, arguments.stills, arguments.clips, arguments.actions, arguments.first, arguments.sizes)
+        render(
+            arguments.out,
+            arguments.stills,
+            arguments.clips,
+            arguments.actions,
+            arguments.first,
+            arguments.sizes,
+        )
     else:
         detect(arguments.out, arguments.confidence)
 

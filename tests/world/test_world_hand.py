@@ -76,7 +76,9 @@ def test_flexion_closes_the_fingers_towards_the_palm(grip):
         (hand.skeleton(Grip(grip.position, grip.rotation, POSES[pose])) - grip.position) @ grip.rotation
         for pose in ("open", "fist")
     ]
-    palm_side = local[1][[8, 13, 18, 23], 1]  # in a fist the last finger joints lie deep on the palm's side, -y
+    palm_side = local[1][
+        [8, 13, 18, 23], 1
+    ]  # in a fist the last finger joints lie deep on the palm's side, -y
     assert (palm_side < local[0][[8, 13, 18, 23], 1] - 0.015).all()
     assert (local[1][[9, 14, 19, 24], 2] > local[0][[9, 14, 19, 24], 2] + 0.05).all()
 

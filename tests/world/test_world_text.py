@@ -9,7 +9,20 @@ import pytest
 
 from handi.world import ACTIONS
 from handi.world.clip import slots_of
-from handi.world.props import Block, Board, Bowl, Buttons, Chest, Cloth, Drawer, Paper, Pot, Sponge, Stove, Vessel
+from handi.world.props import (
+    Block,
+    Board,
+    Bowl,
+    Buttons,
+    Chest,
+    Cloth,
+    Drawer,
+    Paper,
+    Pot,
+    Sponge,
+    Stove,
+    Vessel,
+)
 from handi.world.scenes import affordances, build_scene
 from handi.world.seeds import stream
 from handi.world.text import RULES, enriched_text, paraphrases, sentences, short_text, slots_for

@@ -99,7 +99,7 @@ def _choose(scene: Scene, action: str | None, rng: np.random.Generator) -> tuple
         raise InputError(
             f"the scene of seed {scene.seed} does not afford {action!r}",
             where="action",
-            mend=f"use one of: {', '.join(possible_actions(scene.seed))}; or another seed (handi.world.find_seed)",
+            mend=f"use one of: {', '.join(possible_actions(scene.seed))}; or see handi.world.find_seed",
         )
     names = list(dict.fromkeys(name for name, _ in options))
     weights = np.array([ACTIONS[name].weight for name in names])
@@ -119,8 +119,8 @@ def render_clip(
     """Render the clip of a seed: 16 frames of size×size. The same seed gives the same pixels on one machine.
 
     `action` asks for one of those that the scene affords (`possible_actions`); by default the seed chooses.
-    `handheld` lets the camera sway, as on a head; the motion areas are then those of the first frame's camera,
-    which is what stabilising the clip should bring back. Raises: InputError.
+    `handheld` lets the camera sway, as on a head; the motion areas are then those of the first frame's
+    camera, which is what stabilising the clip should bring back. Raises: InputError.
     """
     check_size(size)
     if action is not None:
@@ -201,10 +201,9 @@ def _render(scene: Scene, action: Action, size: int, motion_blur: bool, sway: bo
     pixels2d, joints3d, visible, steady2d = [], [], [], []
     hand_ids = (HAND_IDS["left"], HAND_IDS["right"])
     for n, time in enumerate(times):
-        # The shutter closes at the frame's time, so the first frame is sharp and knows nothing of what follows.
-        open_for = sorted(
-            {max(0.0, time - step * k / BLUR_STEPS) for k in range(BLUR_STEPS if motion_blur else 1)}
-        )
+        # The shutter closes at the frame's time: the first frame is sharp and knows nothing of what follows.
+        count = BLUR_STEPS if motion_blur else 1
+        open_for = sorted({max(0.0, time - step * k / BLUR_STEPS) for k in range(count)})
         view = _exposed(renderer, scene, action, cameras[n], open_for)
         if n == 0:
             gain = exposure_for(view.picture, scene.brightness)

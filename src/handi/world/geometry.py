@@ -70,7 +70,8 @@ def box(width: float, depth: float, height: float, bevel: float = 0.0015) -> Mes
     """
     half = np.array([width, depth, height]) / 2
     bevel = min(bevel, *(half * 0.4))
-    vertices, index = [], {}
+    vertices: list[Array] = []
+    index = {}
     for signs in np.ndindex(2, 2, 2):
         sign = np.array(signs) * 2 - 1
         for axis in range(3):

@@ -199,9 +199,9 @@ def rest_hand() -> RestHand:
         faces = faces[:, ::-1]
     weights = _weights(vertices, joints)
     frames = _frames(joints / 1000)
-    vertices = vertices / 1000
+    vertices = np.asarray(vertices / 1000, float)
     skin = _skin_details(vertices, weights, frames)
-    inverse = np.linalg.inv(frames)
+    inverse = np.asarray(np.linalg.inv(frames), float)
     local = np.concatenate([frames[:1], inverse[PARENT[1:]] @ frames[1:]])
     return RestHand(vertices, np.ascontiguousarray(faces, np.int32), weights, frames, inverse, local, skin)
 
@@ -253,7 +253,9 @@ class Hand:
         bend = np.stack([ca, -sa * sf, sa * cf, zero, cf, sf, -sa, -ca * sf, ca * cf], -1).reshape(25, 3, 3)
         local[:, :3, :3] = local[:, :3, :3] @ bend
         posed = local
-        for k in range(2, 25):  # the first five joints of chains hang on the wrist, whose frame is the identity
+        for k in range(
+            2, 25
+        ):  # the first five joints of chains hang on the wrist, whose frame is the identity
             if PARENT[k]:
                 posed[k] = posed[PARENT[k]] @ local[k]
         return posed, stretch

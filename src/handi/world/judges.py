@@ -33,7 +33,7 @@ def _check(generated: np.ndarray, truth: np.ndarray, what: str) -> None:
 
 
 def state_change(generated: Frames, truth: Frames) -> float:
-    """Share of the changed pixels in which the generated last frame is nearer to the true end than to the start.
+    """Share of the changed pixels in which the generated last frame is nearer to the true end than start.
 
     generated, truth F×H×W×3 (frame counts may differ: first and last count). 1 for the truth itself, 0 for
     a clip that stands still; a tie counts half. Raises: InputError, also where the truth does not change.

@@ -36,8 +36,8 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
     """Render the clips of seeds `seed` … `seed + clips - 1` into `out`; returns one line for every failure.
 
     With `settings.action` the clips are those of the first `clips` seeds from `seed` on whose scenes afford
-    it. Clips that are there already are kept. Stopped by Ctrl-C, all that is finished stays. A folder of other
-    settings is refused. Raises: InputError, OutputError.
+    it. Clips that are there already are kept. Stopped by Ctrl-C, all that is finished stays. A folder of
+    other settings is refused. Raises: InputError, OutputError.
     """
     if clips < 1:
         raise InputError(f"{clips} clips", where="--clips", mend="use 1 or more")

@@ -32,10 +32,10 @@ def rasterise(screen: F8, faces: I4, offset: int, nearness: F8, face: I4, bary_a
         area = (xj - xi) * (yk - yi) - (xk - xi) * (yj - yi)
         if area == 0.0:
             continue
-        x0 = max(0, int(math.ceil(min(xi, xj, xk) - 0.5)))
-        x1 = min(width - 1, int(math.floor(max(xi, xj, xk) - 0.5)))
-        y0 = max(0, int(math.ceil(min(yi, yj, yk) - 0.5)))
-        y1 = min(height - 1, int(math.floor(max(yi, yj, yk) - 0.5)))
+        x0 = max(0, math.ceil(min(xi, xj, xk) - 0.5))
+        x1 = min(width - 1, math.floor(max(xi, xj, xk) - 0.5))
+        y0 = max(0, math.ceil(min(yi, yj, yk) - 0.5))
+        y1 = min(height - 1, math.floor(max(yi, yj, yk) - 0.5))
         if x0 > x1 or y0 > y1:
             continue
         inverse = 1.0 / area
@@ -67,10 +67,10 @@ def rasterise_height(screen: F8, faces: I4, height_map: F8) -> None:
         area = (xj - xi) * (yk - yi) - (xk - xi) * (yj - yi)
         if area == 0.0:
             continue
-        x0 = max(0, int(math.ceil(min(xi, xj, xk) - 0.5)))
-        x1 = min(width - 1, int(math.floor(max(xi, xj, xk) - 0.5)))
-        y0 = max(0, int(math.ceil(min(yi, yj, yk) - 0.5)))
-        y1 = min(height - 1, int(math.floor(max(yi, yj, yk) - 0.5)))
+        x0 = max(0, math.ceil(min(xi, xj, xk) - 0.5))
+        x1 = min(width - 1, math.floor(max(xi, xj, xk) - 0.5))
+        y0 = max(0, math.ceil(min(yi, yj, yk) - 0.5))
+        y1 = min(height - 1, math.floor(max(yi, yj, yk) - 0.5))
         if x0 > x1 or y0 > y1:
             continue
         inverse = 1.0 / area

@@ -54,7 +54,7 @@ class Camera:
         return 0.5 * size / float(np.tan(self.fov / 2))
 
     def project(self, points: Array, size: int) -> tuple[Array, Array]:
-        """World points ...×3 -> pixel positions ...×2 (x right, y down, 0 at the edge) and depths ... in m."""
+        """World points ...×3 -> pixels ...×2 (x right, y down, 0 at the edge) and depths ... in metres."""
         local = (points - self.eye) @ self.rotation.T
         depth = local[..., 2]
         return self.focal(size) * local[..., :2] / depth[..., None] + size / 2, depth
@@ -111,6 +111,10 @@ class _Packed:
         )
 
 
+# Nearness, face, and two barycentric coordinates of every sample.
+_Buffers = tuple[Array, npt.NDArray[np.int32], Array, Array]
+
+
 @dataclass
 class Renderer:
     """Draws the frames of a clip: what stands still is packed once, what moves comes with each frame."""
@@ -121,11 +125,10 @@ class Renderer:
     size: int
     supersample: int = 2
     _packed: _Packed = field(init=False, repr=False)
-    _base: dict[int, tuple[Array, npt.NDArray[np.int32], Array, Array]] = field(init=False, repr=False)
+    _base: tuple[Camera, Array, _Buffers] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._packed = _Packed.of(self.still)
-        self._base = {}
         towards = unit(self.light.direction)
         side = unit(np.cross([0.0, 1.0, 0.0] if abs(towards[2]) > 0.9 else [0.0, 0.0, 1.0], towards))
         scale = SHADOW_TEXELS / SHADOW_SIDE
@@ -149,24 +152,23 @@ class Renderer:
         where = camera.focal(side) * local[:, :2] / depth[:, None] + side / 2
         return np.concatenate([where, np.where(front, 1 / depth, 2 * BEHIND)[:, None]], 1)
 
-    def _still_buffers(self, camera: Camera) -> tuple[Array, ...]:
+    def _still_buffers(self, camera: Camera) -> tuple[Array, _Buffers]:
         """Screen positions and sample buffers of all that stands still, kept while the camera is the same."""
-        if id(camera) not in self._base:
+        if self._base is None or self._base[0] is not camera:
             side = self.size * self.supersample
             screen = self._to_screen(camera, self._packed.vertices)
-            buffers = (np.zeros((side, side)), np.full((side, side), -1, np.int32))
-            bary = (np.zeros((side, side)), np.zeros((side, side)))
-            rasterise(screen, self._packed.faces, 0, *buffers, *bary)
-            self._base = {id(camera): (screen, *buffers, *bary)}  # type: ignore[dict-item]
-            self._camera = camera  # kept alive, so that its id stays its own
-        return self._base[id(camera)]
+            empty, nothing = np.zeros((side, side)), np.full((side, side), -1, np.int32)
+            buffers = (empty, nothing, empty.copy(), empty.copy())
+            rasterise(screen, self._packed.faces, 0, *buffers)
+            self._base = (camera, screen, buffers)
+        return self._base[1:]
 
     def frame(self, camera: Camera, moving: Sequence[Part]) -> View:
         """Draw the stage with the bodies that move, as seen by `camera`."""
         still = self._packed
         move = _Packed.of(moving, len(still.vertices), len(still.rows))
-        screen, *base = self._still_buffers(camera)
-        nearness, face, bary_a, bary_b = (buffer.copy() for buffer in base)
+        screen, base = self._still_buffers(camera)
+        nearness, face, bary_a, bary_b = base[0].copy(), base[1].copy(), base[2].copy(), base[3].copy()
         move_screen = self._to_screen(camera, move.vertices)
         screen = np.concatenate([screen, move_screen])
         rasterise(screen, move.faces, len(still.faces), nearness, face, bary_a, bary_b)

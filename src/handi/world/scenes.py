@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -114,7 +115,7 @@ class _Maker:
     def make(self, kind: str) -> Prop:
         """A prop of a kind, at the origin, with its looks drawn."""
         rng = self.rng
-        common = {"name": "", "at": (0.0, 0.0), "identity": 0, "seed": int(rng.integers(99))}
+        common: dict[str, Any] = {"name": "", "at": (0.0, 0.0), "identity": 0, "seed": int(rng.integers(99))}
         sign = 1 if rng.random() < 0.5 else -1
         if kind == "cup":
             drink = None if rng.random() < 0.25 else list(DRINKS)[rng.integers(len(DRINKS))]
@@ -235,8 +236,8 @@ def _furnish(rng: np.random.Generator, main: str) -> tuple[list[Prop], list[Rect
     order = rng.choice(list(KINDS), size=len(KINDS), replace=False, p=weights / weights.sum())
     props: list[Prop] = []
     taken: list[Rectangle] = []
-    order = [main, *(kind for kind in order if kind != main)]
-    for kind in (more for first in order for more in (first, *KINDS[first][0])):
+    kinds = [main, *(str(kind) for kind in order if kind != main)]
+    for kind in (more for first in kinds for more in (first, *KINDS[first][0])):
         if len(props) == PROPS[1] or len(maker.colours) < 2:
             break
         placed = _place(rng, maker.make(kind), KINDS[kind][2], taken)
@@ -269,13 +270,13 @@ def _waiting(rng: np.random.Generator, sign: int) -> Grip:
 def _take_up(rng: np.random.Generator, hand: Hand, vessel: Vessel) -> tuple[Vessel, Grip]:
     """The vessel in a hand above the front of the table."""
     place = (hand.sign * rng.uniform(0.035, 0.075), rng.uniform(0.01, 0.05), rng.uniform(0.075, 0.115))
-    held = replace(vessel, held=tuple(float(v) for v in place))
+    held = replace(vessel, held=(float(place[0]), float(place[1]), float(place[2])))
     _, closed = around_vessel(hand, held, held.initial)
     return held, closed
 
 
 def build_scene(seed: int) -> Scene:
-    """The scene of a seed, with at least three actions to choose from. Raises: InputError for what is no seed."""
+    """The scene of a seed; it affords at least three actions. Raises: InputError for what is not a seed."""
     seed = check_seed(seed)
     # The main prop is drawn once: drawn anew with each attempt, large things, which leave little room for
     # others, would be rare.

@@ -36,14 +36,14 @@ def overlaps(a: Rectangle, b: Rectangle) -> bool:
 
 
 def _pick(rng: np.random.Generator, options: Sequence[tuple[float, ...]]) -> Array:
-    return linear(np.array(options[rng.integers(len(options))]))
+    return linear(np.array(options[int(rng.integers(len(options)))]))
 
 
 def random_table(rng: np.random.Generator) -> list[Part]:
     """A table top of wood, stone, tile, laminate, or under a cloth."""
     body = grid(2.2, 1.25, 18).moved(EYE, (0, 0.06, 0))
     seed = float(rng.integers(99))
-    kind = rng.integers(6)
+    kind = int(rng.integers(6))
     if kind <= 1:
         tone = rng.uniform(0.55, 1.1)
         material = Material(
@@ -66,8 +66,8 @@ def random_table(rng: np.random.Generator) -> list[Part]:
     else:
         first = _pick(rng, [(176, 120, 112), (120, 136, 164), (210, 200, 180), (134, 150, 130)])
         second = _pick(rng, [(228, 224, 214), (70, 78, 92), (236, 232, 226)])
-        kind = (STRIPE, CHECK, FABRIC)[rng.integers(3)]
-        material = Material(first, kind, second, 10, 0.02, rng.uniform(10, 24), seed)
+        weave = (STRIPE, CHECK, FABRIC)[rng.integers(3)]
+        material = Material(first, weave, second, 10, 0.02, rng.uniform(10, 24), seed)
     return [Part(body, material, TABLE, casts=False)]
 
 

@@ -39,7 +39,9 @@ class Still:
 def _anywhere(rng: np.random.Generator, sign: int) -> tuple[Grip, np.ndarray]:
     """A hand somewhere above the table, palm down to palm up, between two poses, and its elbow."""
     wrist = np.array([sign * rng.uniform(0.04, 0.15), rng.uniform(-0.05, 0.07), rng.uniform(0.06, 0.13)])
-    elbow = np.array([sign * rng.uniform(0.14, 0.30), -0.36 + rng.uniform(-0.05, 0.05), rng.uniform(0.08, 0.2)])
+    elbow = np.array(
+        [sign * rng.uniform(0.14, 0.30), -0.36 + rng.uniform(-0.05, 0.05), rng.uniform(0.08, 0.2)]
+    )
     bend = np.array([-sign * rng.uniform(-0.2, 0.5), rng.uniform(-0.1, 0.3), rng.uniform(-0.45, 0.25)])
     roll = rng.uniform(-0.5, 1.6) if rng.random() < 0.8 else rng.uniform(1.6, 3.0)
     rotation = facing(unit(wrist - elbow) + bend, (sign * np.sin(roll), 0.0, np.cos(roll)))

@@ -65,12 +65,14 @@ class Rule:
 RULES: dict[str, Rule] = {
     "pick up": Rule(
         ("{verb} {the_object}",),
-        ("reaches for {the_object} with the {hand} hand, closes the fingers around it and lifts it off the {table}",),
+        ("reaches for {the_object} with the {hand} hand, closes the fingers around it and lifts it"
+         " off the {table}",),
         {"verb": ("pick up", "lift", "raise", "take")},
     ),
     "put down": Rule(
         ("{verb} {the_object}", "{verb2} {the_object} on the {table}"),
-        ("lowers {the_object} onto the {table} with the {hand} hand, opens the fingers and draws the hand back",),
+        ("lowers {the_object} onto the {table} with the {hand} hand, opens the fingers and draws"
+         " the hand back",),
         {"verb": ("put down", "set down"), "verb2": ("put", "place", "set")},
     ),
     "push left": Rule(
@@ -85,7 +87,8 @@ RULES: dict[str, Rule] = {
     ),
     "stack": Rule(
         ("{verb} {the_object} on {the_base}", "{verb2} {the_object} on top of {the_base}"),
-        ("takes {the_object} between the thumb and fingers of the {hand} hand, carries it over and sets it on top of"
+        ("takes {the_object} between the thumb and fingers of the {hand} hand, carries it over and"
+         " sets it on top of"
          " {the_base}",),
         {"verb": ("stack", "set"), "verb2": ("stack", "put", "place")},
     ),
@@ -96,12 +99,14 @@ RULES: dict[str, Rule] = {
     ),
     "lift pot": Rule(
         ("{verb} {the_object} with both hands", "{verb} {the_object} by its handles"),
-        ("takes {the_object} by its handles, one in the left hand and one in the right hand, and lifts it straight up",),
+        ("takes {the_object} by its handles, one in the left hand and one in the right hand, and"
+         " lifts it straight up",),
         {"verb": ("lift", "pick up", "raise")},
     ),
     "open drawer": Rule(
         ("{verb} {the_object}",),
-        ("hooks the fingers of the {hand} hand over the handle of {the_object} and pulls it all the way out",),
+        ("hooks the fingers of the {hand} hand over the handle of {the_object} and pulls it all the"
+         " way out",),
         {"verb": ("open", "pull open", "pull out")},
     ),
     "close drawer": Rule(
@@ -121,13 +126,15 @@ RULES: dict[str, Rule] = {
     ),
     "turn clockwise": Rule(
         ("{verb} the {dial} clockwise", "{verb} the {dial} of the stove clockwise", "{up} the heat"),
-        ("takes the {dial} between the thumb and fingers of the {hand} hand and turns it clockwise, and the hot"
+        ("takes the {dial} between the thumb and fingers of the {hand} hand and turns it clockwise,"
+         " and the hot"
          " plate glows brighter",),
         {"verb": ("turn", "rotate", "twist"), "up": ("turn up",)},
     ),
     "turn anticlockwise": Rule(
         ("{verb} the {dial} {way}", "{verb} the {dial} of the stove {way}", "{off} the stove"),
-        ("takes the {dial} between the thumb and fingers of the {hand} hand and turns it {way}, and the hot plate"
+        ("takes the {dial} between the thumb and fingers of the {hand} hand and turns it {way}, and"
+         " the hot plate"
          " goes dark",),
         {"verb": ("turn", "rotate", "twist"), "way": ("counterclockwise", "anticlockwise"),
          "off": ("turn off", "switch off")},
@@ -140,19 +147,24 @@ RULES: dict[str, Rule] = {
     ),
     "wipe": Rule(
         ("{verb} the {table} with {the_object}", "{verb2} the stains with {the_object}"),
-        ("presses {the_object} on the {table} with the {hand} hand and moves it to and fro until the stains are"
+        ("presses {the_object} on the {table} with the {hand} hand and moves it to and fro until"
+         " the stains are"
          " gone",),
         {"verb": ("wipe", "clean", "scrub"), "verb2": ("wipe away", "wipe off")},
     ),
     "stir": Rule(
-        ("{verb} the {content}", "{verb} the {content} in {the_object}", "{verb} the {content} with the spoon"),
-        ("holds the spoon in the {hand} hand and moves it round and round in {the_object} until the {content} is"
+        ("{verb} the {content}", "{verb} the {content} in {the_object}", "{verb} the {content} with"
+         " the spoon"),
+        ("holds the spoon in the {hand} hand and moves it round and round in {the_object} until the"
+         " {content} is"
          " evenly mixed",),
         {"verb": ("stir", "mix")},
     ),
     "cut": Rule(
-        ("{verb} the {vegetable}", "{verb} the {vegetable} with the knife", "{verb2} the {vegetable} into pieces"),
-        ("holds the {vegetable} on the board with the {other} hand and uses the knife in the {hand} hand to slice"
+        ("{verb} the {vegetable}", "{verb} the {vegetable} with the knife", "{verb2} the"
+         " {vegetable} into pieces"),
+        ("holds the {vegetable} on the board with the {other} hand and uses the knife in the {hand}"
+         " hand to slice"
          " pieces off its end",),
         {"verb": ("cut", "slice", "chop"), "verb2": ("cut", "chop")},
     ),

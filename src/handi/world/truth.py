@@ -21,7 +21,7 @@ MOVED_LEVELS = 2
 
 
 def project_joints(joints: dict[str, Array], camera: Camera, size: int) -> tuple[Array, Array, Array]:
-    """World joints (21×3 a side) -> pixels 42×2, depths 42 in metres, presence 42 bool; zeros where absent."""
+    """World joints (21×3 a side) -> pixels 42×2, depths 42 in metres, presence 42; zeros where absent."""
     pixels, depths, present = np.zeros((42, 2)), np.zeros(42), np.zeros(42, bool)
     for n, side in enumerate(SIDES):
         if side in joints:
@@ -32,7 +32,7 @@ def project_joints(joints: dict[str, Array], camera: Camera, size: int) -> tuple
 
 
 def normalised(pixels: Array, present: Array, size: int) -> npt.NDArray[np.float32]:
-    """Pixel positions -> [0, 1] as the hand detector counts: pixel i has its centre at i/size. Zeros where absent."""
+    """Pixels -> [0, 1] as the hand detector counts: pixel i has its centre at i/size. Zeros where absent."""
     return np.where(present[:, None], (pixels - 0.5) / size, 0).astype(np.float32)
 
 

@@ -75,7 +75,7 @@ class Action:
         self,
         hand: Hand,
         opened: Grip,
-        held: Moving,
+        held: Grip | Moving,
         *,
         back: Sequence[float] = (0.0, -0.03, 0.05),
         times: tuple[float, float, float] = (0.27, 0.34, 0.40),

@@ -52,7 +52,9 @@ class PickUp(Action):
         prop = self.prop()
         hand = self.pick_hand(prop.at[0])
         opened, closed = _grasp(hand, prop, prop.initial)
-        self.way = np.array([self.rng.uniform(-0.03, 0.03), self.rng.uniform(-0.09, -0.06), self.rng.uniform(0.075, 0.105)])
+        self.way = np.array(
+            [self.rng.uniform(-0.03, 0.03), self.rng.uniform(-0.09, -0.06), self.rng.uniform(0.075, 0.105)]
+        )
         back = (hand.sign * 0.055, -0.045, 0.012) if isinstance(prop, Vessel) else (0, -0.02, 0.05)
         keys = self.reach(hand, opened, lambda t: shifted(closed, self.way * self.lifted(t)), back=back)
         self.tracks[hand.side] = Track(tuple(keys))
@@ -115,7 +117,7 @@ class Push(Action):
     def choices(cls, scene: Scene) -> Iterator[Choice]:
         for prop in scene.props:
             if isinstance(prop, Block) and prop.noun == "box" and scene.within_reach(prop):
-                    yield {"object": prop.name}
+                yield {"object": prop.name}
 
     def plan(self) -> None:
         prop = self.prop()

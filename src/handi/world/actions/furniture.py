@@ -27,7 +27,7 @@ class MoveDrawer(Action):
     def choices(cls, scene: Scene) -> Iterator[Choice]:
         for prop in scene.props:
             if isinstance(prop, Drawer) and scene.within_reach(prop):
-                    yield {"object": prop.name}
+                yield {"object": prop.name}
 
     def goal(self, drawer: Drawer) -> float:
         """How far out it ends, metres."""
@@ -84,7 +84,7 @@ class MoveLid(Action):
     def choices(cls, scene: Scene) -> Iterator[Choice]:
         for prop in scene.props:
             if isinstance(prop, Chest) and scene.within_reach(prop):
-                    yield {"object": prop.name}
+                yield {"object": prop.name}
 
     def plan(self) -> None:
         chest = self.prop()
@@ -140,7 +140,7 @@ class TurnDial(Action):
     def choices(cls, scene: Scene) -> Iterator[Choice]:
         for prop in scene.props:
             if isinstance(prop, Stove) and scene.within_reach(prop):
-                    yield {"object": prop.name}
+                yield {"object": prop.name}
 
     def plan(self) -> None:
         stove = self.prop()
@@ -194,8 +194,8 @@ class PressButton(Action):
     def choices(cls, scene: Scene) -> Iterator[Choice]:
         for prop in scene.props:
             if isinstance(prop, Buttons) and scene.within_reach(prop):
-                    for which in ("0", "1"):
-                        yield {"object": prop.name, "which": which}
+                for which in ("0", "1"):
+                    yield {"object": prop.name, "which": which}
 
     def plan(self) -> None:
         console = self.prop()

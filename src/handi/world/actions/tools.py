@@ -32,7 +32,7 @@ class Wipe(Action):
     def choices(cls, scene: Scene) -> Iterator[Choice]:
         for prop in scene.props:
             if isinstance(prop, Sponge) and scene.within_reach(prop):
-                    yield {"object": prop.name}
+                yield {"object": prop.name}
 
     def plan(self) -> None:
         sponge = self.prop()
@@ -43,8 +43,8 @@ class Wipe(Action):
         rotation = facing((-0.24 * hand.sign, 0.95, -0.10), (0.10 * hand.sign, 0.08, 1.0))
         place = vector(sponge.initial, "position")
         opened, closed = take_hold(
-            hand, place + [0, -0.012, SPONGE[2]], rotation, (0, -0.018, -0.098), sponge.distance(sponge.initial),
-            opened="flat", closed="loose fist", away=(0, 0, 1),
+            hand, place + [0, -0.012, SPONGE[2]], rotation, (0, -0.018, -0.098),
+            sponge.distance(sponge.initial), opened="flat", closed="loose fist", away=(0, 0, 1),
         )  # fmt: skip
         keys = self.reach(
             hand, opened, lambda t: shifted(closed, self.where(t) - place), times=(0.20, 0.25, 0.30)
@@ -86,7 +86,7 @@ class Stir(Action):
     def choices(cls, scene: Scene) -> Iterator[Choice]:
         for prop in scene.props:
             if isinstance(prop, Bowl) and scene.within_reach(prop):
-                    yield {"object": prop.name}
+                yield {"object": prop.name}
 
     def plan(self) -> None:
         bowl = self.prop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -68,9 +69,8 @@ class Sponge(Prop):
 
     @property
     def initial(self) -> State:
-        return {"position": [self.at[0] + self.rest[0], self.at[1] + self.rest[1], 0.0]} | {
-            "dirt": [1.0] * len(self.spots)
-        }
+        place = [self.at[0] + self.rest[0], self.at[1] + self.rest[1], 0.0]
+        return {"position": place, "dirt": [1.0] * len(self.spots)}
 
     def distance(self, state: State) -> Distance:
         """Distance to the sponge."""
@@ -182,7 +182,7 @@ class Board(Prop):
         gaps = [0.0, float(parted[1]), float(parted[0])]
         found: list[Body] = []
         slide = 0.0
-        for n, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        for n, (a, b) in enumerate(pairwise(ends)):
             slide += 0.016 * gaps[n]
             ra, rb = (radius * (1 - taper * (1 - q / length)) for q in (a, b))
             cap_a, cap_b = (0.0, a) if n else (0.0, a - 0.004), (0.0, b) if n < 2 else (0.0, b + 0.003)
