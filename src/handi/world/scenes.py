@@ -216,9 +216,10 @@ def _place(
 ) -> Prop | None:
     """The prop at a free place, or None."""
     half, before, behind = prop.room
+    margin = 0.035 if isinstance(prop, Vessel) or half < 0.05 else 0.0  # hands come to these from outside
     for across, depth in rng.random((30, 2)):
         y = max(depths[0] + (depths[1] - depths[0]) * depth, FRONT + before)
-        x = (2 * across - 1) * max(0.0, _half_view(y) - half)
+        x = (2 * across - 1) * max(0.0, _half_view(y) - half - margin)
         ground = (x - half, x + half, y - before, y + behind)
         if not any(overlaps(ground, other) for other in taken):
             return replace(prop, at=(float(x), float(y)))

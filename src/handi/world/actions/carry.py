@@ -206,7 +206,7 @@ class Stack(Action):
 
     def way(self, time: float) -> Array:
         """Up, across and down."""
-        up = 0.075 * (ease(time, 0.33, 0.50) - ease(time, 0.60, 0.77))
+        up = 0.050 * (ease(time, 0.33, 0.50) - ease(time, 0.60, 0.77))
         return self.goal * ease(time, 0.40, 0.72) * [1, 1, 0] + [
             0,
             0,
@@ -297,6 +297,8 @@ class Pour(Action):
                 self.reach(self.hand, opened, closed, back=back, times=(0.17, 0.23, 0.29)),
                 0.30,
             )
+        # Towards the other side and the viewer: the hand then rolls about its fingers and shows its back.
+        self.azimuth = -np.pi / 2 - self.hand.sign * np.pi / 4
         before = cup.frame(cup.initial)
         self.goal = bowl.origin + [self.hand.sign * 0.015, -0.012, 0.080]
         keys.append(Key(self.begin + 0.001, lambda t: carried(closed, before, cup.frame(self._cup(t)))))
@@ -305,9 +307,8 @@ class Pour(Action):
     def _cup(self, time: float) -> State:
         """The cup's state: it is carried so that its lip comes to the goal, then tilts about the lip."""
         middle = self.begin + (1 - self.begin) * 0.42
-        azimuth = np.pi if self.hand.sign > 0 else 0.0
         tilt = 1.15 * ease(time, self.begin + 0.12, middle + 0.22)
-        state = {**self.cup.initial, "towards": azimuth, "tilt": tilt, "position": [0.0, 0.0, 0.0]}
+        state = {**self.cup.initial, "towards": self.azimuth, "tilt": tilt, "position": [0.0, 0.0, 0.0]}
         over_lip = self.goal - self.cup.lip(state)  # where the foot must be for the lip to be at the goal
         start = vector(self.cup.initial, "position")
         share = ease(time, self.begin, middle)
