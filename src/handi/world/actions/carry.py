@@ -52,9 +52,8 @@ class PickUp(Action):
         prop = self.prop()
         hand = self.pick_hand(prop.at[0])
         opened, closed = _grasp(hand, prop, prop.initial)
-        self.way = np.array(
-            [self.rng.uniform(-0.03, 0.03), self.rng.uniform(-0.09, -0.06), self.rng.uniform(0.075, 0.105)]
-        )
+        inward = -0.25 * prop.at[0] + self.rng.uniform(-0.015, 0.015)
+        self.way = np.array([inward, self.rng.uniform(-0.05, -0.03), self.rng.uniform(0.085, 0.115)])
         back = (hand.sign * 0.055, -0.045, 0.012) if isinstance(prop, Vessel) else (0, -0.02, 0.05)
         keys = self.reach(hand, opened, lambda t: shifted(closed, self.way * self.lifted(t)), back=back)
         self.tracks[hand.side] = Track(tuple(keys))
