@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    print("| size | clips | CPU s a clip (min–max of repeats) | wall s a clip | clips/min on 2 idle cores |")
+    print("| size | clips | CPU s a clip (min–max) | wall s a clip | clips/min on 2 idle cores |")
     print("|---|---|---|---|---|")
     for size in arguments.sizes:
         render_clip(0, size=size)

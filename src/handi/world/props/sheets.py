@@ -106,7 +106,7 @@ class Paper(Prop):
         return pivot + rotation @ [side * (self.half_width - 0.012), self.half_depth * 0.95, 0]
 
     def bodies(self, state: State) -> list[Body]:
-        paint = np.minimum(1, colour(self.colour or "white") * 0.45 + 0.4)
+        paint = np.minimum(1, colour(self.colour or "white") * 0.7 + 0.2)
         ink = np.array([0.10, 0.12, 0.2]) if self.pattern == STRIPE else paint
         surface = Material(
             paint, self.pattern, paint + (ink - paint) * 0.7, specular=0.03, scale=70, seed=self.seed
