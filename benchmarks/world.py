@@ -37,8 +37,8 @@ def main() -> None:
             wall.append((time.perf_counter() - clock) / arguments.clips)
         middle = float(np.mean(cpu))
         print(
-            f"| {size} | {arguments.repeats} × {arguments.clips} | {middle:.2f} ({min(cpu):.2f}–{max(cpu):.2f}) |"
-            f" {np.mean(wall):.2f} | {120 / middle:.0f} |"
+            f"| {size} | {arguments.repeats} × {arguments.clips} | {middle:.2f} "
+            f"({min(cpu):.2f}–{max(cpu):.2f}) | {np.mean(wall):.2f} | {120 / middle:.0f} |"
         )
 
 
