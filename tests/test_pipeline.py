@@ -171,6 +171,25 @@ def test_without_stage_1_the_whole_frame_is_the_area_and_it_is_said(pipe):
     assert any("no stage 1" in note for note in out.notes)
 
 
+def test_a_unet_that_does_not_read_the_area_is_said(pipe):
+    unet = HandiUNet.from_config({**pipe.unet.config, "motion_mask": False})
+    other = HandiPipeline.from_checkpoint(dataclasses.replace(pipe.checkpoint, unet=unet))
+    other.set_progress_bar_config(disable=True)
+    out = other(scene(), "Cut.", mask=left_half(), **FAST)
+    assert any("does not read a motion area" in note for note in out.notes)
+
+
+def test_strength_starts_stage_2_later_and_leaves_stage_1_alone(pipe):
+    steps = []
+
+    def watch(pipe, step, timestep, state):
+        steps.append(state["stage"])
+
+    arguments = {**FAST, "num_inference_steps": 4, "area_inference_steps": 3}
+    pipe(scene(), "Cut.", strength=0.5, callback_on_step_end=watch, **arguments)
+    assert steps == [1, 1, 1, 2, 2]
+
+
 # -------------------------------------------------------------------------------------------- batch
 
 

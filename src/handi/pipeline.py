@@ -57,7 +57,6 @@ class _Conditions:
     motions: list[float | None]  # B
     seeds: list[int]  # B
     frames: int
-    strength: float
     callback: Callback | None
 
 
@@ -192,8 +191,8 @@ class HandiPipeline(DiffusionPipeline):
         motion: AnimateAnything's motion strength. num_frames: of the clip, context included.
         height, width: exact size in pixels, cropped to; default: the picture's aspect at the model's area.
         num_inference_steps, guidance_scale: of stage 2; area_…: of stage 1. What is not given is the model
-        card's. At guidance ≤ 1 no unconditional branch is computed. strength < 1: a later start, nearer to
-        the context. generator: one a clip, or one for all; a clip is the same alone and in a batch.
+        card's. At guidance ≤ 1 no unconditional branch is computed. strength < 1: stage 2 starts later,
+        nearer to the context. generator: one a clip, or one for all; a clip is the same alone and in a batch.
         restore_background: the context image itself outside the motion area, and as frame 0.
         output_type: "np" (uint8), "pil", "pt" (in [0, 1]) or "latent".
         callback_on_step_end(pipe, step, timestep, {"latents", "stage"}) after each step of either stage; it
@@ -221,6 +220,8 @@ class HandiPipeline(DiffusionPipeline):
         )
         if self.card.weights == "random":
             notes.append("this model's weights are random: its pixels mean nothing")
+        if not self.unet.config.motion_mask:
+            notes.append("this model's UNet does not read a motion area (motion_mask is not in its config)")
 
         self._interrupt = False
         seconds: dict[str, float] = {}
@@ -234,14 +235,13 @@ class HandiPipeline(DiffusionPipeline):
                 motions=given["motion"],
                 seeds=diffusion.clip_seeds(generator, len(prompts)),
                 frames=frames,
-                strength=strength,
                 callback=callback_on_step_end,
             )
         soft, area = self._motion_area(conditions, stage1, masks, pictures.shape[1:3], notes, seconds)
         output: Any = None
         if not self._interrupt:
             with self._timed("stage2", seconds):
-                output = self._denoise(2, self.unet, stage2, torch.from_numpy(area), conditions)
+                output = self._denoise(2, self.unet, stage2, torch.from_numpy(area), conditions, strength)
             if output_type != "latent":
                 with self._timed("decode", seconds):
                     video = _to_uint8(self.decode(output))
@@ -288,7 +288,13 @@ class HandiPipeline(DiffusionPipeline):
         return soft, area
 
     def _denoise(
-        self, stage: int, network: Any, settings: StageSettings, area: Tensor, conditions: _Conditions
+        self,
+        stage: int,
+        network: Any,
+        settings: StageSettings,
+        area: Tensor,
+        conditions: _Conditions,
+        strength: float = 1.0,
     ) -> Tensor:
         """Latents B×C×F×h×w of a stage, with the area B×H×W in its mask channel."""
         context = conditions.context
@@ -307,16 +313,15 @@ class HandiPipeline(DiffusionPipeline):
         )
         shape = (context.shape[1], conditions.frames, *latent_size)
         noise = diffusion.clip_noise(shape, conditions.seeds, stream=stage).to(device)
-        timesteps = diffusion.set_timesteps(self.scheduler, settings.steps, device, conditions.strength)
+        timesteps = diffusion.set_timesteps(self.scheduler, settings.steps, device, strength)
         with self.progress_bar(total=len(timesteps)) as bar:
             bar.set_description(f"stage {stage}")
 
             def on_step(step: int, t: Tensor, x: Tensor) -> Tensor | None:
                 bar.update()
                 if conditions.callback is not None:
-                    x = (conditions.callback(self, step, t, {"latents": x, "stage": stage}) or {}).get(
-                        "latents", x
-                    )
+                    given = conditions.callback(self, step, t, {"latents": x, "stage": stage}) or {}
+                    x = given.get("latents", x)
                 return None if self._interrupt else x
 
             x = diffusion.start(self.scheduler, context, noise, timesteps[0])

@@ -1,0 +1,150 @@
+"""Peak memory of generation at full size, without a GPU: does it fit 16 GB, and 8 GB with offloading?
+
+    python benchmarks/memory.py
+
+Counts the bytes of live tensors, operation by operation. First a real step on the CPU at reduced width,
+counted and run on the meta device too: both counts must agree to the byte. Then the full-size networks
+in bfloat16 on the meta device, where shapes are real and nothing is computed. Attention counts as the
+fused kernels do it, without the matrix of scores. The driver's context and the libraries' workspaces
+(around 1 GiB on a GPU) are not in the count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from handi.models import HandiUNet
+
+GIB = 2**30
+SMALL = {"block_out_channels": (64, 128, 256, 256), "cross_attention_dim": 64, "attention_head_dim": 8}
+
+
+class PeakBytes(TorchDispatchMode):
+    """The most bytes that tensors made under this mode held at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                reference = StorageWeakRef(storage)
+                self._live.setdefault(reference.cdata, (reference, storage.nbytes()))
+        self._live = {key: entry for key, entry in self._live.items() if not entry[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self._live.values()))
+        return out
+
+
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """On the meta device PyTorch only knows attention with its matrix of scores; a GPU has no such matrix."""
+    real = F.scaled_dot_product_attention
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        return torch.empty_like(query) if query.is_meta else real(query, key, value, **options)
+
+    with mock.patch.object(F, "scaled_dot_product_attention", attention):
+        yield
+
+
+def build(make: Callable[[], nn.Module], device: str, dtype: torch.dtype) -> nn.Module:
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            return make().eval()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@torch.no_grad()
+def unet_step(unet: nn.Module, device: str, height: int, width: int) -> int:
+    """Peak bytes of one denoising step of 16 frames with guidance, above the weights."""
+    with torch.device(device):
+        inputs = (
+            torch.randn(2, 4, 16, height // 8, width // 8),
+            torch.tensor([999]),
+            torch.randn(2, 77, unet.config.cross_attention_dim, dtype=unet.dtype),
+        )
+        conditions = {
+            "condition_latent": torch.randn(2, 4, 1, height // 8, width // 8),
+            "mask": torch.rand(2, 1, 1, height // 8, width // 8),
+            "motion": torch.tensor([5.0, 5.0]),
+        }
+        with fused_attention(), PeakBytes() as count:
+            unet(*inputs, **conditions)
+    return count.peak
+
+
+@torch.no_grad()
+def decode_step(vae: nn.Module, device: str, height: int, width: int, frames: int = 4) -> int:
+    """Peak bytes of decoding `frames` frames, as the pipeline's chunks do, above the weights."""
+    latents = torch.randn(frames, 4, height // 8, width // 8, device=device, dtype=vae.dtype)
+    with fused_attention(), PeakBytes() as count:
+        vae.decode(latents)
+    return count.peak
+
+
+def weights(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
+
+
+def main() -> None:
+    def small() -> HandiUNet:
+        return HandiUNet(motion_mask=True, motion_strength=True, **SMALL)
+
+    real, counted = (
+        unet_step(build(small, device, torch.float32), device, 128, 224) for device in ("cpu", "meta")
+    )
+    print(f"reduced width, 16 frames 128×224, float32: real step {real:,} B, meta device {counted:,} B")
+    if real != counted:
+        raise SystemExit("the two counts differ: the figures below would mean nothing")
+
+    bf16 = torch.bfloat16
+    unet = build(lambda: HandiUNet(motion_mask=True, motion_strength=True), "meta", bf16)
+    vae = build(
+        lambda: AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=4,
+        ),
+        "meta",
+        bf16,
+    )
+    text_config = CLIPTextConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16
+    )
+    text = build(lambda: CLIPTextModel(text_config), "meta", bf16)
+    parts = {"UNet, stage 1": weights(unet), "UNet, stage 2": weights(unet)}
+    parts |= {"autoencoder": weights(vae), "text encoder": weights(text)}
+    step, decode = unet_step(unet, "meta", 256, 448), decode_step(vae, "meta", 256, 448)
+    print("full size, 16 frames 256×448, bfloat16, guidance (two branches a step):")
+    for name, size in parts.items():
+        print(f"  weights of {name:14} {size / GIB:6.2f} GiB")
+    print(f"  one denoising step, above them  {step / GIB:6.2f} GiB")
+    print(f"  decoding 4 frames, above them   {decode / GIB:6.2f} GiB")
+    everything = sum(parts.values()) + max(step, decode)
+    offloaded = max(parts["UNet, stage 2"] + step, parts["autoencoder"] + decode)
+    print(f"  peak, everything on the GPU     {everything / GIB:6.2f} GiB")
+    print(f"  peak with --offload             {offloaded / GIB:6.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()
