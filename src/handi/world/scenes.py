@@ -186,7 +186,7 @@ KINDS: dict[str, tuple[tuple[str, ...], float, tuple[float, float]]] = {
     "box": ((), 1.0, (0.13, 0.24)),
     "paper": ((), 1.1, (0.15, 0.25)),
     "pot": ((), 0.9, (0.17, 0.26)),
-    "sponge": ((), 1.0, (0.14, 0.25)),
+    "sponge": ((), 1.0, (0.175, 0.26)),
     "bowl": ((), 1.2, (0.17, 0.27)),
     "chest": ((), 0.9, (0.16, 0.25)),
     "buttons": ((), 0.9, (0.14, 0.30)),
@@ -216,7 +216,7 @@ def _place(
 ) -> Prop | None:
     """The prop at a free place, or None."""
     half, before, behind = prop.room
-    margin = 0.035 if isinstance(prop, Vessel) or half < 0.05 else 0.0  # hands come to these from outside
+    margin = 0.035 if isinstance(prop, (Vessel, Bowl)) or half < 0.05 else 0.0  # hands come from outside
     for across, depth in rng.random((30, 2)):
         y = max(depths[0] + (depths[1] - depths[0]) * depth, FRONT + before)
         x = (2 * across - 1) * max(0.0, _half_view(y) - half - margin)

@@ -156,7 +156,7 @@ class Bowl(Prop):
         angle = self.start + number(state, "turned")
         around = np.array([np.cos(angle), np.sin(angle), 0.0])
         tip = self.origin + around * 0.040 + [0, 0, 0.020]
-        top = self.origin + around * 0.018 + [self.lean * 0.085, -0.055, 0.150]
+        top = self.origin + around * 0.018 + [self.lean * 0.040, -0.055, 0.150]
         return tip, top
 
     def bodies(self, state: State) -> list[Body]:
