@@ -24,6 +24,7 @@ LAYERS = {
     "handi.footage": 2,
     "handi.hand_report": 5,
     "handi.motion": 1,
+    "handi.world": 1,
     "handi.models": 2,
     "handi.diffusion": 2,
     "handi.pipeline": 3,

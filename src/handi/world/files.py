@@ -1,0 +1,141 @@
+"""The file format of a clip (docs/world.md): a video or a film strip, an id map, an area map, and JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from handi.errors import InputError
+from handi.files import replacing
+from handi.images import read_image, write_image
+from handi.video import read_video, write_video
+from handi.world.clip import WorldClip
+from handi.world.render import Camera
+
+FORMAT, VERSION = "handi-world-clip", 1
+Pictures = Literal["mp4", "png"]
+FPS = 8.0
+HULL_BIT, MOVED_BIT = 1, 2  # of the area map's values
+
+
+def name_of(seed: int) -> str:
+    """The stem of a clip's files."""
+    return f"{seed:010d}"
+
+
+def write_clip(folder: str | Path, clip: WorldClip, *, pictures: Pictures = "mp4") -> Path:
+    """Write a clip's four files and return the JSON's path. The JSON comes last: where it is, all is.
+
+    Raises: OutputError.
+    """
+    folder, stem = Path(folder), name_of(clip.seed)
+    size = clip.size
+    if pictures == "mp4":
+        write_video(folder / f"{stem}.mp4", clip.frames, fps=FPS)
+    else:
+        write_image(folder / f"{stem}.png", clip.frames.reshape(-1, size, 3))
+    write_image(folder / f"{stem}.ids.png", clip.ids.reshape(-1, size))
+    area = clip.area_hull.astype(np.uint8) * HULL_BIT + clip.area_moved.astype(np.uint8) * MOVED_BIT
+    write_image(folder / f"{stem}.area.png", area)
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "seed": clip.seed,
+        "split": clip.split,
+        "video": f"{stem}.{pictures}",
+        "frames": len(clip.frames),
+        "size": size,
+        "fps": FPS,
+        "action": clip.action,
+        "choice": clip.choice,
+        "hands": list(clip.hands),
+        "text": clip.text,
+        "paraphrases": list(clip.paraphrases),
+        "enriched": clip.enriched,
+        "objects": list(clip.objects),
+        "before": clip.before,
+        "after": clip.after,
+        "cameras": [
+            {"eye": c.eye.tolist(), "rotation": c.rotation.tolist(), "fov": c.fov, "focal": c.focal(size)}
+            for c in clip.cameras
+        ],
+        "joints2d": _rounded(clip.joints2d, 6),
+        "joints3d": _rounded(clip.joints3d, 5),
+        "visible": clip.visible.tolist(),
+    }
+    path = folder / f"{stem}.json"
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, separators=(",", ":")) + "\n")
+    return path
+
+
+def _rounded(values: np.ndarray, digits: int) -> list[Any]:
+    return np.round(values.astype(np.float64), digits).tolist()
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """The JSON of a clip as it is. Raises: InputError for a file that is not one, or of a later version."""
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError("no such clip", where=path) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"is not a clip's JSON ({error})", where=path) from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InputError("is not a clip of the synthetic world", where=path)
+    if record.get("version") != VERSION:
+        raise InputError(
+            f"has version {record.get('version')} of the format, this handi reads {VERSION}",
+            where=path,
+            mend="render it again or update handi",
+        )
+    return record
+
+
+def read_clip(path: str | Path) -> WorldClip:
+    """Read a clip back from its JSON. From an mp4 the frames are near to the rendered ones, from a png equal.
+
+    Raises: InputError.
+    """
+    path = Path(path)
+    record = read_record(path)
+    try:
+        size, count = record["size"], record["frames"]
+        video = path.parent / record["video"]
+        if video.suffix == ".png":
+            frames = read_image(video).reshape(count, size, size, 3)
+        else:
+            frames = read_video(video)
+        stem = path.stem
+        ids = read_image(path.parent / f"{stem}.ids.png")[..., 0].reshape(count, size, size)
+        area = read_image(path.parent / f"{stem}.area.png")[..., 0]
+        if len(frames) != count:
+            raise InputError(f"has {len(frames)} frames, not {count}", where=video)
+        return WorldClip(
+            seed=record["seed"],
+            action=record["action"],
+            choice=record["choice"],
+            hands=tuple(record["hands"]),
+            text=record["text"],
+            paraphrases=tuple(record["paraphrases"]),
+            enriched=record["enriched"],
+            frames=frames,
+            joints2d=np.array(record["joints2d"], np.float32),
+            joints3d=np.array(record["joints3d"], np.float32),
+            visible=np.array(record["visible"], np.uint8),
+            ids=ids,
+            area_hull=(area & HULL_BIT) > 0,
+            area_moved=(area & MOVED_BIT) > 0,
+            objects=tuple(record["objects"]),
+            before=record["before"],
+            after=record["after"],
+            cameras=tuple(
+                Camera(np.array(c["eye"]), np.array(c["rotation"]), c["fov"]) for c in record["cameras"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the clip is damaged ({type(error).__name__}: {error})", where=path) from error

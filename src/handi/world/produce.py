@@ -1,0 +1,136 @@
+"""Many clips into a folder: in several processes, to be stopped and resumed at any time."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from handi.errors import HandiError, InputError
+from handi.files import replacing, writing
+from handi.progress import Progress
+from handi.world.clip import check_action, check_size, find_seed, render_clip
+from handi.world.files import FORMAT, VERSION, Pictures, name_of, read_record, write_clip
+from handi.world.seeds import check_seed
+
+MANIFEST = "world.json"  # the settings that all clips of a folder share
+CAPTIONS = "clips.json"  # AnimateAnything-style list of captions and videos
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the clips of a folder have in common."""
+
+    size: int = 128
+    action: str | None = None
+    motion_blur: bool = False
+    handheld: bool = False
+    pictures: Pictures = "mp4"
+
+
+def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: int = 1) -> list[str]:
+    """Render the clips of seeds `seed` … `seed + clips - 1` into `out`; returns one line for every failure.
+
+    With `settings.action` the clips are those of the first `clips` seeds from `seed` on whose scenes afford
+    it. Clips that are there already are kept. Stopped by Ctrl-C, all that is finished stays. A folder of
+    other settings is refused. Raises: InputError, OutputError.
+    """
+    if clips < 1:
+        raise InputError(f"{clips} clips", where="--clips", mend="use 1 or more")
+    if workers < 1:
+        raise InputError(f"{workers} workers", where="--workers", mend="use 1 or more")
+    check_size(settings.size)
+    check_seed(seed)
+    check_seed(seed + clips - 1)
+    if settings.action is not None:
+        check_action(settings.action)
+    _claim(out, settings)
+    seeds = list(_seeds(seed, clips, settings.action))
+    pending = [number for number in seeds if not (out / f"{name_of(number)}.json").exists()]
+    failures: list[str] = []
+    with Progress("render", len(seeds), "clips") as bar:
+        bar.advance(len(seeds) - len(pending))
+        for failure in _each(out, pending, settings, min(workers, max(1, len(pending)))):
+            bar.advance()
+            if failure:
+                failures.append(failure)
+    _write_captions(out)
+    return failures
+
+
+def _seeds(seed: int, clips: int, action: str | None) -> Iterator[int]:
+    for _ in range(clips):
+        if action is not None:
+            seed = find_seed(action, seed)
+        yield seed
+        seed += 1
+
+
+def _claim(out: Path, settings: Settings) -> None:
+    """Write the folder's manifest, or check that it has the same settings."""
+    manifest = {"format": FORMAT, "version": VERSION, **asdict(settings)}
+    path = out / MANIFEST
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot be read ({error})", where=path, mend="choose another --out") from error
+        if found != manifest:
+            raise InputError(
+                "the folder holds clips of other settings", where=path, mend="choose another --out"
+            )
+        return
+    if out.exists() and not out.is_dir():
+        raise InputError("is a file, not a folder", where=out, mend="choose another --out")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _each(out: Path, seeds: list[int], settings: Settings, workers: int) -> Iterator[str | None]:
+    """Render every seed; yields a line for each one that failed, None for one that went well."""
+    if workers == 1:
+        yield from (_one(out, seed, settings) for seed in seeds)
+        return
+    # Fresh processes: a fork of one that has started torch's threads may hang.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_interrupt)
+    try:
+        futures = [pool.submit(_one, out, seed, settings) for seed in seeds]
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # what is being rendered is finished and kept
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
+
+
+def _one(out: Path, seed: int, settings: Settings) -> str | None:
+    try:
+        clip = render_clip(
+            seed,
+            size=settings.size,
+            action=settings.action,
+            motion_blur=settings.motion_blur,
+            handheld=settings.handheld,
+        )
+        write_clip(out, clip, pictures=settings.pictures)
+    except HandiError as error:
+        return f"seed {seed}: {error}"
+    return None
+
+
+def _write_captions(out: Path) -> None:
+    """List all clips of the folder as [{"caption", "video"}], by seed."""
+    rows = []
+    for path in sorted(out.glob("[0-9]*.json")):
+        record = read_record(path)
+        rows.append({"caption": record["text"], "video": record["video"]})
+    with replacing(out / CAPTIONS) as temporary:
+        temporary.write_text(json.dumps(rows, indent=1) + "\n")

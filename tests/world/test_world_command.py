@@ -1,0 +1,65 @@
+"""handi world: many clips into a folder, resumed, and refused where it must be."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from handi.world import read_clip, render_clip
+
+
+def test_two_workers_write_the_clips_of_the_seeds(handi, tmp_path):
+    code, _, err = handi("world", "--clips", 3, "--seed", 20, "--size", 32, "--workers", 2, "--pictures",
+                         "png", "--out", tmp_path)  # fmt: skip
+    assert code == 0, err
+    assert "3 of 3 clips" in err
+    rows = json.loads((tmp_path / "clips.json").read_text())
+    assert [row["video"] for row in rows] == [f"{seed:010d}.png" for seed in (20, 21, 22)]
+    clip = read_clip(tmp_path / "0000000021.json")
+    np.testing.assert_array_equal(clip.frames, render_clip(21, size=32).frames)
+    assert rows[1]["caption"] == clip.text
+
+
+def test_a_second_run_renders_only_what_is_missing(handi, tmp_path):
+    command = ("world", "--clips", 2, "--size", 32, "--workers", 1, "--out", tmp_path)
+    assert handi(*command)[0] == 0
+    kept, gone = tmp_path / "0000000000.json", tmp_path / "0000000001.json"
+    before, text = kept.stat().st_mtime_ns, gone.read_text()
+    gone.unlink()
+    assert handi(*command)[0] == 0
+    assert kept.stat().st_mtime_ns == before
+    assert gone.read_text() == text
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_one_action_only(handi, tmp_path):
+    code, _, _ = handi(
+        "world", "--clips", 2, "--size", 32, "--workers", 1, "--action", "cut", "--out", tmp_path
+    )
+    assert code == 0
+    found = [json.loads(path.read_text())["action"] for path in tmp_path.glob("0*.json")]
+    assert found == ["cut", "cut"]
+
+
+def test_other_settings_are_refused(handi, tmp_path):
+    assert handi("world", "--clips", 1, "--size", 32, "--workers", 1, "--out", tmp_path)[0] == 0
+    code, _, err = handi("world", "--clips", 1, "--size", 64, "--workers", 1, "--out", tmp_path)
+    assert code == 1
+    assert "other settings" in err
+    assert err.count("\n") == 1
+
+
+def test_bad_arguments_end_in_one_line(handi, tmp_path):
+    for arguments, said in (
+        (("--clips", 0), "0 clips"),
+        (("--workers", 0), "0 workers"),
+        (("--size", 33), "33 is not a size"),
+        (("--seed", -5), "-5 is not a seed"),
+        (("--action", "dance"), "no action 'dance'"),
+    ):
+        code, _, err = handi("world", *arguments, "--out", tmp_path / "x")
+        assert code == 1
+        assert said in err
+        assert err.count("\n") == 1, err
+        assert not (tmp_path / "x").exists()
