@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from handi.types import Picture
 from handi.world.anatomy import random_person
-from handi.world.geometry import unit
+from handi.world.geometry import Array, unit
 from handi.world.hand import Grip, Hand, rest_hand
 from handi.world.materials import COLOURS, colour
 from handi.world.poses import POSES, facing, mixed
-from handi.world.render import Renderer, develop, exposure_for
+from handi.world.render import Part, Renderer, develop, exposure_for
 from handi.world.seeds import check_seed, stream
 from handi.world.setting import (
     HAND_IDS,
@@ -25,6 +25,8 @@ from handi.world.setting import (
     random_table,
 )
 from handi.world.truth import normalised, project_joints, visibility
+
+APART = 0.03  # metres between the joints of two hands, so that they do not pierce each other
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ def _anywhere(rng: np.random.Generator, sign: int) -> tuple[Grip, np.ndarray]:
     return Grip(wrist, rotation, angles), elbow
 
 
+def _nearest(a: Array, b: Array) -> float:
+    """Least distance between the joints of two hands, metres."""
+    return float(np.linalg.norm(a[:, None] - b[None], axis=-1).min())
+
+
 def render_still(seed: int, *, size: int = 256) -> Still:
     """A still with one or two hands. Raises: InputError for what is not a seed."""
     rng = stream(check_seed(seed), "still")
@@ -58,10 +65,14 @@ def render_still(seed: int, *, size: int = 256) -> Still:
     sides = ("left", "right") if rng.random() < 0.5 else (("left", "right")[rng.integers(2)],)
     sleeve = colour(list(COLOURS)[rng.integers(len(COLOURS))]) * rng.uniform(0.35, 1)
     person = random_person(rng, sleeve)
-    parts, joints, taken = [], {}, []
+    parts: list[Part] = []
+    joints: dict[str, Array] = {}
+    taken = []
     for side in sides:
         hand = Hand(person, side)
         grip, elbow = _anywhere(rng, hand.sign)
+        while any(_nearest(hand.landmarks(grip), other) < APART for other in joints.values()):
+            grip, elbow = _anywhere(rng, hand.sign)
         parts += hand.parts(grip, elbow, HAND_IDS[side], SLEEVE_IDS[side])
         joints[side] = hand.landmarks(grip)
         x, y = grip.position[0] - 0.02 * hand.sign, grip.position[1] + 0.08
