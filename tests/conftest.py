@@ -1,45 +1,20 @@
-"""What several tests share: the reference numbers' weights, small models, and the command line in process."""
+"""What several tests share: small models, a picture, and the command line in process."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before transformers is imported, as in the command
 os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and a worker a core uses the cores better
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for a network
 
-DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared"  # optional: see `shared`
-
-
-def fixture_weights(module: torch.nn.Module, seed: int, prefix: str = "") -> None:
-    """Fill a module with the weights of the reference run: normal numbers from crc32(name) XOR seed."""
-    for name, parameter in module.named_parameters():
-        random = np.random.RandomState((zlib.crc32((prefix + name).encode()) ^ seed) & 0xFFFFFFFF)
-        values = random.standard_normal(tuple(parameter.shape)).astype(np.float32)
-        if parameter.ndim > 1:
-            values /= np.sqrt(np.prod(parameter.shape[1:]))
-        elif name.endswith("weight"):
-            values = 1 + 0.2 * values
-        else:
-            values = 0.1 * values
-        parameter.data = torch.from_numpy(values)
-
-
-def reference(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
-    """A case of tests/data/animate_anything: its description and its tensors."""
-    folder = DATA / "animate_anything"
-    return json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors")
 
 
 @pytest.fixture(scope="session")

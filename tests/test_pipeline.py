@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from conftest import fixture_weights, reference
 from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler
 from PIL import Image
+from reference_run import fixture_weights, reference
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from handi import HandiPipeline, diffusion

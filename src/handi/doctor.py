@@ -43,6 +43,7 @@ def examine() -> Iterator[Finding]:
     yield from _devices()
     yield _video_encoder()
     yield from _models()
+    yield from _hand_models()
 
 
 def _libraries() -> Iterator[Finding]:
@@ -131,3 +132,24 @@ def _models() -> Iterator[Finding]:
             else:
                 stages = "both stages" if "area_unet" in folders else "stage 2"
                 yield Finding("model", f"{repository.repo_id}, {stages}")
+
+
+def _hand_models() -> Iterator[Finding]:
+    """MediaPipe's two networks, and what runs them on a CPU."""
+    from handi.hands.networks import litert_installed
+    from handi.hands.weights import VERSION, survey
+
+    places = survey()
+    for place in places:
+        if place.state == "refused":
+            yield Finding("hand models", place.detail, ok=False, mend=f"rm '{place.path}'")
+    found = next((place for place in places if place.state == "found"), None)
+    if found is not None:
+        yield Finding("hand models", f"{VERSION}, SHA-256 as it should be, in {found.path}")
+    elif places[0].state == "missing":
+        how = f"fetched with pip at first use (36 MB); without a network: {places[0].detail}"
+        yield Finding("hand models", f"not in {places[0].path} yet; {how}")
+    if litert_installed():
+        yield Finding("hand backend", f"ai-edge-litert {version('ai-edge-litert')} on a CPU, else torch")
+    else:
+        yield Finding("hand backend", "torch; on a CPU `pip install handi[litert]` is faster")

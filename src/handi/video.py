@@ -55,13 +55,28 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.
 def read_frames(path: str | Path) -> Iterator[Picture]:
     """Frames of a video one by one, H×W×3 uint8 RGB, in presentation order, turned as a player would.
 
-    Every frame that the file holds is given once, whatever its time stamp (see `frame_times`).
+    Every frame that the file holds is given once, whatever its time stamp (see `timed_frames`).
     Raises: InputError for a file that cannot be opened, has no video stream, or breaks off midway.
     """
+    for _, picture in timed_frames(path):
+        yield picture
+
+
+def timed_frames(path: str | Path) -> Iterator[tuple[float, Picture]]:
+    """`read_frames` with the presentation time of each frame, in seconds from the first."""
     with _opened(path) as (container, stream):
+        first: float | None = None
         for frame in container.decode(stream):
+            time = float(frame.time or 0.0)
+            first = time if first is None else first
             turns = -round((frame.rotation or 0) / 90) % 4
-            yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), -turns))
+            yield time - first, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), -turns))
+
+
+def count_frames(path: str | Path) -> int:
+    """How many frames a video should hold, from its packets; nothing is decoded. Raises: InputError."""
+    with _opened(path) as (container, stream):
+        return sum(1 for packet in container.demux(stream) if packet.size)
 
 
 def read_video(path: str | Path) -> Frames:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import fixture_weights, reference
 from plain_unet import as_diffusers_built_it, plain_forward
+from reference_run import fixture_weights, reference
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from handi.models import HandiUNet

@@ -48,6 +48,17 @@ class MotionFlow:
             raise ValueError("no frames")
         return (self.counts / max(self.pairs, 1)).astype(np.float32)
 
+    def state(self) -> dict[str, np.ndarray]:
+        """What must be kept to go on later (see `restore`)."""
+        if self.counts is None or self._previous is None:
+            raise ValueError("no frames")
+        return {"counts": self.counts, "pairs": np.array(self.pairs), "previous": self._previous}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from a kept state."""
+        self.counts, self._previous = state["counts"], state["previous"]
+        self.pairs = int(state["pairs"])
+
 
 def motion_flow(frames: Frames, *, threshold_px: float = THRESHOLD_PX) -> SoftMask:
     """Motion flow of F×H×W×3 uint8 frames: H×W in [0, 1], the share of frame pairs in which a pixel moves.
