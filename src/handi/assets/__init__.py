@@ -1,1 +1,4 @@
-"""Files that ship with the package. example.png: `handi world --action cut --seed 900011 --size 256`, frame 0."""
+"""Files that ship with the package.
+
+example.png is frame 0 of the synthetic world's test seed 900011 at 256×256, `handi world --action cut`.
+"""
