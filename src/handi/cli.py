@@ -129,47 +129,6 @@ def generate(
     return 1 if failures else 0
 
 
-def world(
-    out: Path,
-    clips: int = 100,
-    seed: int = 0,
-    size: int = 128,
-    workers: int = 2,
-    action: Annotated[str | None, _optional("NAME")] = None,
-    motion_blur: _Switch = False,
-    handheld: _Switch = False,
-    pictures: Literal["mp4", "png"] = "mp4",
-) -> int:
-    """Render clips of the synthetic hand-action world, with exact ground truth.
-
-    Writes four files a clip to --out: the video, id map, motion areas, and a JSON with text, joints, states
-    and camera (docs/world.md). Stop it and run it again: it goes on where it stopped.
-
-    A thousand clips to train on:
-        handi world --clips 1000 --seed 0 --size 128 --workers 2 --out data/world
-
-    Args:
-        out: Folder for the clips.
-        clips: How many, one a seed.
-        seed: The first seed. 0 to 799999 are for training, 800000 to 899999 for validation, 900000 and up
-            for test.
-        size: Side of the pictures in pixels.
-        workers: Processes that render.
-        action: Only this one, e.g. "cut"; seeds whose scene does not afford it are passed over.
-        motion_blur: Blur what moves, as an open shutter does.
-        handheld: Let the camera sway.
-        pictures: mp4, or png for a lossless film strip.
-    """
-    from handi.world.produce import Settings, produce
-
-    settings = Settings(size, action, motion_blur, handheld, pictures)
-    failures = produce(out, clips=clips, seed=seed, settings=settings, workers=workers)
-    for failure in failures:
-        _say(f"error: {failure}")
-    _say(f"{clips - len(failures)} of {clips} clips are in {out}")
-    return 1 if failures else 0
-
-
 def hands(
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")],
     out: Path,
@@ -223,6 +182,47 @@ def hands(
     failures = report_hands(input, out, settings, models=models, say=_say)
     for failure in failures:
         _say(f"error: {failure}")
+    return 1 if failures else 0
+
+
+def world(
+    out: Path,
+    clips: int = 100,
+    seed: int = 0,
+    size: int = 128,
+    workers: int = 2,
+    action: Annotated[str | None, _optional("NAME")] = None,
+    motion_blur: _Switch = False,
+    handheld: _Switch = False,
+    pictures: Literal["mp4", "png"] = "mp4",
+) -> int:
+    """Render clips of the synthetic hand-action world, with exact ground truth.
+
+    Writes four files a clip to --out: the video, id map, motion areas, and a JSON with text, joints, states
+    and camera (docs/world.md). Stop it and run it again: it goes on where it stopped.
+
+    A thousand clips to train on:
+        handi world --clips 1000 --seed 0 --size 128 --workers 2 --out data/world
+
+    Args:
+        out: Folder for the clips.
+        clips: How many, one a seed.
+        seed: The first seed. 0 to 799999 are for training, 800000 to 899999 for validation, 900000 and up
+            for test.
+        size: Side of the pictures in pixels.
+        workers: Processes that render.
+        action: Only this one, e.g. "cut"; seeds whose scene does not afford it are passed over.
+        motion_blur: Blur what moves, as an open shutter does.
+        handheld: Let the camera sway.
+        pictures: mp4, or png for a lossless film strip.
+    """
+    from handi.world.produce import Settings, produce
+
+    settings = Settings(size, action, motion_blur, handheld, pictures)
+    failures = produce(out, clips=clips, seed=seed, settings=settings, workers=workers)
+    for failure in failures:
+        _say(f"error: {failure}")
+    _say(f"{clips - len(failures)} of {clips} clips are in {out}")
     return 1 if failures else 0
 
 

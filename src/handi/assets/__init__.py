@@ -1,1 +1,4 @@
-"""Files that ship with the package. example.png is rendered by this project's own synthetic world."""
+"""Files that ship with the package.
+
+example.png is frame 0 of the synthetic world's test seed 900011 at 256×256, `handi world --action cut`.
+"""

@@ -106,12 +106,12 @@ class HandDetector:
         MediaPipe does: palms are looked for only while fewer than two hands are followed. A `track` kept
         between calls continues a video that comes in pieces. `chunk` frames are worked on at a time.
         """
-        pixels = _as_uint8(frames)
-        networks = self._networks(pixels.device)
-        height, width = pixels.shape[1:3]
+        frames = _tensor(frames) if isinstance(frames, np.ndarray) else frames
+        height, width = _check(frames)
+        networks = self._networks(frames.device)
         found: list[list[_Found]] = []
-        for start in range(0, len(pixels), chunk):
-            part = pixels[start : start + chunk]
+        for start in range(0, len(frames), chunk):
+            part = _as_uint8(frames[start : start + chunk])
             if mode == "image":
                 found += self._each(networks, part)
             elif mode == "video":
@@ -119,7 +119,7 @@ class HandDetector:
                 found += self._follow(networks, part, track)
             else:
                 raise ValueError(f"mode must be 'image' or 'video', not {mode!r}")
-        return self._pack(found, height, width, networks, pixels.device)
+        return self._pack(found, height, width, networks, frames.device)
 
     def _each(self, networks: Networks, frames: Tensor) -> list[list[_Found]]:
         """Image mode: all palms of the chunk, then all hands of the chunk."""
@@ -220,12 +220,11 @@ class HandDetector:
         """
         if isinstance(frames, np.ndarray):
             frames = _tensor(frames)
-        _check(frames)
+        height, width = _check(frames)
         if not frames.is_floating_point():
             frames = frames.permute(0, 3, 1, 2)
         if rois.shape != (len(frames), 2, 4):
             raise ValueError(f"rois must be {len(frames)}×2×4, not {'×'.join(map(str, rois.shape))}")
-        height, width = frames.shape[-2:]
         networks = self._torch_on(frames.device)
         squares = rois.detach().to(frames.device, torch.float32).reshape(-1, 4)
         taken = (squares[:, 2] > 0).nonzero()[:, 0]
@@ -302,22 +301,19 @@ def _tensor(frames: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(frames))
 
 
-def _check(frames: Tensor) -> None:
-    """Raises: InputError for anything but uint8 B×H×W×3 or float B×3×H×W with pixels."""
-    shape = "×".join(map(str, frames.shape))
-    if frames.ndim == 4 and frames.dtype == torch.uint8 and frames.shape[3] == 3 and frames.numel():
-        return
-    if frames.ndim == 4 and frames.is_floating_point() and frames.shape[1] == 3 and frames.numel():
-        return
-    kind = str(frames.dtype).removeprefix("torch.")
+def _check(frames: Tensor) -> tuple[int, int]:
+    """(H, W). Raises: InputError for anything but uint8 B×H×W×3 or float B×3×H×W with pixels."""
+    if frames.ndim == 4 and frames.numel():
+        if frames.dtype == torch.uint8 and frames.shape[3] == 3:
+            return frames.shape[1], frames.shape[2]
+        if frames.is_floating_point() and frames.shape[1] == 3:
+            return frames.shape[2], frames.shape[3]
+    kind, shape = str(frames.dtype).removeprefix("torch."), "×".join(map(str, frames.shape))
     raise InputError(f"frames must be uint8 B×H×W×3 or float B×3×H×W, not {kind} {shape}")
 
 
-def _as_uint8(frames: np.ndarray | Tensor) -> Tensor:
+def _as_uint8(frames: Tensor) -> Tensor:
     """Frames as B×H×W×3 uint8 on the device where they are; floats are rounded as a file would round them."""
-    if isinstance(frames, np.ndarray):
-        frames = _tensor(frames)
-    _check(frames)
     if frames.is_floating_point():
         frames = frames.detach().clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
     return frames.contiguous()
