@@ -336,10 +336,10 @@ def test_stages_share_vae_and_text_encoder(pipe):
     assert len(owners) == len(set(owners))
 
 
-def test_offload_moves_one_network_at_a_time(pipe, monkeypatch):
-    """Without a GPU: the order, and that every network is in it. With one: see the next test."""
-    assert pipe.model_cpu_offload_seq.split("->") == ["text_encoder", "area_unet", "unet", "vae"]
-    assert set(pipe.components) >= set(pipe.model_cpu_offload_seq.split("->"))
+def test_the_offload_order_names_every_network(pipe):
+    """A network left out of it would stay on the GPU; what offloading does is tested on one, below."""
+    networks = {name for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    assert set(pipe.model_cpu_offload_seq.split("->")) == networks
 
 
 @pytest.mark.gpu

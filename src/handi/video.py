@@ -99,13 +99,6 @@ def probe_video(path: str | Path) -> VideoInfo:
         return VideoInfo(width, height, float(rate), stream.frames, rotation)
 
 
-def frame_times(path: str | Path) -> list[float]:
-    """Presentation time of every frame in seconds from the first: uneven where the frame rate varies."""
-    with _opened(path) as (container, stream):
-        times = [float(frame.time or 0.0) for frame in container.decode(stream)]
-    return [time - times[0] for time in times]
-
-
 def even_indices(total: int, count: int) -> list[int]:
     """`count` frame indices spread evenly over 0..total-1, both ends included (§3.1 of the paper)."""
     if total < 1 or count < 1:
