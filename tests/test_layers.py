@@ -27,6 +27,7 @@ LAYERS = {
     "handi.world": 1,
     "handi.models": 2,
     "handi.diffusion": 2,
+    "handi.losses": 2,
     "handi.pipeline": 3,
     "handi.generate": 5,
     "handi.doctor": 5,
