@@ -198,7 +198,7 @@ def mirrored(clip: TrainingClip) -> TrainingClip:
     """The clip as a mirror shows it: a left hand becomes a right one and takes its slot."""
     width = clip.frames.shape[2]
     hands = clip.joints.reshape(len(clip.joints), 2, 21, 2)[:, ::-1]
-    there = hands.any(axis=(2, 3))[..., None]
+    there = np.any(hands, axis=(2, 3))[:, :, None]
     # Pixel i is at i/W, so column W - 1 - i is at 1 - 1/W - x.
     x = np.where(there, 1 - 1 / width - hands[..., 0], 0)
     joints = np.stack([x, hands[..., 1]], axis=-1).reshape(clip.joints.shape)
