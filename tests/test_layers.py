@@ -28,6 +28,7 @@ LAYERS = {
     "handi.models": 2,
     "handi.diffusion": 2,
     "handi.pipeline": 3,
+    "handi.training": 3,
     "handi.generate": 5,
     "handi.doctor": 5,
     "handi.cli": 6,
