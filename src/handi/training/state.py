@@ -42,7 +42,9 @@ FORMAT = 1
 # Recipe keys (dotted, * for any) that may change from piece to piece of one run: they steer what is
 # shown, kept and when to stop, never the weights.
 FREE_KEYS = (
-    "run.minutes", "run.out", "run.*_every", "run.keep", "run.trackers", "run.sample*", "data.workers",
+    "run.minutes", "run.out", "run.*_every", "run.keep", "run.samples", "run.validation_clips",
+    "run.trackers", "run.accept_changes", "run.device", "run.checkpointing", "data.workers",
+    "optim.explosion",
 )  # fmt: skip
 
 
