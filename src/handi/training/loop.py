@@ -1,6 +1,7 @@
 """THE loop: one training run from its recipe to a model folder, to be stopped and gone on with at any step.
 
     RUN/recipe.yaml             what was asked for, every entry
+    RUN/start/                  the fresh model of a preset
     RUN/log.jsonl               every loss term (`training/track.py`)
     RUN/checkpoints/step-…      where to go on from (`training/state.py`)
     RUN/samples/step-….png      sample sheets (`training/sheets.py`)
@@ -33,7 +34,7 @@ from handi.progress import Progress
 from handi.training import setup
 from handi.training.gather import pack_optimizer, restore, trainable, unpack_optimizer, whole
 from handi.training.gradients import gradient_norms
-from handi.training.networks import Networks, StepModule
+from handi.training.module import StepModule, total_of
 from handi.training.optim import Average, choose_trained, learning_rate, make_optimizer
 from handi.training.state import FREE_KEYS, Checkpoints, Saved
 from handi.training.stop import StopSignal, most
@@ -68,26 +69,28 @@ class Run:
         self.checkpoints, saved = self._claim_folder(resume)
 
         with self.accelerator.main_process_first():  # the first one packs, the others find it done
-            self.parts = setup.open_model(recipe)
-            size = (self.parts.card.height, self.parts.card.width)
+            size = setup.size_of(recipe)
             self.clips = setup.open_clips(recipe.data, recipe.data.path, size, training=True)
             self.batches = setup.training_batches(recipe, self.clips)
             self.held_out: Batches | None = None
             if recipe.data.validation is not None:
                 clips = setup.open_clips(recipe.data, recipe.data.validation, size, training=False)
                 self.held_out = setup.validation_batches(recipe, clips)
-
-        networks = Networks(self.parts, setup.open_detector(recipe))
+            start = self.folder / "start"
+            if recipe.model.preset is not None and saved is None and self.rank == 0:
+                setup.make_start(recipe, self.clips, start)
+            self.parts = setup.open_model(recipe, start)
+        networks = setup.networks_of(recipe, self.parts)
         if recipe.stage == "stage1":
             networks.prior_mask = saved.tensors("prior")["mask"] if saved else setup.prior_of(self.clips)
-        chosen = choose_trained(networks, recipe.model, setup.NETWORK[recipe.stage])
+        module = StepModule(networks, recipe.stage, recipe.loss)
+        chosen = choose_trained(module, recipe.model, setup.NETWORK[recipe.stage])
         if recipe.run.checkpointing:
-            setup.enable_checkpointing(networks)
-        module = StepModule(networks, setup.step_of(recipe.stage), recipe.loss)
+            setup.enable_checkpointing(module)
         trained = [p for p in module.parameters() if p.requires_grad]
         self.say(
-            f"{recipe.stage}: {sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors are trained on "
-            f"{len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
+            f"{recipe.stage}: {sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors are trained "
+            f"on {len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
         )
         optimizer = make_optimizer(trained, recipe.optim, fused=self.accelerator.device.type == "cuda")
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
@@ -153,8 +156,6 @@ class Run:
                 if self.rank == 0:
                     bar.advance(1, note)
                 score = self._validate(log) if _due(number, run.validate_every) else None
-                if _due(number, run.sample_every):
-                    self._draw_samples()
                 if _due(number, run.save_every) or number == run.steps:
                     self._save(score)
 
@@ -241,17 +242,6 @@ class Run:
         self.say(f"step {self.step}: held-out loss {values['total']:.5g}")
         return values["total"]
 
-    def _draw_samples(self) -> None:
-        """A sheet of held-out clips as the averaged weights make them (of training clips where none are)."""
-        clips = self.clips if self.held_out is None else self.held_out.clips
-        with self._averaged():
-            self.module.eval()
-            if self.rank == 0:
-                path = self.folder / "samples" / f"step-{self.step:08d}"
-                draw_samples(self.recipe, self.inner.networks.into(self.parts), clips, path)
-            self.module.train()
-        self.accelerator.wait_for_everyone()
-
     def _averaged(self) -> Any:
         return nullcontext() if self.average is None else self.average.applied()
 
@@ -268,7 +258,9 @@ class Run:
         checkpoints = Checkpoints(self.folder / "checkpoints", keep=self.recipe.run.keep)
         saved = checkpoints.latest()
         if saved is None and resume == "resume":
-            raise InputError("there is no checkpoint to go on from", where=self.folder, mend="leave --resume out")
+            raise InputError(
+                "there is no checkpoint to go on from", where=self.folder, mend="leave --resume out"
+            )
         if saved is not None:
             self.say(f"going on from step {saved.step}, {saved.folder}")
             if not self.recipe.run.accept_changes:
@@ -288,8 +280,8 @@ class Run:
         tensors = {"model": trainable(self.inner), "optimizer": optimizer}
         if self.average is not None:
             tensors["ema"] = {name: whole(value) for name, value in self.average.values.items()}
-        if self.inner.networks.prior_mask is not None:
-            tensors["prior"] = {"mask": self.inner.networks.prior_mask}
+        if (prior := self.inner.networks.prior_mask) is not None and self.recipe.stage == "stage1":
+            tensors["prior"] = {"mask": prior}
         facts = {
             "samples": self.samples,
             "clips": len(self.clips),
@@ -297,9 +289,7 @@ class Run:
             "optimizer": rest,
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
         }
-        self.checkpoints.save(
-            self.step, tensors, recipe=self.recipe.as_dict(), facts=facts, score=score
-        )
+        self.checkpoints.save(self.step, tensors, recipe=self.recipe.as_dict(), facts=facts, score=score)
         self.saved_step = self.step
 
     def _load(self, saved: Saved) -> None:
@@ -315,15 +305,20 @@ class Run:
         self.step = self.saved_step = saved.step
         self.samples = facts["samples"]
         if facts["clips_hash"] != self.clips.fingerprint():
-            self.say(f"note: other training clips than before: {len(self.clips)}, there were {facts['clips']}")
+            self.say(
+                f"note: other training clips than before: {len(self.clips)}, there were {facts['clips']}"
+            )
 
     def _write_model(self) -> None:
         """RUN/model: every part, the averaged weights in the trained ones. The run's networks are used up."""
         if self.average is not None:
             self.average.write()
-        setup.put_together(self.inner)  # all processes: shards are gathered
+        self.inner.put_together()
         if self.rank == 0:
-            parts = setup.finished(self.recipe, self.inner.networks, self.parts, self.clips, self.folder)
+            if self.recipe.model.lora_rank:
+                network = setup.NETWORK[self.recipe.stage]
+                setup.write_lora(self.inner, network, self.folder / "lora.safetensors")
+            parts = setup.finished(self.inner, self.parts, self.clips)
             setup.write_model(parts, self.folder / "model")
         self.accelerator.wait_for_everyone()
 
@@ -338,11 +333,6 @@ def open_accelerator(recipe: Recipe) -> Accelerator:
     # A step need not use every weight that is trained (AnimateAnything's networks have dead ones).
     unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     return Accelerator(cpu=cpu, mixed_precision=recipe.run.precision, kwargs_handlers=[unused])
-
-
-def total_of(terms: dict[str, Tensor]) -> Tensor:
-    """The loss: the sum of the terms that are not only for the log."""
-    return torch.stack([value.float() for name, value in terms.items() if not name.startswith("_")]).sum()
 
 
 def set_aside(folder: Path) -> Path | None:

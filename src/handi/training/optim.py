@@ -76,7 +76,7 @@ def add_lora(network: nn.Module, model: ModelRecipe) -> None:
         )
     config = LoraConfig(
         r=model.lora_rank,
-        lora_alpha=model.lora_rank if model.lora_alpha is None else model.lora_alpha,
+        lora_alpha=int(model.lora_alpha or model.lora_rank),
         target_modules=list(ends),
     )
     inject_adapter_in_model(config, network)
