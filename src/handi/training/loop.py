@@ -66,20 +66,14 @@ class Run:
         self.accelerator = open_accelerator(recipe)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.say = say if self.rank == 0 else lambda message: None
-        self.checkpoints, saved = self._claim_folder(resume)
-
         with self.accelerator.main_process_first():  # the first one packs, the others find it done
-            size = setup.size_of(recipe)
-            self.clips = setup.open_clips(recipe.data, recipe.data.path, size, training=True)
-            self.batches = setup.training_batches(recipe, self.clips)
-            self.held_out: Batches | None = None
-            if recipe.data.validation is not None:
-                clips = setup.open_clips(recipe.data, recipe.data.validation, size, training=False)
-                self.held_out = setup.validation_batches(recipe, clips)
-            start = self.folder / "start"
+            self.clips, self.held_out = setup.open_data(recipe)
+        self.batches = setup.training_batches(recipe, self.clips)
+        self.checkpoints, saved = self._claim_folder(resume)
+        with self.accelerator.main_process_first():
             if recipe.model.preset is not None and saved is None and self.rank == 0:
-                setup.make_start(recipe, self.clips, start)
-            self.parts = setup.open_model(recipe, start)
+                setup.make_start(recipe, self.clips, self.folder / "start")
+            self.parts = setup.open_model(recipe, self.folder / "start")
         networks = setup.networks_of(recipe, self.parts)
         if recipe.stage == "stage1":
             networks.prior_mask = saved.tensors("prior")["mask"] if saved else setup.prior_of(self.clips)
@@ -225,7 +219,7 @@ class Run:
             return None
         size = self.recipe.optim.batch
         clips = min(self.recipe.run.validation_clips, len(self.held_out.clips))
-        count = max(1, clips // size)  # batches
+        count = -(-clips // size)  # batches; the last one may begin again at the first clip
         rounds = -(-count // self.world)  # the same for every process, as FSDP2's must march together
         means = Means()
         with self._averaged():
