@@ -27,7 +27,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from handi.config import Recipe
-from handi.data.clips import Batch, Batches
+from handi.data.clips import Batch
 from handi.errors import InputError
 from handi.files import replacing, writing
 from handi.progress import Progress
