@@ -36,6 +36,8 @@ from handi.training.gather import pack_optimizer, restore, trainable, unpack_opt
 from handi.training.gradients import gradient_norms
 from handi.training.module import StepModule, total_of
 from handi.training.optim import Average, choose_trained, learning_rate, make_optimizer
+from handi.training.samples import draw_samples
+from handi.training.sheets import installed_detector
 from handi.training.state import FREE_KEYS, Checkpoints, Saved
 from handi.training.stop import StopSignal, most
 from handi.training.track import RunLog
@@ -150,6 +152,8 @@ class Run:
                 if self.rank == 0:
                     bar.advance(1, note)
                 score = self._validate(log) if _due(number, run.validate_every) else None
+                if _due(number, run.sample_every):
+                    self._draw_samples()
                 if _due(number, run.save_every) or number == run.steps:
                     self._save(score)
 
@@ -235,6 +239,26 @@ class Run:
             log.write(self.step, {"samples": self.samples, **values}, kind="validate")
         self.say(f"step {self.step}: held-out loss {values['total']:.5g}")
         return values["total"]
+
+    def _draw_samples(self) -> None:
+        """A sheet of held-out clips as the averaged weights make them (training clips, where none are)."""
+        clips = self.clips if self.held_out is None else self.held_out.clips
+        path = self.folder / "samples" / f"step-{self.step:08d}"
+        with self._averaged():
+            self.module.eval()
+            if self.rank == 0:
+                parts = setup.finished(self.inner, self.parts, clips)
+                with self.accelerator.autocast():
+                    draw_samples(
+                        self.recipe.stage,
+                        parts,
+                        clips,
+                        path,
+                        count=self.recipe.run.samples,
+                        detector=installed_detector(),
+                    )
+            self.module.train()
+        self.accelerator.wait_for_everyone()
 
     def _averaged(self) -> Any:
         return nullcontext() if self.average is None else self.average.applied()
