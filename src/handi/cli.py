@@ -232,7 +232,11 @@ def train(
     resume: _Switch = False,
     fresh: _Switch = False,
     estimate: _Switch = False,
-    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.Suppress] = (),
+    entries: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(name="section.key", metavar="VALUE", help_behavior_hint=""),
+    ] = (),
 ) -> int:
     """Train one stage of a model by a recipe; stop it whenever you like, run it again and it goes on.
 
@@ -271,14 +275,14 @@ def train(
         resume: Insist on a checkpoint to go on from. Without it one is used where it is there.
         fresh: Begin anew; an earlier run in the folder is renamed to RUN.1, RUN.2, …
         estimate: Only say what a step takes in memory and time, and the whole recipe with it.
-        set: SECTION.KEY=VALUE, what --section.key value becomes.
+        entries: Any entry of the recipe, such as --optim.lr 1e-4 or --run.steps 2000.
     """
     from handi.config import load_recipe, parse_overrides
     from handi.recipes import find_recipe
 
     if resume and fresh:
         _usage("--resume and --fresh exclude each other", "train")
-    overrides = parse_overrides([f"--{entry}" for entry in set])
+    overrides = parse_overrides([f"--{entry}" for entry in entries])
     if minutes is not None:
         overrides["run.minutes"] = str(minutes)
     loaded = load_recipe(find_recipe(recipe), overrides)
@@ -365,7 +369,7 @@ def _parser(arguments: list[str]) -> Any:
 
 
 def _joined(arguments: list[str]) -> list[str]:
-    """`handi train`'s --section.key value as --set section.key=value, which tyro can read."""
+    """`handi train`'s --optim.lr 1e-4 as --section.key optim.lr=1e-4, which tyro can read."""
     if arguments[:1] != ["train"]:
         return arguments
     joined, rest = arguments[:1], arguments[1:]
@@ -379,7 +383,7 @@ def _joined(arguments: list[str]) -> list[str]:
             if not rest:
                 _usage(f"{argument} has no value", "train")
             value = rest.pop(0)
-        joined += ["--set", f"{key}={value}"]
+        joined += ["--section.key", f"{key}={value}"]
     return joined
 
 

@@ -27,7 +27,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from handi.config import Recipe
-from handi.data.clips import Batch, Batches
+from handi.data.clips import Batch
 from handi.errors import InputError
 from handi.files import replacing, writing
 from handi.progress import Progress
@@ -36,6 +36,8 @@ from handi.training.gather import pack_optimizer, restore, trainable, unpack_opt
 from handi.training.gradients import gradient_norms
 from handi.training.module import StepModule, total_of
 from handi.training.optim import Average, choose_trained, learning_rate, make_optimizer
+from handi.training.samples import draw_samples
+from handi.training.sheets import installed_detector
 from handi.training.state import FREE_KEYS, Checkpoints, Saved
 from handi.training.stop import StopSignal, most
 from handi.training.track import RunLog
@@ -66,20 +68,14 @@ class Run:
         self.accelerator = open_accelerator(recipe)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.say = say if self.rank == 0 else lambda message: None
-        self.checkpoints, saved = self._claim_folder(resume)
-
         with self.accelerator.main_process_first():  # the first one packs, the others find it done
-            size = setup.size_of(recipe)
-            self.clips = setup.open_clips(recipe.data, recipe.data.path, size, training=True)
-            self.batches = setup.training_batches(recipe, self.clips)
-            self.held_out: Batches | None = None
-            if recipe.data.validation is not None:
-                clips = setup.open_clips(recipe.data, recipe.data.validation, size, training=False)
-                self.held_out = setup.validation_batches(recipe, clips)
-            start = self.folder / "start"
+            self.clips, self.held_out = setup.open_data(recipe)
+        self.batches = setup.training_batches(recipe, self.clips)
+        self.checkpoints, saved = self._claim_folder(resume)
+        with self.accelerator.main_process_first():
             if recipe.model.preset is not None and saved is None and self.rank == 0:
-                setup.make_start(recipe, self.clips, start)
-            self.parts = setup.open_model(recipe, start)
+                setup.make_start(recipe, self.clips, self.folder / "start")
+            self.parts = setup.open_model(recipe, self.folder / "start")
         networks = setup.networks_of(recipe, self.parts)
         if recipe.stage == "stage1":
             networks.prior_mask = saved.tensors("prior")["mask"] if saved else setup.prior_of(self.clips)
@@ -156,6 +152,8 @@ class Run:
                 if self.rank == 0:
                     bar.advance(1, note)
                 score = self._validate(log) if _due(number, run.validate_every) else None
+                if _due(number, run.sample_every):
+                    self._draw_samples()
                 if _due(number, run.save_every) or number == run.steps:
                     self._save(score)
 
@@ -225,7 +223,7 @@ class Run:
             return None
         size = self.recipe.optim.batch
         clips = min(self.recipe.run.validation_clips, len(self.held_out.clips))
-        count = max(1, clips // size)  # batches
+        count = -(-clips // size)  # batches; the last one may begin again at the first clip
         rounds = -(-count // self.world)  # the same for every process, as FSDP2's must march together
         means = Means()
         with self._averaged():
@@ -241,6 +239,26 @@ class Run:
             log.write(self.step, {"samples": self.samples, **values}, kind="validate")
         self.say(f"step {self.step}: held-out loss {values['total']:.5g}")
         return values["total"]
+
+    def _draw_samples(self) -> None:
+        """A sheet of held-out clips as the averaged weights make them (training clips, where none are)."""
+        clips = self.clips if self.held_out is None else self.held_out.clips
+        path = self.folder / "samples" / f"step-{self.step:08d}"
+        with self._averaged():
+            self.module.eval()
+            if self.rank == 0:
+                parts = setup.finished(self.inner, self.parts, clips)
+                with self.accelerator.autocast():
+                    draw_samples(
+                        self.recipe.stage,
+                        parts,
+                        clips,
+                        path,
+                        count=self.recipe.run.samples,
+                        detector=installed_detector(),
+                    )
+            self.module.train()
+        self.accelerator.wait_for_everyone()
 
     def _averaged(self) -> Any:
         return nullcontext() if self.average is None else self.average.applied()

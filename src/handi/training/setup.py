@@ -33,12 +33,25 @@ BASIS_PICTURES = 512  # that the small autoencoder's basis is fitted to
 # -------------------------------------------------------------------------------------------- clips
 
 
-def open_clips(data: DataRecipe, path: str, size: tuple[int, int], *, training: bool) -> ClipSet:
-    """The clips of a folder; `size` H×W for kinds that resize. Raises: InputError, also for a kind that
-    this handi cannot read."""
-    if data.kind == "world":
-        return WorldClips(path, area=data.area, training=training)
-    raise InputError(f"data.kind {data.kind} cannot be read yet", mend="use world")
+def open_data(recipe: Recipe) -> tuple[ClipSet, Batches | None]:
+    """The training clips, and the held-out samples where the recipe names some.
+
+    Raises: InputError, also for a kind of data that this handi cannot read.
+    """
+    data = recipe.data
+    clips = _open_clips(recipe, data.path, training=True)
+    if data.validation is None:
+        return clips, None
+    held_out = _open_clips(recipe, data.validation, training=False)
+    _check_frames(data, held_out)
+    # The clips in order, their short texts, the same frames every time.
+    return clips, Batches(held_out, Drawing(data.frames), VALIDATION_SEED, shuffle=False)
+
+
+def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
+    if recipe.data.kind == "world":
+        return WorldClips(path, area=recipe.data.area, training=training)
+    raise InputError(f"data.kind {recipe.data.kind} cannot be read yet", mend="use world")
 
 
 def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
@@ -46,12 +59,6 @@ def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
     data = recipe.data
     _check_frames(data, clips)
     return Batches(clips, Drawing(data.frames, data.flip, data.texts, data.dropout), recipe.run.seed)
-
-
-def validation_batches(recipe: Recipe, clips: ClipSet) -> Batches:
-    """Held-out samples: the clips in order, their short texts; the same frames every time."""
-    _check_frames(recipe.data, clips)
-    return Batches(clips, Drawing(recipe.data.frames), VALIDATION_SEED, shuffle=False)
 
 
 def _check_frames(data: DataRecipe, clips: ClipSet) -> None:
