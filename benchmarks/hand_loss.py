@@ -188,8 +188,8 @@ def _difference_table(differences: Mapping[str, Mapping[str, Difference]]) -> st
     for arm, each in differences.items():
         for name, value in each.items():
             digits, scale, _ = FIGURES[name]
-            seeds = ", ".join(f"{scale * one:+.{digits}f}" for one in value.seeds)
-            sure = "" if value.estimate.low <= 0 <= value.estimate.high else "yes"
+            seeds = ", ".join(_number(scale * one, f"+.{digits}f") for one in value.seeds)
+            sure = "yes" if value.estimate.low > 0 or value.estimate.high < 0 else ""
             lines.append([arm, name, _cell(name, value.estimate), seeds, sure])
     return table(["arm", "figure", "difference", "each seed", "interval excludes 0"], lines)
 
@@ -199,8 +199,12 @@ def _training_table(facts: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     for arm, each in facts.items():
         mean = {name: _mean([one[name] for one in each]) for name in each[0]}
         share = mean["gradient_hand"] / mean["gradient_noise"]
-        lines.append([arm, *(f"{mean[name]:.3g}" for name in TRAINING), f"{share:.3g}"])
+        lines.append([arm, *(_number(mean[name], ".3g") for name in TRAINING), _number(share, ".3g")])
     return table(["arm", *TRAINING.values(), "gradient, hand/noise"], lines)
+
+
+def _number(value: float, form: str) -> str:
+    return f"{value:{form}}" if np.isfinite(value) else "–"
 
 
 def _cell(name: str, value: Estimate) -> str:

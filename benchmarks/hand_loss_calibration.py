@@ -12,7 +12,8 @@ frames 2, 6, 9 and 13, for the hands that Υ reads in the true frame's regions:
 - on the first clips, the gradient of the hand loss with respect to the noise predictor's weights: its norm
   (weight 1) over the noise loss's, and the cosine between the two.
 
-The limit it recommends is sigma/alpha of the largest t up to which, from the lowest on, the median presence
+As a yardstick the table begins with the true frames, blurred, and the plain reconstruction. The limit that
+it recommends is sigma/alpha of the largest t up to which, from the lowest on, the median presence
 stays above 0.9 and more than half of the reconstruction's hands are found again.
 """
 
@@ -30,6 +31,7 @@ from estimates import table
 from hand_match import ACTION_FRAMES, INSIDE, enlarge, match_hands
 from mini_data import load_clips
 from torch import Tensor
+from torch.nn import functional as F
 
 from handi import HandiPipeline, diffusion, losses
 from handi.data.world import rois_of
@@ -39,15 +41,18 @@ from handi.world import WorldClip
 from handi.world.truth import OUTSIDE
 
 LEVELS = (20, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
+BLURS = (0.5, 1.0, 1.5, 2.0, 3.0)  # sd in px
 PRESENCE, AGAIN = 0.9, 0.5  # what the recommended level must keep
 
 
 @dataclass
 class Level:
-    """What was seen at a noise level, a number a hand or a clip; None stands for the plain reconstruction."""
+    """What was seen in one kind of picture, a number a hand or a clip."""
 
-    t: int | None
-    gain: float  # sigma / alpha
+    name: str  # heading of its row
+    t: int | None = None  # timestep, of predictions
+    gain: float = 0.0  # sigma / alpha
+    blur: float = 0.0  # sd in px, of true frames
     presence: list[float] = field(default_factory=list)
     error: list[float] = field(default_factory=list)  # in the true region, of its side
     again: list[float | None] = field(default_factory=list)  # error of the hand found anew, of its box
@@ -106,9 +111,13 @@ def predict(pipe: HandiPipeline, scene: Scene, t: int) -> tuple[Tensor, Tensor]:
     return loss, losses.predict_x0(prediction, x_t, alpha, sigma, kind)
 
 
-def look(pipe: HandiPipeline, detector: HandDetector, scene: Scene, x0: Tensor, level: Level) -> Tensor:
-    """Decode the chosen frames of ẑ0, note what Υ makes of them, and return the hand loss."""
-    pictures = 2 * pipe.decode(x0[:, :, list(ACTION_FRAMES)])[0].transpose(0, 1) - 1  # f×3×H×W
+def decode(pipe: HandiPipeline, x0: Tensor) -> Tensor:
+    """The frames of ẑ0 that are looked at, f×3×H×W in [-1, 1]."""
+    return 2 * pipe.decode(x0[:, :, list(ACTION_FRAMES)])[0].transpose(0, 1) - 1
+
+
+def look(detector: HandDetector, scene: Scene, pictures: Tensor, level: Level) -> Tensor:
+    """Note what Υ makes of the chosen frames of a clip, f×3×H×W in [-1, 1], and return the hand loss."""
     read, truth = losses.read_hands(detector, pictures, scene.true, scene.rois)
     known = truth.visible
     size = torch.tensor(read.size[::-1]).to(read.joints)
@@ -150,21 +159,39 @@ def calibrate(
     levels: Sequence[int],
     gradients: int,
 ) -> list[Level]:
-    """The plain reconstruction, then every level."""
+    """Blurred true frames, the plain reconstruction, and every level."""
     bar = pipe.scheduler.alphas_cumprod
-    results = [Level(None, 0.0)] + [Level(t, float(((1 - bar[t]) / bar[t]).sqrt())) for t in levels]
+    blurred = [Level(f"true frames, blurred {blur:g} px", blur=blur) for blur in BLURS]
+    plain = Level("reconstruction")
+    predicted = [Level(f"t = {t}", t, float(((1 - bar[t]) / bar[t]).sqrt())) for t in levels]
     for number, clip in enumerate(clips):
         with torch.no_grad():
             scene = scene_of(pipe, clip)
-            look(pipe, detector, scene, scene.z, results[0])
-        for level in results[1:]:
-            pulling = number < gradients
-            with torch.set_grad_enabled(pulling):
+            for level in blurred:
+                look(detector, scene, gaussian_blur(scene.true, level.blur), level)
+            look(detector, scene, decode(pipe, scene.z), plain)
+        for level in predicted:
+            with torch.set_grad_enabled(number < gradients):
                 noise, x0 = predict(pipe, scene, int(level.t or 0))
-                hand = look(pipe, detector, scene, x0, level)
-                if pulling and hand.requires_grad:
+                hand = look(detector, scene, decode(pipe, x0), level)
+                if hand.requires_grad:
                     compare_gradients(pipe, noise, hand, level)
-    return results
+    return [*blurred, plain, *predicted]
+
+
+def gaussian_blur(pictures: Tensor, sd: float) -> Tensor:
+    """f×3×H×W, edges repeated."""
+    reach = int(np.ceil(3 * sd))
+    at = torch.arange(-reach, reach + 1).to(pictures)
+    kernel = torch.exp(-0.5 * (at / sd) ** 2)
+    kernel = (kernel / kernel.sum()).expand(pictures.shape[1], 1, 1, -1)
+    wide = F.pad(pictures, [reach] * 4, mode="replicate")
+    return F.conv2d(F.conv2d(wide, kernel, groups=3), kernel.transpose(2, 3), groups=3)
+
+
+def reconstruction_of(levels: Sequence[Level]) -> Level:
+    """The level that detections are compared with."""
+    return next(level for level in levels if level.t is None and not level.blur)
 
 
 def again_share(level: Level, reference: Level) -> float:
@@ -175,9 +202,9 @@ def again_share(level: Level, reference: Level) -> float:
 
 def recommended(levels: Sequence[Level]) -> Level | None:
     """The last level, from the lowest on, that keeps presence and re-detection (see the module's text)."""
-    last = None
-    for level in levels[1:]:
-        if not (np.median(level.presence or [0]) > PRESENCE and again_share(level, levels[0]) > AGAIN):
+    last, plain = None, reconstruction_of(levels)
+    for level in (level for level in levels if level.t is not None):
+        if not (np.median(level.presence or [0]) > PRESENCE and again_share(level, plain) > AGAIN):
             break
         last = level
     return last
@@ -189,28 +216,27 @@ def _percent(share: float) -> str:
 
 def report(levels: Sequence[Level]) -> str:
     """The table and the recommendation, Markdown."""
-    rows = []
+    rows, base = [], reconstruction_of(levels)
     for level in levels:
         presence = np.array(level.presence or [np.nan])
         found = [error for error in level.again if error is not None]
         rows.append(
             [
-                "reconstruction" if level.t is None else level.t,
-                f"{level.gain:.2f}",
+                level.name,
+                "" if level.t is None else f"{level.gain:.2f}",
                 f"{np.median(presence):.3f} ({np.quantile(presence, 0.25):.3f})",
                 _percent(np.mean(presence > losses.READABLE)),
                 f"{np.median(level.error or [np.nan]):.3f}",
-                _percent(again_share(level, levels[0])),
+                _percent(again_share(level, base)),
                 f"{np.mean(found):.3f}" if found else "–",
                 f"{np.median(level.ratio):.3g} ({len(level.ratio)})" if level.ratio else "–",
                 f"{np.median(level.cosine):.2f}" if level.cosine else "–",
             ]
         )
     header = [
-        "t", "sigma/alpha", "presence, median (25 %)", "above 0.5", "joint error in region", "found again",
-        "error of those found", "hand/noise gradient (clips)", "cosine",
+        "pictures", "sigma/alpha", "presence, median (25 %)", "above 0.5", "joint error in region",
+        "found again", "error of those found", "hand/noise gradient (clips)", "cosine",
     ]  # fmt: skip
-    base = levels[0]
     detected = sum(error is not None for error in base.again)
     best = recommended(levels)
     verdict = (

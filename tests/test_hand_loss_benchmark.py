@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
+import hand_loss
 import numpy as np
 import pytest
+import yaml
 from hand_loss_figures import ALL_ERROR, ERROR, FIGURES, FOUND, PSNR, STATE, compare, summarise
 
 
@@ -93,3 +97,91 @@ def test_seeds_that_disagree_widen_the_interval():
     assert estimate.value == pytest.approx(-0.05)
     assert estimate.low == pytest.approx(-0.15)
     assert estimate.high == pytest.approx(0.05)
+
+
+# ------------------------------------------------------------------------------------ the whole, tiny
+
+RECIPE = """
+stage: stage2
+model: {preset: tiny}
+data: {path: PATH, frames: 4, workers: 0}
+loss: {hand: {noise_limit: 100, frames: 2}}
+optim: {lr: 1.0e-3, batch: 2, ema: 0}
+run: {validate_every: 0, device: cpu}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with training clips, a recipe, and an untrained tiny model that it starts from."""
+    from handi.config import load_recipe
+    from handi.data.world import WorldClips
+    from handi.training.setup import make_start
+    from handi.world.produce import Settings, produce
+
+    place = tmp_path_factory.mktemp("hand-loss")
+    settings = Settings(size=32, pictures="png")
+    produce(place / "train", clips=2, seed=0, settings=settings)
+    produce(place / "test", clips=2, seed=900_000, settings=settings)
+    (place / "recipe.yaml").write_text(RECIPE.replace("PATH", str(place / "train")))
+    make_start(load_recipe(place / "recipe.yaml"), WorldClips(place / "train"), place / "init")
+    return place
+
+
+def run(place, *more: str) -> str:
+    given = [place / "recipe.yaml", "--init", place / "init", "--out", place / "out", "--seeds", 0]
+    given += ["--world", place / "test", "--clips", 2, "--steps", 2, "--arms", "roi"]
+    return hand_loss.main([*map(str, given), *more])
+
+
+@pytest.fixture(scope="module")
+def first(place):
+    from handi.errors import ModelError
+    from handi.hands.weights import load_hand_weights
+
+    try:
+        load_hand_weights()
+    except ModelError as error:
+        pytest.skip(f"hand models: {error}")
+    return run(place)
+
+
+def test_arms_differ_in_the_loss_alone(place, first):
+    recipes = {}
+    for arm in ("none-0", "roi-0"):
+        recipes[arm] = yaml.safe_load((place / "out/runs" / arm / "recipe.yaml").read_text())
+        assert (place / "out/runs" / arm / "model").is_dir()
+    assert recipes["none-0"]["loss"]["hand"].pop("weight") == 0
+    assert recipes["roi-0"]["loss"]["hand"].pop("weight") == 0.1
+    for recipe in recipes.values():
+        recipe["run"].pop("out")
+    assert recipes["none-0"] == recipes["roi-0"]
+    # No hand of 32 px is readable, so the same noise must have led to the same noise loss.
+    noise = [
+        json.loads((place / "out/runs" / arm / "log.jsonl").read_text().splitlines()[0])["noise"]
+        for arm in recipes
+    ]
+    assert noise[0] == noise[1]
+
+
+def test_the_report_has_every_arm_and_figure(place, first):
+    numbers = json.loads((place / "out/hand_loss.json").read_text())
+    assert set(numbers["figures"]) == {"before (no training)", "none", "roi"}
+    assert set(numbers["differences"]) == {"roi"}
+    assert set(numbers["differences"]["roi"]) == set(FIGURES)
+    assert (place / "out/hand_loss.md").read_text() == first
+    assert "| none | " in first
+    assert "nan" not in first
+
+
+def test_started_again_it_trains_only_what_is_new(place, first, monkeypatch):
+    trained = []
+    real = hand_loss.train
+    monkeypatch.setattr(hand_loss, "train", lambda recipe: trained.append(recipe) or real(recipe))
+    assert run(place) == first
+    assert not trained
+    again = run(place, "--arm", "strong", "loss.hand.weight=2")
+    assert [recipe.loss.hand.weight for recipe in trained] == [2]
+    assert "| strong | " in again
+    with pytest.raises(SystemExit, match="key=value"):
+        run(place, "--set", "data.flip")

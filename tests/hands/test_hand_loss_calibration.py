@@ -10,7 +10,9 @@ from handi.world import render_clip
 
 
 def level(t: int | None, presence: float, again: list[float | None]) -> calibration.Level:
-    return calibration.Level(t, 0.0 if t is None else t / 100, [presence] * 4, [0.1] * 4, again)
+    found = calibration.Level(f"t = {t}", t, 0.0 if t is None else t / 100)
+    found.presence, found.error, found.again = [presence] * 4, [0.1] * 4, again
+    return found
 
 
 def test_the_recommended_level_keeps_presence_and_detection_from_the_lowest_on():
@@ -58,7 +60,7 @@ def test_a_predictor_that_knows_the_noise_gives_the_reconstruction_back(pipe, de
         assert noise.item() == pytest.approx(0.05**2, rel=1e-3)
         gain = ((1 - bar) / bar).sqrt()
         torch.testing.assert_close(x0, scene.z - 0.05 * gain, atol=1e-4, rtol=1e-4)
-        found = calibration.Level(500, float(gain))
+        found = calibration.Level("t = 500", 500, float(gain))
         calibration.compare_gradients(pipe, noise, 3 * noise, found)
         assert found.ratio == pytest.approx([3])
         assert found.cosine == pytest.approx([1])
@@ -66,19 +68,23 @@ def test_a_predictor_that_knows_the_noise_gives_the_reconstruction_back(pipe, de
         pipe.unet = real
 
 
-def test_what_is_read_in_the_true_frames_themselves(pipe, detector, monkeypatch):
-    """With an autoencoder that changes nothing, presence is high and every error small."""
+def test_presence_falls_and_errors_grow_with_blur(pipe, detector):
     clip = render_clip(900_003, size=64)
     with torch.no_grad():
         scene = calibration.scene_of(pipe, clip)
-    frames = torch.from_numpy(clip.frames[list(calibration.ACTION_FRAMES)].copy())
-    monkeypatch.setattr(pipe, "decode", lambda latents: frames.permute(3, 0, 1, 2)[None] / 255)
-    plain = calibration.Level(None, 0.0)
-    calibration.look(pipe, detector, scene, scene.z, plain)
+    plain = calibration.Level("true frames")
+    calibration.look(detector, scene, scene.true, plain)
     assert plain.presence
     assert min(plain.presence) > 0.5
     assert max(plain.error) < 1e-3
     assert len(plain.again) == len(plain.presence)
+    blurred = calibration.Level("blurred", blur=3.0)
+    soft = calibration.gaussian_blur(scene.true, 3.0)
+    assert soft.shape == scene.true.shape
+    assert soft.mean() == pytest.approx(scene.true.mean().item(), abs=0.02)
+    calibration.look(detector, scene, soft, blurred)
+    assert sum(blurred.presence) < 0.8 * sum(plain.presence)
+    assert min(blurred.error) > max(plain.error)
 
 
 def test_the_command_runs_to_its_table(model_folder, detector, tmp_path, monkeypatch):
@@ -86,5 +92,6 @@ def test_the_command_runs_to_its_table(model_folder, detector, tmp_path, monkeyp
     report = calibration.main(
         ["--model", str(model_folder), "--clips", "1", "--world", str(tmp_path / "world"), "--levels", "100"]
     )
-    assert "| 100 | " in report
+    assert "| t = 100 | " in report
+    assert "blurred 0.5 px" in report
     assert "Rule: the largest t" in report
