@@ -1,0 +1,1 @@
+"""Clip sets that training reads: the synthetic world, your own footage."""

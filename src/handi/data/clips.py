@@ -1,0 +1,245 @@
+"""From a set of clips to batches: which clips, which frames, which words; all a function of (seed, position).
+
+A position counts the samples that a run has seen. Sample number p of a run is always the same clip with the
+same frames, words and mirroring, whatever the batch size, the accumulation or the number of processes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from handi.types import BinaryMask, Frames
+
+
+@dataclass(frozen=True)
+class TrainingClip:
+    """A clip as a set gives it; its arrays may be read-only views of a file."""
+
+    name: str
+    frames: Frames  # F×H×W×3, frame 0 is the context image
+    area: BinaryMask  # H×W, the true motion area
+    joints: np.ndarray  # F×42×2 in [0, 1], left hand first, zeros for a hand that is not there
+    visible: np.ndarray  # F×2 bool: the hand can be read in that frame
+    rois: np.ndarray  # F×2×4 as `Hands.rois`, side 0 where not visible
+    texts: dict[str, tuple[str, ...]]  # by kind: "short", and where there are any "paraphrase", "enriched"
+    mirrors: bool = True  # the mirrored clip shows what its mirrored words say
+
+
+class ClipSet(Protocol):
+    """Any number of clips of one size, by index."""
+
+    name: str  # the folder, for messages
+    size: tuple[int, int]  # H, W
+    frames: int  # of every clip
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> TrainingClip: ...
+
+    def fingerprint(self) -> str:
+        """Hash that is the same as long as every index gives the same clip."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step gets."""
+
+    names: list[str]  # clips, for the report of a bad batch
+    frames: Tensor  # B×3×F×H×W float32 in [-1, 1]; frame 0 is always the context image
+    frame_index: Tensor  # B×F int64: which of the clip's frames (0 first)
+    area: Tensor  # B×H×W float32 in {0, 1}: the true motion area
+    texts: list[str]  # a sentence a clip, "" where dropped for classifier-free guidance
+    joints: Tensor  # B×F×42×2 in [0, 1], left hand first, zeros for a hand that is not there
+    visible: Tensor  # B×F×2 bool: the hand can be read in that frame
+    rois: Tensor  # B×F×2×4 as `Hands.rois` (px of the frame), side 0 where not visible
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {
+            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in moved.items()
+        }
+        return Batch(**moved)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a sample is drawn from a clip. By default nothing is left to chance: all frames, the short text."""
+
+    frames: int | None = None  # of the clip's, the context included; None: all
+    flip: bool = False  # mirror half of the samples
+    texts: tuple[str, ...] = ("short",)  # kinds to choose from, evenly
+    dropout: float = 0.0  # share of samples without text
+
+
+class Order:
+    """Which clip sample number `position` is: a new permutation every epoch, none lost, none doubled."""
+
+    def __init__(self, clips: int, seed: int) -> None:
+        self.clips, self.seed = clips, seed
+        self._epochs: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, position: int) -> int:
+        epoch, row = divmod(position, self.clips)
+        if epoch not in self._epochs:
+            order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.clips)
+            # Two stay: a batch may lie across the border. Threads may both draw one; it is the same one.
+            self._epochs = {k: v for k, v in self._epochs.items() if k == epoch - 1} | {epoch: order}
+            return int(order[row])
+        return int(self._epochs[epoch][row])
+
+
+class Batches:
+    """The samples of a run: `batches.at(position, size)` is a batch of consecutive ones."""
+
+    def __init__(self, clips: ClipSet, drawing: Drawing, seed: int, *, shuffle: bool = True) -> None:
+        self.clips, self.drawing, self.seed = clips, drawing, seed
+        self.order = Order(len(clips), seed) if shuffle else None
+
+    def at(self, position: int, size: int) -> Batch:
+        """Samples `position` … `position + size - 1`."""
+        return collate([self.sample(position + n) for n in range(size)])
+
+    def sample(self, position: int) -> tuple[TrainingClip, np.ndarray, str]:
+        """(clip reduced to its drawn frames, which these are, its sentence) of one position."""
+        index = self.order[position] if self.order else position % len(self.clips)
+        rng = np.random.default_rng([self.seed, 1, position])
+        return draw(self.clips[index], self.drawing, rng)
+
+    def stream(self, positions: Iterable[int], size: int, *, workers: int = 2) -> Iterator[Batch]:
+        """The batches at these positions, in order, made ahead in threads. Errors come at their batch."""
+        if workers < 1:
+            yield from (self.at(position, size) for position in positions)
+            return
+        ahead: deque[Future[Batch]] = deque()
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+        try:
+            for position in positions:
+                ahead.append(pool.submit(self.at, position, size))
+                if len(ahead) > workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def draw(
+    clip: TrainingClip, drawing: Drawing, rng: np.random.Generator
+) -> tuple[TrainingClip, np.ndarray, str]:
+    """Choose frames, text, mirroring and dropout of one sample; every choice draws, used or not.
+
+    So that a recipe with another dropout or number of frames still sees the same words and mirroring.
+    """
+    start, kind, which, mirror, drop = rng.random(5)
+    index = frame_subset(len(clip.frames), drawing.frames or len(clip.frames), float(start))
+    kinds = [name for name in drawing.texts if clip.texts.get(name)] or ["short"]
+    sentences = clip.texts[kinds[int(kind * len(kinds))]]
+    text = sentences[int(which * len(sentences))]
+    clip = replace(
+        clip,
+        frames=clip.frames[index],
+        joints=clip.joints[index],
+        visible=clip.visible[index],
+        rois=clip.rois[index],
+    )
+    if drawing.flip and clip.mirrors and mirror < 0.5:
+        clip, text = mirrored(clip), mirrored_text(text)
+    return clip, index, "" if drop < drawing.dropout else text
+
+
+def frame_subset(total: int, count: int, chance: float) -> np.ndarray:
+    """Frame 0 and `count - 1` evenly spaced later ones, as far apart as they can be; `chance` in [0, 1)
+    shifts them. Raises: ValueError where the clip has fewer."""
+    if not 1 <= count <= total:
+        raise ValueError(f"{count} frames of a clip of {total}")
+    if count == 1:
+        return np.zeros(1, np.int64)
+    stride = (total - 1) // (count - 1)
+    room = total - 1 - stride * (count - 2)  # the last start that fits
+    start = 1 + int(chance * room)
+    return np.concatenate([[0], start + stride * np.arange(count - 1)]).astype(np.int64)
+
+
+def collate(samples: list[tuple[TrainingClip, np.ndarray, str]]) -> Batch:
+    """Samples → a batch of tensors on the CPU."""
+    clips, indices, texts = zip(*samples, strict=True)
+    frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
+    return Batch(
+        names=[clip.name for clip in clips],
+        frames=frames.permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1).contiguous(),
+        frame_index=torch.from_numpy(np.stack(indices)),
+        area=torch.from_numpy(np.stack([clip.area for clip in clips])).float(),
+        texts=list(texts),
+        joints=torch.from_numpy(np.stack([clip.joints for clip in clips])).float(),
+        visible=torch.from_numpy(np.stack([clip.visible for clip in clips])).bool(),
+        rois=torch.from_numpy(np.stack([clip.rois for clip in clips])).float(),
+    )
+
+
+# ---------------------------------------------------------------------------------------- mirroring
+
+
+def mirrored(clip: TrainingClip) -> TrainingClip:
+    """The clip as a mirror shows it: a left hand becomes a right one and takes its slot."""
+    width = clip.frames.shape[2]
+    hands = clip.joints.reshape(len(clip.joints), 2, 21, 2)[:, ::-1]
+    there = np.any(hands, axis=(2, 3))[:, :, None]
+    # Pixel i is at i/W, so column W - 1 - i is at 1 - 1/W - x.
+    x = np.where(there, 1 - 1 / width - hands[..., 0], 0)
+    joints = np.stack([x, hands[..., 1]], axis=-1).reshape(clip.joints.shape)
+    rois = clip.rois[:, ::-1].copy()
+    read = rois[..., 2] > 0
+    rois[..., 0] = np.where(read, width - 1 - rois[..., 0], 0)
+    rois[..., 3] = -rois[..., 3]
+    return replace(
+        clip,
+        frames=clip.frames[:, :, ::-1],
+        area=clip.area[:, ::-1],
+        joints=joints.astype(np.float32),
+        visible=clip.visible[:, ::-1],
+        rois=rois,
+    )
+
+
+_SIDES = {
+    "left": "right",
+    "right": "left",
+    "leftward": "rightward",
+    "rightward": "leftward",
+    "leftwards": "rightwards",
+    "rightwards": "leftwards",
+    "clockwise": "anticlockwise",
+    "anticlockwise": "clockwise",
+    "counterclockwise": "clockwise",
+    "counter-clockwise": "clockwise",
+    "anti-clockwise": "clockwise",
+}
+_SIDE_WORD = re.compile(
+    r"\b(" + "|".join(sorted(map(re.escape, _SIDES), key=len, reverse=True)) + r")\b", re.IGNORECASE
+)
+
+
+def mirrored_text(text: str) -> str:
+    """Left becomes right, clockwise anticlockwise, and back; a capital stays one."""
+
+    def other(match: re.Match[str]) -> str:
+        word = match.group()
+        swapped = _SIDES[word.lower()]
+        return swapped.capitalize() if word[0].isupper() else swapped
+
+    return _SIDE_WORD.sub(other, text)

@@ -1,0 +1,171 @@
+"""Clips as memory-mapped arrays, so that training never decodes: packed once, grown when clips are added.
+
+FOLDER/.packed/KEY/       KEY hashes what the arrays depend on beside the clips' names
+  segment-…/              some clips each; a segment appears whole or not at all
+    clips.json            names and texts
+    frames.npy areas.npy joints.npy visible.npy rois.npy
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handi.data.clips import TrainingClip
+from handi.errors import InputError
+from handi.files import writing
+from handi.progress import Progress
+
+HOME = ".packed"
+SEGMENT_BYTES = 128 << 20  # of frames: what a stopped run may lose, and what packing holds in memory
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class PackedClip:
+    """What is kept of a clip. `areas` may hold several kinds of motion area, by bits."""
+
+    name: str
+    frames: np.ndarray  # F×H×W×3 uint8
+    areas: np.ndarray  # H×W uint8
+    joints: np.ndarray  # F×42×2 float32
+    visible: np.ndarray  # F×2 bool
+    rois: np.ndarray  # F×2×4 float32
+    texts: dict[str, tuple[str, ...]]
+    mirrors: bool = True
+
+
+ARRAYS = ("frames", "areas", "joints", "visible", "rois")
+
+
+class Packed:
+    """The packed clips of a folder that are in `names`, in that order."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        key = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode()).hexdigest()[:16]
+        self.home = folder / HOME / key
+        self.names: list[str] = []
+        self._places: dict[str, tuple[int, int]] = {}  # name → segment, row
+        self._records: list[list[dict[str, Any]]] = []
+        self._arrays: list[dict[str, np.ndarray]] = []
+        self._opened: set[str] = set()
+        self._open_new()
+
+    def _open_new(self) -> None:
+        for segment in sorted(self.home.glob("segment-*")):
+            if segment.name in self._opened:
+                continue
+            try:
+                records = json.loads((segment / "clips.json").read_text())
+                arrays = {name: np.load(segment / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"packed clips are damaged ({error})", where=segment, mend="delete that folder"
+                ) from error
+            self._opened.add(segment.name)
+            self._records.append(records)
+            self._arrays.append(arrays)
+            for row, record in enumerate(records):
+                self._places.setdefault(record["name"], (len(self._records) - 1, row))
+
+    def fill(self, names: Sequence[str], read: Callable[[str], PackedClip], *, what: str) -> None:
+        """Pack those of `names` that are not packed yet, each as `read` gives it; then hold just `names`.
+
+        Stopped midway, what is in whole segments stays. Raises: InputError, OutputError.
+        """
+        missing = [name for name in names if name not in self._places]
+        if missing:
+            with Progress(what, len(names), "clips") as bar:
+                bar.advance(len(names) - len(missing))
+                self._pack(missing, read, bar)
+            self._open_new()
+        self.names = list(names)
+
+    def _pack(self, names: Iterable[str], read: Callable[[str], PackedClip], bar: Progress) -> None:
+        clips: list[PackedClip] = []
+        first: PackedClip | None = None
+        for name in names:
+            clip = read(name)
+            first = first or clip
+            if clip.frames.shape != first.frames.shape:
+                raise InputError(
+                    f"is {_shape(clip)}, {first.name} is {_shape(first)}",
+                    where=self.folder / name,
+                    mend="keep clips of one size and length in a folder",
+                )
+            clips.append(clip)
+            bar.advance()
+            if sum(c.frames.nbytes for c in clips) >= SEGMENT_BYTES:
+                self._write(clips)
+                clips = []
+        if clips:
+            self._write(clips)
+
+    def _write(self, clips: list[PackedClip]) -> None:
+        with writing(self.home):
+            self.home.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self.home))
+            try:
+                for name in ARRAYS:
+                    np.save(scratch / f"{name}.npy", np.stack([getattr(clip, name) for clip in clips]))
+                records = [
+                    {k: v for k, v in asdict(clip).items() if k not in ARRAYS} for clip in _bare(clips)
+                ]
+                (scratch / "clips.json").write_text(json.dumps(records, ensure_ascii=False) + "\n")
+                # Two processes may pack the same clips at once: both segments stand, the first one is read.
+                os.replace(scratch, self.home / f"segment-{clips[0].name}-{scratch.name[-8:]}")
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def clip(self, index: int, area: Callable[[np.ndarray], np.ndarray]) -> TrainingClip:
+        """Clip `index` as training reads it; `area` makes its H×W bool area out of `areas`."""
+        segment, row = self._places[self.names[index]]
+        arrays, record = self._arrays[segment], self._records[segment][row]
+        return TrainingClip(
+            name=record["name"],
+            frames=arrays["frames"][row],
+            area=area(arrays["areas"][row]),
+            joints=arrays["joints"][row],
+            visible=arrays["visible"][row],
+            rois=arrays["rois"][row],
+            texts={kind: tuple(sentences) for kind, sentences in record["texts"].items()},
+            mirrors=record["mirrors"],
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """F, H, W of every clip. Raises: InputError where segments differ."""
+        shapes = {
+            a["frames"].shape[1:4]: r[0]["name"] for a, r in zip(self._arrays, self._records, strict=True)
+        }
+        if len(shapes) != 1:
+            raise InputError(
+                f"holds clips of different sizes, such as {' and '.join(shapes.values())}",
+                where=self.folder,
+                mend="keep clips of one size and length in a folder",
+            )
+        return next(iter(shapes))
+
+    def fingerprint(self) -> str:
+        """Hash of the settings and the names, in order."""
+        return hashlib.sha256("\n".join([self.home.name, *self.names]).encode()).hexdigest()
+
+
+def _bare(clips: list[PackedClip]) -> list[PackedClip]:
+    """Without arrays, which `asdict` would copy."""
+    empty = np.zeros(0)
+    return [PackedClip(c.name, empty, empty, empty, empty, empty, c.texts, c.mirrors) for c in clips]
+
+
+def _shape(clip: PackedClip) -> str:
+    return "×".join(map(str, clip.frames.shape[:3]))

@@ -1,0 +1,94 @@
+"""Clips of the synthetic world (`handi world --out FOLDER`) as a clip set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from handi.data.clips import TrainingClip
+from handi.data.packed import Packed, PackedClip
+from handi.errors import InputError
+from handi.hands.regions import tracked_region
+from handi.world.clip import WorldClip
+from handi.world.files import HULL_BIT, MOVED_BIT, read_clip
+from handi.world.produce import MANIFEST
+from handi.world.seeds import require_training
+from handi.world.truth import VISIBLE
+
+Area = Literal["moved", "hull"]
+READABLE = 11  # of a hand's 21 joints that must be in sight for the detector to read it
+
+
+class WorldClips:
+    """All clips of a world folder, by seed; packed into `FOLDER/.packed` on first use, grown later.
+
+    area: "moved", every pixel that changes, or "hull", the hands' hulls (SPEC §2.1).
+    training: refuse validation and test seeds. Raises: InputError, OutputError.
+    """
+
+    def __init__(self, folder: str | Path, *, area: Area = "moved", training: bool = False) -> None:
+        folder = Path(folder).expanduser()
+        names = sorted(path.stem for path in folder.glob("[0-9]*.json"))
+        if not names:
+            raise InputError(
+                "holds no clips of the synthetic world",
+                where=folder,
+                mend=f"render some: handi world --clips 1000 --out {folder}",
+            )
+        if training:
+            require_training(int(name) for name in names)
+        self.name, self.area = str(folder), area
+        self._bit = {"moved": MOVED_BIT, "hull": HULL_BIT}[area]
+        self._packed = Packed(folder, {"kind": "world", "manifest": _manifest(folder)})
+        self._packed.fill(names, lambda name: _pack(name, read_clip(folder / f"{name}.json")), what="pack")
+        self.frames, *size = self._packed.shape
+        self.size = size[0], size[1]
+
+    def __len__(self) -> int:
+        return len(self._packed.names)
+
+    def __getitem__(self, index: int) -> TrainingClip:
+        return self._packed.clip(index, lambda areas: (areas & self._bit) > 0)
+
+    def fingerprint(self) -> str:
+        """Hash of the clips and the kind of area."""
+        return f"{self.area}-{self._packed.fingerprint()}"
+
+
+def _manifest(folder: Path) -> dict[str, object]:
+    """The settings that the clips were rendered with; {} where the folder was put together by hand."""
+    try:
+        return json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read ({error})", where=folder / MANIFEST) from error
+
+
+def _pack(name: str, clip: WorldClip) -> PackedClip:
+    """A world clip with its true hands: read where most of a hand is in sight."""
+    height, width = clip.frames.shape[1:3]
+    visible = (clip.visible == VISIBLE).reshape(-1, 2, 21).sum(axis=2) >= READABLE
+    return PackedClip(
+        name=name,
+        frames=clip.frames,
+        areas=clip.area_hull * np.uint8(HULL_BIT) + clip.area_moved * np.uint8(MOVED_BIT),
+        joints=clip.joints2d,
+        visible=visible,
+        rois=rois_of(clip.joints2d, visible, height, width),
+        texts={"short": (clip.text,), "paraphrase": clip.paraphrases, "enriched": (clip.enriched,)},
+        # A stove's heat rises clockwise: mirrored, it would rise anticlockwise, against the other clips.
+        mirrors="clockwise" not in clip.action,
+    )
+
+
+def rois_of(joints: np.ndarray, visible: np.ndarray, height: int, width: int) -> np.ndarray:
+    """F×2×4 regions that MediaPipe's tracking would read for F×42×2 joints; zeros where F×2 is False."""
+    rois = np.zeros((len(joints), 2, 4), np.float32)
+    hands = joints.reshape(len(joints), 2, 21, 2).astype(np.float32)
+    for frame, hand in np.argwhere(visible):
+        rois[frame, hand] = tracked_region(hands[frame, hand], height, width).square(height, width)
+    return rois

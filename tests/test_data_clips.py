@@ -1,0 +1,256 @@
+"""Clip sets: packing, order, what is drawn, mirroring."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from handi.data.clips import (
+    Batches,
+    Drawing,
+    Order,
+    collate,
+    draw,
+    frame_subset,
+    mirrored,
+    mirrored_text,
+)
+from handi.data.world import WorldClips
+from handi.errors import InputError
+from handi.hands.regions import tracked_region
+from handi.world.files import read_clip
+from handi.world.produce import Settings, produce
+
+EVERYTHING = Drawing(frames=8, flip=True, texts=("short", "paraphrase", "enriched"), dropout=0.5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("world")
+    assert not produce(out, clips=3, seed=0, settings=Settings(size=32, pictures="png"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def clips(folder):
+    return WorldClips(folder, training=True)
+
+
+def test_a_world_clip_is_what_was_rendered(folder, clips):
+    assert len(clips) == 3
+    assert (clips.frames, clips.size) == (16, (32, 32))
+    for index in range(3):
+        truth, clip = read_clip(folder / f"{index:010d}.json"), clips[index]
+        assert np.array_equal(clip.frames, truth.frames)
+        assert np.array_equal(clip.joints, truth.joints2d)
+        assert np.array_equal(clip.area, truth.area_moved)
+        assert clip.texts["short"] == (truth.text,)
+        assert clip.texts["paraphrase"] == truth.paraphrases
+    hulls = WorldClips(folder, area="hull")
+    assert np.array_equal(hulls[0].area, read_clip(folder / "0000000000.json").area_hull)
+    assert hulls.fingerprint() != clips.fingerprint()
+
+
+def test_rois_are_the_trackers_and_only_where_the_hand_is_in_sight(clips):
+    seen = 0
+    for clip in (clips[n] for n in range(3)):
+        assert not clip.rois[~clip.visible].any()
+        for frame, hand in np.argwhere(clip.visible):
+            joints = clip.joints[frame].reshape(2, 21, 2)[hand]
+            assert np.array_equal(clip.rois[frame, hand], tracked_region(joints, 32, 32).square(32, 32))
+            seen += 1
+    assert seen > 16
+
+
+def test_packing_grows_and_reads_nothing_twice(tmp_path, monkeypatch):
+    settings = Settings(size=32, pictures="png")
+    produce(tmp_path, clips=1, seed=0, settings=settings)
+    one = WorldClips(tmp_path)
+    produce(tmp_path, clips=2, seed=0, settings=settings)
+    read = []
+    import handi.data.world as module
+
+    monkeypatch.setattr(module, "read_clip", lambda path: read.append(path.stem) or read_clip(path))
+    two = WorldClips(tmp_path)
+    assert read == ["0000000001"]
+    assert len(WorldClips(tmp_path)) == 2
+    assert read == ["0000000001"]
+    assert np.array_equal(one[0].frames, two[0].frames)
+    assert one.fingerprint() != two.fingerprint()
+
+
+def test_a_stopped_packing_leaves_whole_segments_only(tmp_path, monkeypatch):
+    produce(tmp_path, clips=2, seed=0, settings=Settings(size=32, pictures="png"))
+    import handi.data.packed as module
+
+    monkeypatch.setattr(module, "SEGMENT_BYTES", 1)  # a segment a clip
+
+    saved = []
+
+    def failing(path, array):
+        saved.append(path.name)
+        if len(saved) == 7:  # in the second clip
+            raise OSError(28, "No space left on device")
+        np.lib.format.write_array(open(path, "wb"), array)  # noqa: SIM115
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.np, "save", failing)
+        with pytest.raises(Exception, match="free some space"):
+            WorldClips(tmp_path)
+    assert len(list((tmp_path / ".packed").glob("*/segment-*"))) == 1
+    assert not list((tmp_path / ".packed").glob("*/.unfinished-*"))
+    assert len(WorldClips(tmp_path)) == 2
+
+
+def test_clips_of_other_splits_are_refused_for_training(tmp_path):
+    produce(tmp_path, clips=1, seed=900_000, settings=Settings(size=32, pictures="png"))
+    assert len(WorldClips(tmp_path)) == 1
+    with pytest.raises(InputError, match="kept for test"):
+        WorldClips(tmp_path, training=True)
+
+
+def test_an_empty_folder_and_a_damaged_clip_are_named(tmp_path):
+    with pytest.raises(InputError, match="holds no clips"):
+        WorldClips(tmp_path)
+    produce(tmp_path, clips=1, seed=0, settings=Settings(size=32, pictures="png"))
+    path = tmp_path / "0000000000.json"
+    record = json.loads(path.read_text())
+    del record["joints2d"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"0000000000\.json: the clip is damaged"):
+        WorldClips(tmp_path)
+
+
+def test_every_epoch_is_a_new_permutation():
+    order = Order(7, seed=3)
+    epochs = [[order[7 * e + n] for n in range(7)] for e in range(3)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert [Order(7, seed=3)[p] for p in (20, 0, 9)] == [epochs[2][6], epochs[0][0], epochs[1][2]]
+    assert [Order(7, seed=4)[p] for p in range(7)] != epochs[0]
+
+
+def test_a_sample_does_not_depend_on_how_it_is_batched(clips):
+    batches = Batches(clips, EVERYTHING, seed=5)
+    whole = batches.at(0, 8)
+    parts = [batches.at(0, 3), batches.at(3, 5)]
+    assert whole.names == [name for part in parts for name in part.names]
+    assert whole.texts == [text for part in parts for text in part.texts]
+    for name in ("frames", "frame_index", "area", "joints", "visible", "rois"):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
+    streamed = list(batches.stream([0, 4], 4, workers=2))
+    assert torch.equal(whole.frames, torch.cat([batch.frames for batch in streamed]))
+    assert not torch.equal(whole.frames, Batches(clips, EVERYTHING, seed=6).at(0, 8).frames)
+
+
+def test_an_error_in_a_thread_comes_out_at_its_batch(clips):
+    class Broken:
+        size, frames = clips.size, clips.frames
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            if index == 2:
+                raise InputError("is damaged", where="clip 2")
+            return clips[index]
+
+    stream = Batches(Broken(), Drawing(), 0, shuffle=False).stream(range(3), 1, workers=2)
+    assert [next(stream).names, next(stream).names] == [["0000000000"], ["0000000001"]]
+    with pytest.raises(InputError, match="clip 2"):
+        next(stream)
+
+
+def test_batch_shapes_and_ranges(clips):
+    batch = Batches(clips, Drawing(frames=4), 0).at(0, 3)
+    assert batch.frames.shape == (3, 3, 4, 32, 32)
+    assert batch.frames.dtype == torch.float32
+    assert -1 <= batch.frames.min() < -0.2 < 0.2 < batch.frames.max() <= 1
+    assert (batch.area.shape, set(batch.area.unique().tolist())) == ((3, 32, 32), {0.0, 1.0})
+    assert (batch.joints.shape, batch.visible.shape, batch.rois.shape) == (
+        (3, 4, 42, 2),
+        (3, 4, 2),
+        (3, 4, 2, 4),
+    )
+    assert (batch.frame_index[:, 0] == 0).all()
+    row = batch.names.index("0000000001")
+    for n, k in enumerate(batch.frame_index[row].tolist()):
+        expected = torch.from_numpy(clips[1].frames[k].copy()).permute(2, 0, 1) / 127.5 - 1
+        assert torch.allclose(batch.frames[row, :, n], expected, atol=1e-6)
+        assert torch.equal(batch.joints[row, n], torch.from_numpy(clips[1].joints[k].copy()))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 11, 16])
+def test_frame_subsets_hold_the_context_and_reach_every_frame(count):
+    subsets = [frame_subset(16, count, chance) for chance in np.linspace(0, 0.999, 60)]
+    for subset in subsets:
+        assert subset[0] == 0
+        assert len(subset) == count == len(set(subset.tolist()))
+        assert (np.diff(subset) > 0).all()
+        assert subset.max() <= 15
+    if count > 1:
+        assert {int(k) for subset in subsets for k in subset} == set(range(16))
+    with pytest.raises(ValueError, match="17 frames of a clip of 16"):
+        frame_subset(16, 17, 0)
+
+
+def test_texts_are_dropped_and_chosen_by_their_shares(clips):
+    batches = Batches(clips, replace(EVERYTHING, dropout=0.15, flip=False), seed=1)
+    texts = [(clip, text) for clip, _, text in map(batches.sample, range(1500))]
+    dropped = sum(not text for _, text in texts) / len(texts)
+    assert abs(dropped - 0.15) < 0.03
+    short = sum(text in clip.texts["short"] for clip, text in texts) / (len(texts) * (1 - dropped))
+    assert abs(short - 1 / 3) < 0.05
+    assert all(
+        text == clip.texts["short"][0] for clip, _, text in map(Batches(clips, Drawing(), 0).sample, range(9))
+    )
+
+
+def test_mirroring_twice_changes_nothing_and_once_everything(clips):
+    clip = clips[0]
+    once, twice = mirrored(clip), mirrored(mirrored(clip))
+    for name in ("frames", "area", "joints", "visible", "rois"):
+        assert np.allclose(getattr(twice, name), getattr(clip, name), atol=1e-5), name
+    assert np.array_equal(once.frames[:, :, 0], clip.frames[:, :, 31])
+    there = clip.joints[0].any(axis=1)
+    # the mirrored left hand is where the right one was: column i now is column 31 - i
+    columns = np.where(there, 31 - clip.joints[0, :, 0] * 32, 0)
+    swapped = np.concatenate([columns[21:], columns[:21]])
+    assert np.allclose(once.joints[0, :, 0] * 32, swapped, atol=1e-4)
+    for frame, hand in np.argwhere(once.visible):
+        joints = once.joints[frame].reshape(2, 21, 2)[hand]
+        expected = tracked_region(joints, 32, 32).square(32, 32)
+        assert np.allclose(once.rois[frame, hand][:3], expected[:3], atol=1e-3)
+        assert np.isclose(np.cos(once.rois[frame, hand][3] - expected[3]), 1, atol=1e-5)
+
+
+def test_flip_mirrors_half_of_the_samples_and_their_words(clips):
+    flipped = 0
+    for seed in range(200):
+        clip, _, text = draw(clips[0], Drawing(flip=True), np.random.default_rng(seed))
+        changed = not np.array_equal(clip.frames, clips[0].frames)
+        flipped += changed
+        assert text == (mirrored_text(clips[0].texts["short"][0]) if changed else clips[0].texts["short"][0])
+    assert 70 < flipped < 130
+    fixed = replace(clips[0], mirrors=False)
+    for seed in range(20):
+        clip, _, _ = draw(fixed, Drawing(flip=True), np.random.default_rng(seed))
+        assert np.array_equal(clip.frames, fixed.frames)
+
+
+def test_mirrored_words():
+    assert mirrored_text("Push the cup to the left") == "Push the cup to the right"
+    assert mirrored_text("Left hand turns it clockwise") == "Right hand turns it anticlockwise"
+    assert mirrored_text("twist counterclockwise, rightward") == "twist clockwise, leftward"
+    assert mirrored_text("a bright leftover") == "a bright leftover"
+
+
+def test_collate_and_moving_keep_everything(clips):
+    batch = collate([draw(clips[0], Drawing(), np.random.default_rng(0))])
+    assert len(batch) == 1
+    assert torch.equal(batch.to("cpu").frames, batch.frames)
+    assert batch.to("meta").rois.device.type == "meta"
