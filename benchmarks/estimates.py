@@ -25,8 +25,10 @@ class Estimate:
 
     def text(self, digits: int = 2, scale: float = 1.0, unit: str = "") -> str:
         """As a table's cell: "21.3 (20.9 to 21.7)"."""
-        if not np.isfinite(self.value):
+        if np.isnan(self.value):
             return "–"
+        if np.isinf(self.value):  # the PSNR of no error
+            return "exact"
         value, low, high = (f"{scale * x:.{digits}f}" for x in (self.value, self.low, self.high))
         return f"{value}{unit} ({low} to {high})"
 
@@ -74,9 +76,7 @@ def pooled_psnr(errors: Sequence[float], counts: Sequence[float]) -> Estimate:
     return estimate(_decibel, errors, counts)
 
 
-def psnr_difference(
-    errors: Sequence[float], others: Sequence[float], counts: Sequence[float]
-) -> Estimate:
+def psnr_difference(errors: Sequence[float], others: Sequence[float], counts: Sequence[float]) -> Estimate:
     """Pooled PSNR of the first minus that of the second on the same clips, in dB (paired)."""
     return estimate(lambda a, b, n: _decibel(a, n) - _decibel(b, n), errors, others, counts)
 

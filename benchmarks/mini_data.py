@@ -73,7 +73,9 @@ class Store:
         self.folder, self.model = folder, model
         self.seconds: dict[str, float] = {}  # CPU seconds that each condition took when it was measured
 
-    def rows(self, name: str, seeds: Sequence[int], compute: Callable[[], list[Row]], **about: Any) -> list[Row]:
+    def rows(
+        self, name: str, seeds: Sequence[int], compute: Callable[[], list[Row]], **about: Any
+    ) -> list[Row]:
         """The rows of a condition of this model on these seeds, from its file or measured now."""
         path = self.folder / f"{name.replace(' ', '_')}.json"
         key = json.loads(json.dumps({"model": self.model, "seeds": list(seeds), **about}))

@@ -34,7 +34,15 @@ def _wrong(bench: Bench) -> str:
     wrong = {"null": [NULL] * k, "shuffled": shuffled(bench.clips)[:k]}
     wrong_area = wrong_prompts(bench)
     rows: list[list[object]] = [
-        ["own", mean(column(own_area, "iou")).text(3), "", psnr_in_area(own).text(2), "", mean_state(own).text(2), k]
+        [
+            "own",
+            mean(column(own_area, "iou")).text(3),
+            "",
+            psnr_in_area(own).text(2),
+            "",
+            mean_state(own).text(2),
+            k,
+        ]
     ]
     for name, sentences in wrong.items():
         other = video_rows(bench, f"stage2 {name}, own area", few, sentences, areas, hands=False)
@@ -125,6 +133,8 @@ def _siblings(bench: Bench) -> str:
             shares.append(float(np.mean(chosen)) if chosen else np.nan)
             pairs += len(chosen)
         of = f"{pairs} pairs in {sum(np.isfinite(shares))} groups"
-        lines.append([f"area nearer to its own truth than to the sibling's, {name}", mean(shares).percent, of])
+        lines.append(
+            [f"area nearer to its own truth than to the sibling's, {name}", mean(shares).percent, of]
+        )
     title = "Other actions from the same first frame (95 % interval over groups):\n\n"
     return title + table(["what", "figure", "of"], lines)

@@ -147,6 +147,7 @@ def joint_error(rows: Sequence[Row], *, acting: bool) -> Estimate:
     return ratio([np.nansum(h) for h in hands], [np.isfinite(h).sum() for h in hands])
 
 
-def hand_count(rows: Sequence[Row], *, acting: bool) -> int:
-    """How many true hands count."""
-    return sum(len(_hands(row, acting)) for row in rows)
+def hand_count(rows: Sequence[Row], *, acting: bool, found: bool = False) -> int:
+    """How many true hands count; `found`: how many of them Υ finds."""
+    hands = np.concatenate([_hands(row, acting) for row in rows])
+    return int(np.isfinite(hands).sum()) if found else len(hands)

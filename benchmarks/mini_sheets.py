@@ -56,7 +56,10 @@ def sibling_page(bench: Bench, group: Sequence[WorldClip]) -> np.ndarray:
     rows, labels, ends = [], [], []
     for n, clip in enumerate(group):
         rows += [clip.frames, made[n]]
-        labels += [f"{clip.text}   (seed {clip.seed}, truth; true area)", "generated; area used, true outline"]
+        labels += [
+            f"{clip.text}   (seed {clip.seed}, truth; true area)",
+            "generated; area used, true outline",
+        ]
         ends += [_tint(clip.frames[0], clip.area_moved)]
         ends += [_outline(_tint(clip.frames[0], areas[n]), clip.area_moved)]
     return _with_ends(rows, labels, ends)

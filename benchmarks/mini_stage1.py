@@ -83,7 +83,10 @@ def stage1(bench: Bench, train: Path | None) -> str:
 
     rows, reached = [], None
     for steps in STEPS:
-        some = area_rows(bench, f"stage1 steps {steps}", bench.few, [c.text for c in bench.few], steps)
+        if steps == bench.model.steps[0]:
+            some = few
+        else:
+            some = area_rows(bench, f"stage1 steps {steps}", bench.few, [c.text for c in bench.few], steps)
         score = mean(column(some, "iou"))
         reached = steps if reached is None and score.value >= BAR else reached
         rows.append([steps, score.text(3), mean(column(some, "iou_raw")).text(3), n])

@@ -84,11 +84,12 @@ def autoencoder(bench: Bench) -> str:
         ["PSNR, moving pixels", moving.text(2, unit=" dB"), f"{n} clips"],
     ]
     for name, scored in (("originals", truth), ("reconstructions", rebuilt)):
-        rows.append([f"hands that Υ finds in the {name}", found(scored, acting=False).percent, f"{hands} hands"])
+        rows.append(
+            [f"hands that Υ finds in the {name}", found(scored, acting=False).percent, f"{hands} hands"]
+        )
     for name, acting in (("of the originals' hands, found again", False), ("the same, acting hands", True)):
-        reference = int(hand_count(truth, acting=acting) * found(truth, acting=acting).value + 0.5)
         again = found_again(rebuilt, truth, acting=acting)
-        rows.append([name, again.percent, f"{reference} hands"])
+        rows.append([name, again.percent, f"{hand_count(truth, acting=acting, found=True)} hands"])
     title = "Autoencoder (PSNR before, hands after the background is restored; 95 % interval):\n\n"
     return title + table(["what", "figure", "of"], rows)
 
@@ -138,10 +139,8 @@ def stage2(bench: Bench) -> str:
     prompts, seeds = [clip.text for clip in clips], [clip.seed for clip in clips]
     areas, k = used_areas(bench), len(few)
     truth, rebuilt, ours = original_rows(bench), reconstruction_rows(bench), generated_rows(bench)
-    told = video_rows(bench, "stage2 true area", few, prompts, true_areas(few))
-    stands = bench.store.rows(
-        "still", seeds, lambda: score_videos(bench, clips, lambda part, _: still(part))
-    )
+    told = video_rows(bench, "stage2 true area", few, prompts[:k], true_areas(few))
+    stands = bench.store.rows("still", seeds, lambda: score_videos(bench, clips, lambda part, _: still(part)))
     model = bench.model
     text = f"Stage 2 ({model.steps[1]} steps, guidance {model.guidance:g}; 95 % interval):\n\n"
     rows = [
@@ -157,9 +156,10 @@ def stage2(bench: Bench) -> str:
     seen = {acting: found(rebuilt, acting=acting).percent for acting in (True, False)}
     off = sum(row["outside"] for row in ours)
     text += (
-        f"\nHands that count in all {len(clips)} clips: {hands[False]}, {hands[True]} of them of acting sides; "
-        f"Υ finds {seen[False]} and {seen[True]} of them in the reconstructions.\n"
-        f"Pixels outside the area used that differ from the context: {off} of {_outside_count(areas, clips)}.\n"
+        f"\nHands that count in all {len(clips)} clips: {hands[False]}, of which Υ finds {seen[False]} in "
+        f"the reconstructions; of acting sides {hands[True]}, of which it finds {seen[True]}.\n"
+        f"Pixels outside the area used that differ from the context: {off} of "
+        f"{_outside_count(areas, clips)}.\n"
     )
 
     rows = []
@@ -197,7 +197,10 @@ def _short(
     bench: Bench, name: str, clips: Sequence[WorldClip], areas: np.ndarray, reference: Sequence[Row],
     *, steps: int | None = None, guidance: float | None = None,
 ) -> list[object]:  # fmt: skip
-    rows = video_rows(bench, name, clips, [clip.text for clip in clips], areas, steps, guidance)
+    if steps in (None, bench.model.steps[1]) and guidance in (None, bench.model.guidance):
+        rows = generated_rows(bench)[: len(clips)]
+    else:
+        rows = video_rows(bench, name, clips, [clip.text for clip in clips], areas, steps, guidance)
     return [
         steps if steps is not None else f"{guidance:g}",
         psnr_in_area(rows).text(2),
