@@ -31,6 +31,7 @@ LAYERS = {
     "handi.data": 2,
     "handi.losses": 2,
     "handi.pipeline": 3,
+    "handi.training": 3,
     "handi.generate": 5,
     "handi.doctor": 5,
     "handi.cli": 6,

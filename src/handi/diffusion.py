@@ -11,6 +11,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
+from torch.nn import functional as F
 
 # (x_t: B×C×F×h×w, t: scalar) → the network's prediction, B×C×F×h×w
 Predictor = Callable[[Tensor, Tensor], Tensor]
@@ -72,6 +73,17 @@ def set_timesteps(
     order = getattr(scheduler, "order", 1)
     kept = max(1, min(steps, round(steps * strength)))
     return scheduler.timesteps[(steps - kept) * order :]
+
+
+def latent_mask(area: Tensor, size: Sequence[int], mode: str | None = None) -> Tensor:
+    """The motion area in a network's mask channel: B×H×W in [0, 1] → B×1×1×h×w.
+
+    mode "area": the share of each latent cell that is in the area. None, or "bilinear": as AnimateAnything
+    resizes its masks, without antialiasing and not made binary again. Raises: ValueError for another mode.
+    """
+    if mode not in (None, "bilinear", "area"):
+        raise ValueError(f'mask_mode must be "bilinear" or "area", not {mode!r}')
+    return F.interpolate(area[:, None].float(), tuple(size), mode=mode or "bilinear")[:, :, None]
 
 
 def start(scheduler: SchedulerMixin, context: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:

@@ -300,18 +300,17 @@ class HandiPipeline(DiffusionPipeline):
         context = conditions.context
         device, latent_size = context.device, context.shape[-2:]
         motions = [settings.motion if motion is None else motion for motion in conditions.motions]
-        # Bilinear without antialiasing, not made binary again: as AnimateAnything resizes its masks.
-        mask = F.interpolate(area[:, None].to(device, torch.float32), latent_size, mode="bilinear")
+        mask = diffusion.latent_mask(area.to(device), latent_size, getattr(network.config, "mask_mode", None))
         predict = diffusion.guide(
             network,
             conditions.text,
             conditions.null_text,
             settings.guidance,
             condition_latent=context,
-            mask=mask[:, :, None],
+            mask=mask,
             motion=torch.tensor(motions, device=device),
         )
-        shape = (context.shape[1], conditions.frames, *latent_size)
+        shape = (context.shape[1], settings.frames or conditions.frames, *latent_size)
         noise = diffusion.clip_noise(shape, conditions.seeds, stream=stage).to(device)
         timesteps = diffusion.set_timesteps(self.scheduler, settings.steps, device, strength)
         with self.progress_bar(total=len(timesteps)) as bar:
@@ -401,4 +400,5 @@ def _settings(card: StageSettings, steps: int | None, guidance: float | None) ->
         steps=card.steps if steps is None else steps,
         guidance=card.guidance if guidance is None else guidance,
         motion=card.motion,
+        frames=card.frames,
     )

@@ -28,10 +28,16 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from handi.errors import InputError, ModelError
 from handi.files import writing
+from handi.models.autoencoder import PatchAutoencoder
+from handi.models.lite import LiteUNet
 from handi.models.unet import HandiUNet
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 CARD, PRIOR = "handi.json", "prior_mask.safetensors"
+
+# Classes of our own, by the `_class_name` of a config; any other name is read as the published classes are.
+UNETS = {"LiteUNet": LiteUNet}
+AUTOENCODERS = {"PatchAutoencoder": PatchAutoencoder}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class StageSettings:
     steps: int = 25  # denoising steps
     guidance: float = 9.0  # classifier-free guidance scale
     motion: float = 5.0  # AnimateAnything's motion strength
+    frames: int | None = None  # that the stage denoises; None: as many as the clip has
 
 
 @dataclass(frozen=True)
@@ -118,10 +125,10 @@ def load(
                 where=folder,
                 mend=f"it needs {', '.join(c + '/' for c in COMPONENTS)}",
             )
-    unet = _load_network(HandiUNet, folder / "unet", dtype, variant)
+    unet = _load_network(_class_of(folder / "unet", UNETS, HandiUNet), folder / "unet", dtype, variant)
     area_unet = None
-    if (folder / "area_unet").is_dir():
-        area_unet = _load_network(HandiUNet, folder / "area_unet", dtype, variant)
+    if (area_folder := folder / "area_unet").is_dir():
+        area_unet = _load_network(_class_of(area_folder, UNETS, HandiUNet), area_folder, dtype, variant)
     card_file, prior_file = folder / CARD, folder / PRIOR
     if card_file.exists():
         card = ModelCard.from_json(card_file.read_text(), card_file)
@@ -135,7 +142,7 @@ def load(
     return Checkpoint(
         unet=unet,
         area_unet=area_unet,
-        vae=_load_network(AutoencoderKL, folder / "vae", dtype, variant),
+        vae=_load_network(_class_of(folder / "vae", AUTOENCODERS, AutoencoderKL), folder / "vae", dtype, variant),
         text_encoder=_load_network(CLIPTextModel, folder / "text_encoder", dtype, variant),
         tokenizer=_load_tokenizer(folder / "tokenizer"),
         scheduler_config=_read_json(folder / "scheduler" / "scheduler_config.json"),
@@ -172,6 +179,12 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
             where=name,
             mend="check the name and the network, or download it elsewhere and give its folder",
         ) from error
+
+
+def _class_of(folder: Path, known: Mapping[str, Any], otherwise: Any) -> Any:
+    """The class that a component's config names, where it is one of ours."""
+    config = folder / "config.json"
+    return known.get(str(_read_json(config).get("_class_name")), otherwise) if config.exists() else otherwise
 
 
 def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: str | None) -> Any:

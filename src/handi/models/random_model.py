@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKL
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from handi.models.checkpoint import Checkpoint, ModelCard, StageSettings
+from handi.models.text import byte_tokenizer, small_text_encoder
 from handi.models.unet import HandiUNet
 
 
@@ -44,19 +44,7 @@ def random_checkpoint(
             scaling_factor=0.18215,
         )
         tokenizer = byte_tokenizer()
-        text_encoder = CLIPTextModel(
-            CLIPTextModel.config_class(
-                vocab_size=len(tokenizer),
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                max_position_embeddings=tokenizer.model_max_length,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
+        text_encoder = small_text_encoder(tokenizer)
     networks = [network.eval() for network in (unet, area_unet, vae, text_encoder)]
     if dtype is not None and dtype != torch.float32:
         networks = [network.to(dtype) for network in networks]
@@ -82,13 +70,3 @@ def random_checkpoint(
         card=ModelCard(stage1=defaults, stage2=defaults, height=size, width=size, weights="random"),
         source="random",
     )
-
-
-def byte_tokenizer(max_length: int = 77) -> CLIPTokenizer:
-    """A CLIP tokenizer without merges: a token a byte (and a byte that ends a word), 514 in all."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # the byte-level BPE alphabet of GPT-2
-    hidden = [byte for byte in range(256) if byte not in printable]
-    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(hidden))]
-    tokens = letters + [letter + "</w>" for letter in letters] + ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=max_length)

@@ -1,0 +1,289 @@
+"""Recipes: what a training run is; YAML files and `--dotted.key value` fill them in."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from handi.errors import InputError
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """Where the weights come from and which of them are trained."""
+
+    init: str | None = None  # a model folder or hub id to start from
+    preset: str | None = None  # or a fresh model: mini, small
+    # Patterns of names to train, such as "unet.*" or "vae.decoder.*"; empty: the stage's own network.
+    train: tuple[str, ...] = ()
+    lora_rank: int = 0  # above 0: adapters of this rank are trained in the place of the matching weights
+    lora_alpha: float | None = None  # scale of the adapters; default: the rank
+    lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")  # ends of the layers' names
+    frozen: Literal["fp32", "bf16", "fp16"] = "fp32"  # precision in which untrained weights are held
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Clips, and what is drawn from each."""
+
+    kind: Literal["world", "folder", "shards"] = "world"
+    path: str = ""  # the training clips
+    validation: str | None = None  # held-out clips; without them nothing is held out
+    size: tuple[int, ...] = ()  # height, width in px, of kinds that resize; empty: the model's own
+    frames: int = 16  # of a sample, context included; fewer than the clip's are drawn evenly spaced
+    area: Literal["moved", "hull"] = "moved"  # motion area of world clips: pixels that change, or hand hulls
+    flip: bool = False  # mirror half of the samples, words included
+    texts: tuple[str, ...] = ("short", "paraphrase", "enriched")  # kinds to draw from, where a clip has them
+    dropout: float = 0.15  # share of samples without text, for classifier-free guidance
+    workers: int = 2  # threads that make batches ahead
+
+
+@dataclass(frozen=True)
+class HandLossRecipe:
+    """The Hand Refinement Loss (SPEC §3)."""
+
+    weight: float = 0.1  # η of Eq. 7; 0: no hand loss
+    form: Literal["roi", "literal"] = "roi"
+    frames: int = 4  # of each clip that are decoded for it
+    noise_limit: float = 1.0  # sigma/alpha above which ẑ0 cannot be read
+    features: float = 0.0  # weight of matching the landmark network's activations, in units of `weight`
+    jitter: float = 1.0  # scale of the regions' random shift, size and turn
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """Loss terms and their weights."""
+
+    snr_gamma: float | None = None  # min-SNR weighting of the noise loss; none: unweighted
+    miou: float = 0.1  # α of Eq. 5 (stage 1)
+    motion: float = 0.0  # AnimateAnything's motion loss; its own weight is 0.001
+    hand: HandLossRecipe = HandLossRecipe()
+
+
+@dataclass(frozen=True)
+class OptimRecipe:
+    """AdamW and its schedule."""
+
+    lr: float = 5e-5
+    betas: tuple[float, ...] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    batch: int = 8  # clips of one forward pass of one process
+    accumulate: int = 1  # forward passes of a step
+    warmup: int = 0  # steps over which the learning rate rises from 0
+    schedule: Literal["constant", "cosine"] = "constant"  # cosine falls to 0 at run.steps
+    clip: float = 1.0  # largest norm of the gradient; 0: no limit
+    eight_bit: bool = False  # bitsandbytes' 8-bit AdamW
+    ema: float = 0.999  # decay of the averaged weights, which are the ones that are kept; 0: none
+    explosion: float = 100.0  # stop at a loss this many times the median of late; 0: never
+
+
+@dataclass(frozen=True)
+class RunRecipe:
+    """How long, how exactly, and what is written."""
+
+    out: str = ""  # folder of the run; default: runs/RECIPE'S NAME
+    steps: int = 1000  # of the whole run; the schedule follows it
+    minutes: float | None = None  # stop after so long, to be gone on with later
+    seed: int = 0
+    precision: Literal["no", "bf16", "fp16"] = "no"  # of the arithmetic; trained weights are always fp32
+    checkpointing: bool = False  # recompute activations in the backward pass: slower, far less memory
+    device: Literal["auto", "cpu"] = "auto"
+    log_every: int = 10  # steps
+    gradients_every: int = 0  # steps between logs of every loss term's gradient norm; 0: never
+    validate_every: int = 500  # steps; 0: never
+    validation_clips: int = 64
+    sample_every: int = 0  # steps between sample sheets; 0: none
+    samples: int = 4  # clips of a sample sheet
+    save_every: int = 500  # steps
+    keep: int = 2  # checkpoints, beside the best one
+    trackers: tuple[str, ...] = ()  # tensorboard, trackio
+    accept_changes: bool = False  # go on although the recipe has changed
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run."""
+
+    stage: Literal["vae", "stage1", "stage2"]
+    model: ModelRecipe = ModelRecipe()
+    data: DataRecipe = DataRecipe()
+    loss: LossRecipe = LossRecipe()
+    optim: OptimRecipe = OptimRecipe()
+    run: RunRecipe = RunRecipe()
+    name: str = field(default="", compare=False)  # of the file
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested dictionaries of what JSON holds."""
+        content = json.loads(json.dumps(asdict(self)))
+        content.pop("name")
+        return content
+
+    def fingerprint(self) -> str:
+        """SHA-256 over every entry."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def out(self) -> Path:
+        """Folder of the run."""
+        return Path(self.run.out or f"runs/{self.name or self.stage}").expanduser()
+
+
+# --------------------------------------------------------------------------------------------- read
+
+
+def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe file with some entries overridden: {"optim.lr": "1e-4"}.
+
+    Raises: InputError naming the file and the entry, with the nearest name for one that is not known.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such recipe", where=path) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read ({error})", where=path) from error
+    except yaml.YAMLError as error:
+        raise InputError(f"is not YAML ({error})", where=path) from error
+    if not isinstance(content, dict):
+        raise InputError("is not a recipe: it has no entries", where=path)
+    recipe = parse_recipe(content, overrides, where=path)
+    return Recipe(**{**_entries(recipe), "name": path.stem})
+
+
+def parse_recipe(
+    content: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, where: str | Path = "recipe"
+) -> Recipe:
+    """A recipe of nested mappings, as YAML gives them. Raises: InputError."""
+    recipe = _build(Recipe, _overridden(content, overrides or {}), where, "")
+    _check(recipe, where)
+    return recipe
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
+    """["--optim.lr", "1e-4", "--data.flip=true"] → {"optim.lr": "1e-4", "data.flip": "true"}.
+
+    Raises: InputError for one that is not `--section.key value`.
+    """
+    overrides: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        key, equals, value = rest.pop(0).partition("=")
+        if not key.startswith("--") or "." not in key:
+            raise InputError(f"{key!r} is not an option", mend="entries are set by --section.key value")
+        if not equals:
+            if not rest:
+                raise InputError(f"{key} has no value", mend=f"write {key} VALUE")
+            value = rest.pop(0)
+        overrides[key.removeprefix("--").replace("-", "_")] = value
+    return overrides
+
+
+def _overridden(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+    for dotted, value in overrides.items():
+        *parents, last = dotted.split(".")
+        place = nested
+        for parent in parents:
+            below = place.get(parent)
+            place[parent] = dict(below) if isinstance(below, Mapping) else {}
+            place = place[parent]
+        place[last] = value
+    return nested
+
+
+def _build(cls: Any, content: Any, where: str | Path, prefix: str) -> Any:
+    """An instance of a recipe dataclass; every entry is checked against its type."""
+    if not isinstance(content, Mapping):
+        raise InputError(f"{prefix.rstrip('.')} must hold entries, not {content!r}", where=where)
+    hints = get_type_hints(cls)
+    known = [f.name for f in fields(cls) if f.name != "name" or cls is not Recipe]
+    values = {}
+    for key, value in content.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            mend = f"did you mean {prefix}{near[0]}?" if near else f"known are: {', '.join(known)}"
+            raise InputError(f"{prefix}{key} is not an entry of a recipe", where=where, mend=mend)
+        values[key] = _value(hints[key], value, where, f"{prefix}{key}")
+    if cls is Recipe and "stage" not in values:
+        raise InputError("has no stage", where=where, mend="write stage: vae, stage1 or stage2")
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, where: str | Path, key: str) -> Any:
+    """A value from YAML or the command line as the type of its entry."""
+    if is_dataclass(hint):
+        return _build(hint, value, where, f"{key}.")
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None or str(value).lower() in ("none", "null", "~", ""):
+            return None
+        (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
+        return _value(hint, value, where, key)
+    if get_origin(hint) is Literal:
+        # YAML reads a bare `no` as False
+        text = "no" if value is False and "no" in get_args(hint) else str(value)
+        if text not in get_args(hint):
+            raise InputError(f"{key} is {text!r}", where=where, mend=f"use {' or '.join(get_args(hint))}")
+        return text
+    if get_origin(hint) is tuple:
+        kind = get_args(hint)[0]
+        if isinstance(value, str):
+            value = [part.strip() for part in value.strip("[]").split(",") if part.strip()]
+        if not isinstance(value, Sequence):
+            value = [value]
+        return tuple(_value(kind, item, where, key) for item in value)
+    if hint is bool:
+        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+        if str(value).lower() in words:
+            return words[str(value).lower()]
+        raise InputError(f"{key} is {value!r}", where=where, mend="use true or false")
+    try:
+        if isinstance(value, bool) or (hint is int and isinstance(value, float)):
+            raise ValueError
+        if hint is str and not isinstance(value, (str, int, float)):
+            raise ValueError
+        return hint(value)
+    except (TypeError, ValueError):
+        kinds = {int: "a whole number", float: "a number", str: "text"}
+        raise InputError(f"{key} is {value!r}", where=where, mend=f"use {kinds[hint]}") from None
+
+
+def _check(recipe: Recipe, where: str | Path) -> None:
+    """What types do not say. Raises: InputError."""
+    optim, run, data, model = recipe.optim, recipe.run, recipe.data, recipe.model
+
+    def need(fine: bool, what: str, mend: str) -> None:
+        if not fine:
+            raise InputError(what, where=where, mend=mend)
+
+    need((model.init is None) != (model.preset is None), "needs model.init or model.preset", "give one")
+    need(bool(data.path), "has no data.path", "name the folder of the training clips")
+    need(0 <= data.dropout <= 1, f"data.dropout is {data.dropout}", "use 0 to 1")
+    need(len(data.size) in (0, 2), f"data.size is {data.size}", "use [height, width]")
+    need(len(optim.betas) == 2 and all(0 <= b < 1 for b in optim.betas), "optim.betas", "use two in [0, 1)")
+    need(0 <= optim.ema < 1, f"optim.ema is {optim.ema}", "use 0 to below 1")
+    for section, name, least in (
+        (data, "frames", 2), (data, "workers", 0), (optim, "batch", 1), (optim, "accumulate", 1),
+        (optim, "warmup", 0), (optim, "lr", 0), (optim, "clip", 0), (optim, "weight_decay", 0),
+        (optim, "explosion", 0), (model, "lora_rank", 0), (run, "steps", 1), (run, "seed", 0),
+        (run, "log_every", 1), (run, "save_every", 1), (run, "keep", 1), (run, "gradients_every", 0),
+        (run, "validate_every", 0), (run, "validation_clips", 1), (run, "sample_every", 0),
+        (run, "samples", 1),
+    ):  # fmt: skip
+        value = getattr(section, name)
+        place = type(section).__name__.removesuffix("Recipe").lower()
+        need(math.isfinite(value) and value >= least, f"{place}.{name} is {value}", f"use {least} or more")
+    need(run.minutes is None or run.minutes >= 0, f"run.minutes is {run.minutes}", "use 0 or more")
+
+
+def _entries(recipe: Recipe) -> dict[str, Any]:
+    return {f.name: getattr(recipe, f.name) for f in fields(recipe)}

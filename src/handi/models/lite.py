@@ -1,0 +1,430 @@
+"""LiteUNet: the bundled model's noise predictor, called like HandiUNet and far cheaper.
+
+Three parts (docs/mini.md has what each is worth):
+
+1. the *reader* looks once a clip at the context latent, the motion area and the text: what is where, and
+   which of it is meant;
+2. the *mover* runs over the frames at half the latents' size: where everything is at each time, given x_t;
+3. *transport* (stage 2): instead of inventing a hand's pixels, a few layers cut out of the context image are
+   moved by smooth flows and laid over a clean plate, and a residual adds what no transport can give. A mean of
+   several motions is a sharp hand at the mean place, where a mean of several pictures is a blur.
+
+Inside, features are channels-last, B×F×h×w×C.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from handi.models.autoencoder import PatchBasis
+
+FLOW_CELLS = 2  # flow vectors along one side of a latent cell
+FLOW_UNIT = 16.0  # pixels of flow for an output of 1, about the step of a hand between two frames
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How the context image was moved; what the losses on it need."""
+
+    latents: Tensor  # B×C×F×h×w, the moved picture before the residual
+    flow: Tensor  # B×F×K×2×h'×w' px: layer k at a place p of the frame shows the context at p + flow
+    cutout: Tensor  # B×K×H×W in [0, 1]: what of the context image belongs to layer k
+
+
+class LiteUNet(ModelMixin, ConfigMixin):
+    """Predicts the clean latents (prediction type "sample") of a clip, B×C×F×h×w.
+
+    `layers` > 0 switches transport on. The first two layers are the left and the right hand (that is how
+    losses address them), the others are free. Clips may have any number of frames and any size in
+    whole latent cells with an even number of them a side.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 24,
+        patch: int = 8,
+        width: int = 64,
+        inner_width: int = 192,
+        heads: int = 6,
+        reader_depth: int = 4,
+        mover_depth: int = 5,
+        cross_attention_dim: int = 128,
+        layers: int = 0,
+        from_context: bool = True,
+        clip_frames: int = 16,
+        motion_mask: bool = True,
+        mask_mode: str = "area",
+    ) -> None:
+        """width: features at the latents' size; inner_width: at half of it, where most of the work is done.
+        from_context: without transport, predict the difference to the context latent (clips) instead of
+        the latents themselves (mask videos). clip_frames: that a whole clip has, the unit of its time."""
+        super().__init__()
+        self.gradient_checkpointing = False
+        condition = inner_width
+        self.time = nn.Sequential(nn.Linear(128, condition), nn.SiLU(), nn.Linear(condition, condition))
+        self.frame = nn.Sequential(nn.Linear(64, condition), nn.SiLU(), nn.Linear(condition, condition))
+        self.text = nn.Linear(cross_attention_dim, condition)
+        self.reader = _Reader(
+            latent_channels, width, inner_width, heads, reader_depth, cross_attention_dim, condition
+        )
+        self.mover = _Mover(latent_channels, width, inner_width, heads, mover_depth, condition)
+        self.residual = _zero(nn.Linear(width, latent_channels))
+        self.transport = _Transporter(latent_channels, patch, width, layers) if layers else None
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor,
+        *,
+        condition_latent: Tensor,
+        mask: Tensor | None = None,
+        motion: Tensor | float | None = None,
+        frame_index: Tensor | None = None,
+        details: bool = False,
+    ) -> Tensor | tuple[Tensor, Transport | None]:
+        """Clean latents for `sample`, B×C×F×h×w; with `details`, the transport beside them.
+
+        timestep a number or B; encoder_hidden_states B×N×D text; condition_latent B×C×1×h×w latent of the
+        context image; mask B×1×1×h×w in [0, 1], the share of each cell that is in the motion area (None:
+        all of it); motion is accepted and not read; frame_index B×F, which frames of the whole clip these
+        are (default: the first F).
+        """
+        batch, _, frames, height, width = sample.shape
+        if height % 2 or width % 2:
+            raise ValueError(f"latents of {height}×{width}: both must be even")
+        dtype, device = self.dtype, sample.device
+        time = torch.as_tensor(timestep, device=device).reshape(-1).expand(batch)
+        if frame_index is None:
+            frame_index = torch.arange(frames, device=device).expand(batch, frames)
+        position = _sinusoid(frame_index / self.config.clip_frames, 64, 1.0, 64.0).to(dtype)
+        text = encoder_hidden_states.to(dtype)
+        clip = self.time(_sinusoid(time, 128, 1e-4, 1.0).to(dtype)) + self.text(text.mean(1))  # B×E
+        moment = F.silu(clip[:, None] + self.frame(position))  #                             B×F×E
+        clip = F.silu(clip)[:, None]  #                                                      B×1×E
+
+        context = condition_latent.to(dtype).permute(0, 2, 3, 4, 1)  #                       B×1×h×w×C
+        if mask is None or not self.config.motion_mask:
+            mask = context.new_ones(batch, 1, 1, height, width)
+        area = mask.to(dtype).expand(batch, 1, 1, height, width).permute(0, 2, 3, 4, 1)  #   B×1×h×w×1
+        noisy = sample.to(dtype).permute(0, 2, 3, 4, 1)  #                                   B×F×h×w×C
+
+        fine, coarse = self._run(self.reader, context, area, text, clip)
+        features = self._run(self.mover, noisy, context, fine, coarse, moment)  #            B×F×h×w×width
+        residual = self.residual(features).permute(0, 4, 1, 2, 3)  #                         B×C×F×h×w
+        context = condition_latent.to(dtype)
+        if self.transport is None:
+            result, moved = (context + residual if self.config.from_context else residual), None
+        else:
+            moved, covered = self.transport(features, fine, context)
+            # Where hands lie, the residual is held back while noise hides the truth: there it could only
+            # blur them. The less noise is left, the more x_t knows better than the transport.
+            noise = (time / 1000).to(dtype).view(-1, 1, 1, 1, 1)
+            result = moved.latents + residual * (1 - noise * covered)
+        return (result, moved) if details else result
+
+    def _run(self, part: nn.Module, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            return self._gradient_checkpointing_func(part, *inputs)
+        return part(*inputs)
+
+
+# ------------------------------------------------------------------------------------ reader and mover
+
+
+class _Reader(nn.Module):
+    """The scene: context, area and text → features at both sizes, one frame."""
+
+    def __init__(
+        self, channels: int, width: int, inner: int, heads: int, depth: int, text: int, condition: int
+    ) -> None:
+        super().__init__()
+        self.stem = _Conv(channels + 1, width)
+        self.look = _ConvBlock(width, condition)
+        self.down = nn.Linear(4 * width, inner)
+        self.blocks = nn.ModuleList(_TextBlock(inner, heads, text, condition) for _ in range(depth))
+        self.up = nn.Linear(inner, 4 * width)
+        self.merge = _ConvBlock(width, condition)
+
+    def forward(self, context: Tensor, area: Tensor, text: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
+        fine = self.look(self.stem(torch.cat([context, area], -1)), clip)
+        coarse = self.down(_fold(fine))
+        coarse = coarse + _grid(coarse)
+        for block in self.blocks:
+            coarse = block(coarse, text, clip)
+        return self.merge(fine + _unfold(self.up(coarse)), clip), coarse
+
+
+class _Mover(nn.Module):
+    """The frames: x_t and the scene → features at the latents' size, every frame."""
+
+    def __init__(
+        self, channels: int, width: int, inner: int, heads: int, depth: int, condition: int
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Linear(2 * channels, width)
+        self.down = nn.Linear(4 * width, inner)
+        self.blocks = nn.ModuleList(_SpaceTimeBlock(inner, heads, condition) for _ in range(depth))
+        self.up = nn.Linear(inner, 4 * width)
+        self.merge = _ConvBlock(width, condition)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, noisy: Tensor, context: Tensor, fine: Tensor, coarse: Tensor, moment: Tensor) -> Tensor:
+        x = self.stem(torch.cat([noisy, context.expand_as(noisy)], -1)) + fine
+        y = self.down(_fold(x)) + coarse
+        for block in self.blocks:
+            y = block(y, moment)
+        return self.norm(self.merge(x + _unfold(self.up(y)), moment))
+
+
+class _SpaceTimeBlock(nn.Module):
+    """Attention over a frame, attention over time at each place, and an MLP, modulated by time and frame."""
+
+    def __init__(self, width: int, heads: int, condition: int) -> None:
+        super().__init__()
+        self.modulate = _Modulation(width, condition, parts=3)
+        self.space = _Attention(width, heads)
+        self.time = _Attention(width, heads)
+        self.mlp = _Mlp(width)
+
+    def forward(self, x: Tensor, moment: Tensor) -> Tensor:
+        batch, frames, height, width, channels = x.shape
+        first, second, third = self.modulate(moment)
+        y = first.enter(x).flatten(2, 3)  #                                     B×F×hw×C
+        x = x + first.leave(self.space(y).view_as(x))
+        y = second.enter(x).flatten(2, 3).transpose(1, 2)  #                    B×hw×F×C
+        y = self.time(y).transpose(1, 2).reshape(batch, frames, height, width, channels)
+        x = x + second.leave(y)
+        return x + third.leave(self.mlp(third.enter(x)))
+
+
+class _TextBlock(nn.Module):
+    """Attention over the picture and to the text, and an MLP, for one frame."""
+
+    def __init__(self, width: int, heads: int, text: int, condition: int) -> None:
+        super().__init__()
+        self.modulate = _Modulation(width, condition, parts=3)
+        self.space = _Attention(width, heads)
+        self.read = _Attention(width, heads, source=text)
+        self.mlp = _Mlp(width)
+
+    def forward(self, x: Tensor, text: Tensor, clip: Tensor) -> Tensor:
+        first, second, third = self.modulate(clip)
+        x = x + first.leave(self.space(first.enter(x).flatten(2, 3)).view_as(x))
+        x = x + second.leave(self.read(second.enter(x).flatten(2, 3), text[:, None]).view_as(x))
+        return x + third.leave(self.mlp(third.enter(x)))
+
+
+class _ConvBlock(nn.Module):
+    """Two 3×3 convolutions a frame, modulated."""
+
+    def __init__(self, width: int, condition: int) -> None:
+        super().__init__()
+        self.modulate = _Modulation(width, condition, parts=1)
+        self.conv1, self.conv2 = _Conv(width, width), _Conv(width, width)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        (part,) = self.modulate(condition)
+        return x + part.leave(self.conv2(F.silu(self.conv1(part.enter(x)))))
+
+
+class _Attention(nn.Module):
+    """Multi-head attention over the second last dimension of … × tokens × width.
+
+    Written out: with sixteen tokens or sixty-four, torch's fused kernel is slower than this on a CPU.
+    """
+
+    def __init__(self, width: int, heads: int, source: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(source or width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
+        key, value = self.key_value(x if source is None else source).chunk(2, -1)
+        query, key, value = (self._heads(part) for part in (self.query(x), key, value))
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return self.out((scores.softmax(-1) @ value).transpose(-2, -3).flatten(-2))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
+
+
+class _Mlp(nn.Sequential):
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(width, 3 * width), nn.GELU(approximate="tanh"), nn.Linear(3 * width, width))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Shift, scale and gate of one branch of a block (adaLN-zero), each B×F×1×1×C."""
+
+    norm: nn.Module
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor
+
+    def enter(self, x: Tensor) -> Tensor:
+        return self.norm(x) * (1 + self.scale) + self.shift
+
+    def leave(self, x: Tensor) -> Tensor:
+        return x * self.gate
+
+
+class _Modulation(nn.Module):
+    """Condition B×F×E → the `_Part`s of a block. Gates start at zero: a new block changes nothing."""
+
+    def __init__(self, width: int, condition: int, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.project = _zero(nn.Linear(condition, 3 * parts * width))
+
+    def forward(self, condition: Tensor) -> list[_Part]:
+        values = self.project(condition)[:, :, None, None].chunk(3 * self.parts, -1)
+        return [_Part(self.norm, *values[3 * n : 3 * n + 3]) for n in range(self.parts)]
+
+
+class _Conv(nn.Module):
+    """A 3×3 convolution over each frame of B×F×h×w×C."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1).to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2))
+        return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
+# ------------------------------------------------------------------------------------------ transport
+
+
+class _Transporter(nn.Module):
+    """Features → the context image moved: layers cut out of it, over a clean plate."""
+
+    def __init__(self, channels: int, patch: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.basis = PatchBasis(channels, patch)
+        self.layers = layers
+        self.flow = _zero(nn.Linear(width, layers * FLOW_CELLS**2 * 2))
+        self.plate = _zero(nn.Linear(width, channels))
+        self.cutout = _Cutout(patch, width, layers)
+
+    def forward(self, features: Tensor, scene: Tensor, context: Tensor) -> tuple[Transport, Tensor]:
+        """features B×F×h×w×width, scene B×1×h×w×width, context B×C×1×h×w.
+
+        → the transport, and how much of each latent cell hands cover, B×1×F×h×w.
+        """
+        batch, frames, height, width, _ = features.shape
+        latent = context[:, :, 0].float()
+        plate = latent + self.plate(scene)[:, 0].permute(0, 3, 1, 2).float()
+        pictures = self.basis.to_pictures(torch.cat([latent, plate]))
+        picture, plate = pictures.chunk(2)  #                                      B×3×H×W
+        cutout = self.cutout(scene[:, 0], picture).float()  #                      B×K×H×W
+        flow = self.flow(features).unflatten(-1, (self.layers, 2, FLOW_CELLS, FLOW_CELLS))
+        flow = flow.permute(0, 1, 4, 5, 2, 6, 3, 7).reshape(
+            batch, frames, self.layers, 2, height * FLOW_CELLS, width * FLOW_CELLS
+        )
+        flow = flow.float() * FLOW_UNIT
+
+        colour, cover = self._move(picture, cutout, flow)  #        B×F×K×3×H×W, B×F×K×1×H×W
+        frame = plate[:, None].expand(-1, frames, -1, -1, -1)
+        for layer in reversed(range(self.layers)):  # hands come last: they are in front
+            frame = frame + cover[:, :, layer] * (colour[:, :, layer] - frame)
+        latents = self.basis.to_latents(frame.flatten(0, 1)).unflatten(0, (batch, frames)).transpose(1, 2)
+        hands = 1 - (1 - cover[:, :, :2]).prod(2)  #                               B×F×1×H×W
+        covered = F.avg_pool2d(hands.flatten(0, 1), self.basis.patch).unflatten(0, (batch, frames))
+        return Transport(latents, flow, cutout), covered.transpose(1, 2).detach()
+
+    def _move(self, picture: Tensor, cutout: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """Picture B×3×H×W and cut-outs B×K×H×W, looked up where the flows point."""
+        batch, frames, layers = flow.shape[:3]
+        height, width = picture.shape[-2:]
+        size = (height, width)
+        dense = F.interpolate(flow.flatten(0, 2), size, mode="bilinear", align_corners=False)
+        # grid_sample counts from -1 to 1 over the whole width
+        y = (torch.arange(height, device=flow.device) * 2 + 1) / height - 1
+        x = (torch.arange(width, device=flow.device) * 2 + 1) / width - 1
+        across = dense[:, 0] * (2 / width) + x
+        down = dense[:, 1] * (2 / height) + y[:, None]
+        grid = torch.stack([across, down], -1).unflatten(0, (batch, frames, layers))
+        grid = grid.transpose(1, 2).flatten(2, 3)  #                               B×K×(F·H)×W×2
+        source = torch.cat([picture[:, None].expand(-1, layers, -1, -1, -1), cutout[:, :, None]], 2)
+        moved = F.grid_sample(
+            source.flatten(0, 1), grid.flatten(0, 1), padding_mode="border", align_corners=False
+        )  #                                                                       (B·K)×4×(F·H)×W
+        moved = moved.unflatten(0, (batch, layers)).unflatten(3, (frames, height))
+        moved = moved.permute(0, 3, 1, 2, 4, 5)  #                                 B×F×K×4×H×W
+        return moved[:, :, :, :3], moved[:, :, :, 3:]
+
+
+class _Cutout(nn.Module):
+    """Soft masks of the layers in the context image, at its full size."""
+
+    def __init__(self, patch: int, width: int, layers: int, inner: int = 24) -> None:
+        super().__init__()
+        self.steps = patch.bit_length() - 2  # doublings up to half of full size
+        self.up = nn.Linear(width, inner * 4**self.steps)
+        self.look = nn.Conv2d(12, inner, 3, padding=1)
+        self.merge = nn.Conv2d(inner, inner, 3, padding=1)
+        self.out = nn.Conv2d(inner, 4 * layers, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.constant_(self.out.bias, -2.0)  # a layer starts faint: 0.12
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, scene: Tensor, picture: Tensor) -> Tensor:
+        """scene B×h×w×width, picture B×3×H×W → B×K×H×W in [0, 1]."""
+        features = F.pixel_shuffle(self.up(scene).permute(0, 3, 1, 2), 2**self.steps)
+        x = F.silu(features + self.look(F.pixel_unshuffle(picture.to(features.dtype), 2)))
+        x = x + F.silu(self.merge(x))
+        return F.pixel_shuffle(self.out(x), 2).sigmoid()
+
+
+# --------------------------------------------------------------------------------------------- helpers
+
+
+def _fold(x: Tensor) -> Tensor:
+    """B×F×h×w×C → B×F×h/2×w/2×4C."""
+    x = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # B×F×h/2×2×w/2×2×C
+    return x.permute(0, 1, 2, 4, 3, 5, 6).flatten(4)
+
+
+def _unfold(x: Tensor) -> Tensor:
+    """B×F×h×w×4C → B×F×2h×2w×C, the inverse of `_fold`."""
+    x = x.unflatten(-1, (2, 2, -1)).permute(0, 1, 2, 4, 3, 5, 6)
+    return x.flatten(4, 5).flatten(2, 3)
+
+
+def _grid(x: Tensor) -> Tensor:
+    """Sinusoids of the place, h×w×C for x B×F×h×w×C, over the picture whatever its size."""
+    height, width, channels = x.shape[2:]
+    down = _sinusoid((torch.arange(height, device=x.device) + 0.5) / height, channels // 2, 1.0, 32.0)
+    across = _sinusoid((torch.arange(width, device=x.device) + 0.5) / width, channels // 2, 1.0, 32.0)
+    both = [down[:, None].expand(-1, width, -1), across[None].expand(height, -1, -1)]
+    return torch.cat(both, -1).to(x.dtype)
+
+
+def _sinusoid(x: Tensor, width: int, low: float, high: float) -> Tensor:
+    """… → … × width: cosines and sines of x at frequencies from `low` to `high`, in radians times π/2."""
+    octaves = torch.linspace(math.log(low), math.log(high), width // 2, device=x.device)
+    angles = x[..., None].float() * octaves.exp() * (math.pi / 2)
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+def _zero(linear: nn.Linear) -> nn.Linear:
+    """The layer with all weights zero: what it adds is learned from nothing."""
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear

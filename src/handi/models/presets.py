@@ -1,0 +1,113 @@
+"""Models to train from nothing: `mini`, which ships with the package, and `small`, its bigger sister.
+
+Both are of the lean classes; `full` size starts from a published AnimateAnything folder instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from handi.errors import InputError
+from handi.models.autoencoder import PatchAutoencoder
+from handi.models.checkpoint import Checkpoint, ModelCard, StageSettings
+from handi.models.lite import LiteUNet
+from handi.models.text import learn_tokenizer, small_text_encoder
+
+SCHEDULER = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    # The last step of the schedule is pure noise, so that training and sampling start from the same thing.
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+    "prediction_type": "sample",
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of a model of the lean classes."""
+
+    size: int  # pixels a side
+    decoder: tuple[int, ...]  # widths of the autoencoder's decoder, from pixels to latents
+    latent_channels: int
+    width: int  # of the noise predictors, see LiteUNet
+    inner_width: int
+    heads: int
+    reader_depth: int
+    mover_depth: int
+    layers: int  # that stage 2 moves
+    text_width: int
+    text_depth: int
+    merges: int  # byte pairs that the tokenizer learns
+    tokens: int  # that a sentence may have
+
+
+PRESETS = {
+    "tiny": Preset(32, (4, 4, 8, 8), 8, 8, 16, 2, 1, 1, 3, 16, 1, 50, 24),  # for tests
+    "mini": Preset(128, (16, 32, 64, 96), 24, 64, 192, 6, 4, 5, 3, 128, 3, 600, 48),
+    "small": Preset(256, (24, 48, 96, 160), 32, 96, 384, 12, 6, 8, 4, 256, 4, 1000, 77),
+}
+
+
+def fresh(preset: str, sentences: Iterable[str], *, seed: int = 0) -> Checkpoint:
+    """A whole model of fresh weights; its tokenizer learns its words from the sentences.
+
+    Before the first training step, `fit_basis` gives the autoencoder its basis.
+    Raises: InputError for a preset that is not there.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"no preset {preset!r}", where="model.preset", mend=f"use {', '.join(PRESETS)}")
+    sizes = PRESETS[preset]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = learn_tokenizer(sentences, merges=sizes.merges, max_length=sizes.tokens)
+        vae = PatchAutoencoder(sizes.latent_channels, sizes.decoder, sample_size=sizes.size)
+        text_encoder = small_text_encoder(
+            tokenizer, width=sizes.text_width, depth=sizes.text_depth, heads=4
+        )
+        area_unet, unet = (
+            LiteUNet(
+                latent_channels=sizes.latent_channels,
+                patch=vae.basis.patch,
+                width=sizes.width,
+                inner_width=sizes.inner_width,
+                heads=sizes.heads,
+                reader_depth=sizes.reader_depth,
+                mover_depth=sizes.mover_depth,
+                cross_attention_dim=sizes.text_width,
+                layers=layers,
+                from_context=stage == 2,
+            )
+            for stage, layers in ((1, 0), (2, sizes.layers))
+        )
+    return Checkpoint(
+        unet=unet.eval(),
+        area_unet=area_unet.eval(),
+        vae=vae.eval(),
+        text_encoder=text_encoder.eval(),
+        tokenizer=tokenizer,
+        scheduler_config=dict(SCHEDULER),
+        prior_mask=torch.full((sizes.size, sizes.size), 0.5),  # until stage 1 has seen the training areas
+        card=ModelCard(
+            stage1=StageSettings(steps=4, guidance=1.0, frames=1),
+            stage2=StageSettings(steps=4, guidance=1.0),
+            height=sizes.size,
+            width=sizes.size,
+            weights="untrained",
+        ),
+        source=preset,
+    )
+
+
+def fit_basis(checkpoint: Checkpoint, pictures: Tensor) -> None:
+    """Fit the autoencoder's basis to pictures B×3×H×W in [-1, 1]; the transport of stage 2 shares it."""
+    checkpoint.vae.basis.fit(pictures)
+    if (transport := getattr(checkpoint.unet, "transport", None)) is not None:
+        transport.basis.load_state_dict(checkpoint.vae.basis.state_dict())
