@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a model folder, or a name that handi knows")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=200)
-    parser.add_argument("--some", type=int, default=32, help="clips for sweeps and wrong prompts")
+    parser.add_argument("--some", type=int, default=24, help="clips for sweeps and wrong prompts")
     parser.add_argument("--groups", type=int, default=40, help="groups of siblings")
     parser.add_argument("--siblings-each", type=int, default=3, help="clips in a group")
     parser.add_argument("--world", type=Path, help="folder of test clips; default OUT/world")

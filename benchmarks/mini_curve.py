@@ -33,8 +33,9 @@ def step_errors(
     frames = torch.stack([pipe.encode_images(clip.frames.copy())[:, :, 0] for clip in clips])  # B×F×C×h×w
     truth = frames.transpose(1, 2)  # B×C×F×h×w
     context = truth[:, :, :1]
-    area = torch.from_numpy(np.stack([clip.area_moved for clip in clips])).to(truth)[:, None]
-    cells = F.adaptive_max_pool2d(area, truth.shape[-2:])[:, :, None]  # B×1×1×h×w
+    area = torch.from_numpy(np.stack([clip.area_moved for clip in clips])).to(truth)  # B×H×W
+    cells = F.adaptive_max_pool2d(area[:, None], truth.shape[-2:])[:, :, None]  # B×1×1×h×w
+    mode = getattr(pipe.unet.config, "mask_mode", None)
     truth = context * (1 - cells) + truth * cells
     noise = diffusion.clip_noise(truth.shape[1:], [clip.seed for clip in clips], stream=2).to(truth)
     level = pipe.scheduler.alphas_cumprod[time].to(truth)
@@ -45,7 +46,7 @@ def step_errors(
         torch.tensor(time, device=truth.device),
         pipe.encode_text(prompts),
         condition_latent=context,
-        mask=F.interpolate(area, truth.shape[-2:], mode="bilinear")[:, :, None],
+        mask=diffusion.latent_mask(area, truth.shape[-2:], mode),
         motion=torch.tensor([pipe.card.stage2.motion] * len(clips), device=truth.device),
     )
     kind = pipe.scheduler.config.prediction_type

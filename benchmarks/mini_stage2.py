@@ -24,7 +24,7 @@ from mini_stage1 import own_areas, unpack
 from handi.world import WorldClip
 
 STEPS = (1, 2, 4, 8, 16)
-GUIDANCE = (1.0, 1.5, 2.0, 3.0)
+GUIDANCE = (1.0, 1.5, 2.0)
 
 
 # ------------------------------------------------------------------------------------- autoencoder

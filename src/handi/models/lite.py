@@ -168,9 +168,7 @@ class _Reader(nn.Module):
 class _Mover(nn.Module):
     """The frames: x_t and the scene → features at the latents' size, every frame."""
 
-    def __init__(
-        self, channels: int, width: int, inner: int, heads: int, depth: int, condition: int
-    ) -> None:
+    def __init__(self, channels: int, width: int, inner: int, heads: int, depth: int, condition: int) -> None:
         super().__init__()
         self.stem = nn.Linear(2 * channels, width)
         self.down = nn.Linear(4 * width, inner)
@@ -263,7 +261,9 @@ class _Attention(nn.Module):
 
 class _Mlp(nn.Sequential):
     def __init__(self, width: int) -> None:
-        super().__init__(nn.Linear(width, 3 * width), nn.GELU(approximate="tanh"), nn.Linear(3 * width, width))
+        super().__init__(
+            nn.Linear(width, 3 * width), nn.GELU(approximate="tanh"), nn.Linear(3 * width, width)
+        )
 
 
 @dataclass(frozen=True)
