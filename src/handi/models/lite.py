@@ -6,8 +6,8 @@ Three parts (docs/mini.md has what each is worth):
    which of it is meant;
 2. the *mover* runs over the frames at half the latents' size: where everything is at each time, given x_t;
 3. *transport* (stage 2): instead of inventing a hand's pixels, a few layers cut out of the context image are
-   moved by smooth flows and laid over a clean plate, and a residual adds what no transport can give. A mean of
-   several motions is a sharp hand at the mean place, where a mean of several pictures is a blur.
+   moved by smooth flows and laid over a clean plate, and a residual adds what no transport can give. A mean
+   of several motions is a sharp hand at the mean place, where a mean of several pictures is a blur.
 
 Inside, features are channels-last, B×F×h×w×C.
 """
@@ -23,9 +23,10 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handi.models.autoencoder import PatchBasis
+from handi.models.autoencoder import PatchBasis, channels_last, zero_
 
 FLOW_CELLS = 2  # flow vectors along one side of a latent cell
+FAINT = -2.0  # logit of a cut-out before training: it covers 0.12
 FLOW_UNIT = 16.0  # pixels of flow for an output of 1, about the step of a hand between two frames
 
 
@@ -301,7 +302,8 @@ class _Conv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1).to(memory_format=torch.channels_last)
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        channels_last(self)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2))
@@ -339,17 +341,19 @@ class _Transporter(nn.Module):
         )
         flow = flow.float() * FLOW_UNIT
 
-        colour, cover = self._move(picture, cutout, flow)  #        B×F×K×3×H×W, B×F×K×1×H×W
+        moved = self._move(picture, cutout, flow)  #                               K of B×F×4×H×W
+        colours, covers = zip(*(layer.split([3, 1], dim=2) for layer in moved), strict=True)
         frame = plate[:, None].expand(-1, frames, -1, -1, -1)
-        for layer in reversed(range(self.layers)):  # hands come last: they are in front
-            frame = frame + cover[:, :, layer] * (colour[:, :, layer] - frame)
+        for colour, cover in zip(reversed(colours), reversed(covers), strict=True):
+            frame = frame + cover * (colour - frame)  # hands come last: they are in front
         latents = self.basis.to_latents(frame.flatten(0, 1)).unflatten(0, (batch, frames)).transpose(1, 2)
-        hands = 1 - (1 - cover[:, :, :2]).prod(2)  #                               B×F×1×H×W
+        with torch.no_grad():
+            hands = 1 - math.prod(1 - cover for cover in covers[:2])  #            B×F×1×H×W
         covered = F.avg_pool2d(hands.flatten(0, 1), self.basis.patch).unflatten(0, (batch, frames))
-        return Transport(latents, flow, cutout), covered.transpose(1, 2).detach()
+        return Transport(latents, flow, cutout), covered.transpose(1, 2)
 
-    def _move(self, picture: Tensor, cutout: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """Picture B×3×H×W and cut-outs B×K×H×W, looked up where the flows point."""
+    def _move(self, picture: Tensor, cutout: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
+        """Picture B×3×H×W and cut-outs B×K×H×W, looked up where the flows point: K of B×F×4×H×W."""
         batch, frames, layers = flow.shape[:3]
         height, width = picture.shape[-2:]
         size = (height, width)
@@ -366,8 +370,7 @@ class _Transporter(nn.Module):
             source.flatten(0, 1), grid.flatten(0, 1), padding_mode="border", align_corners=False
         )  #                                                                       (B·K)×4×(F·H)×W
         moved = moved.unflatten(0, (batch, layers)).unflatten(3, (frames, height))
-        moved = moved.permute(0, 3, 1, 2, 4, 5)  #                                 B×F×K×4×H×W
-        return moved[:, :, :, :3], moved[:, :, :, 3:]
+        return moved.permute(1, 0, 3, 2, 4, 5).unbind()
 
 
 class _Cutout(nn.Module):
@@ -380,16 +383,15 @@ class _Cutout(nn.Module):
         self.look = nn.Conv2d(12, inner, 3, padding=1)
         self.merge = nn.Conv2d(inner, inner, 3, padding=1)
         self.out = nn.Conv2d(inner, 4 * layers, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.constant_(self.out.bias, -2.0)  # a layer starts faint: 0.12
-        self.to(memory_format=torch.channels_last)
+        zero_(self.out)
+        channels_last(self)
 
     def forward(self, scene: Tensor, picture: Tensor) -> Tensor:
         """scene B×h×w×width, picture B×3×H×W → B×K×H×W in [0, 1]."""
         features = F.pixel_shuffle(self.up(scene).permute(0, 3, 1, 2), 2**self.steps)
         x = F.silu(features + self.look(F.pixel_unshuffle(picture.to(features.dtype), 2)))
         x = x + F.silu(self.merge(x))
-        return F.pixel_shuffle(self.out(x), 2).sigmoid()
+        return (F.pixel_shuffle(self.out(x), 2) + FAINT).sigmoid()
 
 
 # --------------------------------------------------------------------------------------------- helpers
@@ -424,7 +426,5 @@ def _sinusoid(x: Tensor, width: int, low: float, high: float) -> Tensor:
 
 
 def _zero(linear: nn.Linear) -> nn.Linear:
-    """The layer with all weights zero: what it adds is learned from nothing."""
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
+    zero_(linear)
     return linear
