@@ -9,8 +9,8 @@ frames 2, 6, 9 and 13, for the hands that Υ reads in the true frame's regions:
 - presence that Υ gives the decoded frame in those regions, and the joint error there (sides of the region);
 - whether the whole detector finds the hand again, palms first (docs/world.md's protocol, frames enlarged to
   256 px), of those that it finds in the plain reconstruction, and the error of those found (share of a box);
-- on the first clips, the gradient of the hand loss with respect to the noise predictor's weights: its norm
-  (weight 1) over the noise loss's, and the cosine between the two.
+- on the first clips, gradients with respect to the noise predictor's weights, of the hand loss and of its
+  features: the norm (of the bare term) over the bare noise loss's, and the cosine between the two.
 
 As a yardstick the table begins with the true frames, blurred, and the plain reconstruction. The limit that
 it recommends is sigma/alpha of the largest t up to which, from the lowest on, the median presence
@@ -42,6 +42,7 @@ from handi.world.truth import OUTSIDE
 
 LEVELS = (20, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
 BLURS = (0.5, 1.0, 1.5, 2.0, 3.0)  # sd in px
+TERMS = ("hand", "hand_features")
 PRESENCE, AGAIN = 0.9, 0.5  # what the recommended level must keep
 
 
@@ -56,8 +57,9 @@ class Level:
     presence: list[float] = field(default_factory=list)
     error: list[float] = field(default_factory=list)  # in the true region, of its side
     again: list[float | None] = field(default_factory=list)  # error of the hand found anew, of its box
-    ratio: list[float] = field(default_factory=list)  # gradient norm, hand loss over noise loss
-    cosine: list[float] = field(default_factory=list)
+    # Of each term of the hand loss: its gradient's norm over the noise loss's, and the cosine of the two.
+    ratio: dict[str, list[float]] = field(default_factory=lambda: {term: [] for term in TERMS})
+    cosine: dict[str, list[float]] = field(default_factory=lambda: {term: [] for term in TERMS})
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,9 @@ def decode(pipe: HandiPipeline, x0: Tensor) -> Tensor:
     return 2 * pipe.decode(x0[:, :, list(ACTION_FRAMES)])[0].transpose(0, 1) - 1
 
 
-def look(detector: HandDetector, scene: Scene, pictures: Tensor, level: Level) -> Tensor:
-    """Note what Υ makes of the chosen frames of a clip, f×3×H×W in [-1, 1], and return the hand loss."""
-    read, truth = losses.read_hands(detector, pictures, scene.true, scene.rois)
+def look(detector: HandDetector, scene: Scene, pictures: Tensor, level: Level) -> dict[str, Tensor]:
+    """Note what Υ makes of the chosen frames of a clip, f×3×H×W in [-1, 1]; gives the hand loss's terms."""
+    read, truth = losses.read_hands(detector, pictures, scene.true, scene.rois, features=True)
     known = truth.visible
     size = torch.tensor(read.size[::-1]).to(read.joints)
     away = ((read.joints - truth.joints).detach() * size).unflatten(1, (2, 21)).norm(dim=-1).mean(-1)
@@ -132,11 +134,12 @@ def look(detector: HandDetector, scene: Scene, pictures: Tensor, level: Level) -
         inside = (scene.clip.visible[f] != OUTSIDE) & scene.clip.joints2d[f].any(-1)
         matched = match_hands(scene.clip.joints2d[f], inside, found)
         level.again += [matched.get(side) for side in (0, 1) if known[n, side]]
-    return losses.hand_refinement(read, truth)["hand"]
+    terms = losses.hand_refinement(read, truth, features=True)
+    return {term: terms[term] for term in TERMS}
 
 
-def compare_gradients(pipe: HandiPipeline, noise: Tensor, hand: Tensor, level: Level) -> None:
-    """Note how the two losses pull on the noise predictor's weights; nothing where no hand was readable."""
+def compare_gradients(pipe: HandiPipeline, noise: Tensor, terms: dict[str, Tensor], level: Level) -> None:
+    """Note how each term and the noise loss pull on the noise predictor's weights; no note of no pull."""
     weights = [weight for weight in pipe.unet.parameters() if weight.requires_grad]
 
     def pull(loss: Tensor) -> Tensor:
@@ -145,11 +148,11 @@ def compare_gradients(pipe: HandiPipeline, noise: Tensor, hand: Tensor, level: L
         )
         return torch.cat([part.flatten() for part in parts])
 
-    pulls = [pull(noise), pull(hand)]
-    norms = [float(pull.norm()) for pull in pulls]
-    if min(norms) > 0:
-        level.ratio.append(norms[1] / norms[0])
-        level.cosine.append(float(pulls[0] @ pulls[1]) / (norms[0] * norms[1]))
+    base = pull(noise)
+    for term, loss in terms.items():
+        if loss.requires_grad and (norm := float((own := pull(loss)).norm())) > 0:
+            level.ratio[term].append(norm / float(base.norm()))
+            level.cosine[term].append(float(own @ base) / (norm * float(base.norm())))
 
 
 def calibrate(
@@ -173,9 +176,9 @@ def calibrate(
         for level in predicted:
             with torch.set_grad_enabled(number < gradients):
                 noise, x0 = predict(pipe, scene, int(level.t or 0))
-                hand = look(detector, scene, decode(pipe, x0), level)
-                if hand.requires_grad:
-                    compare_gradients(pipe, noise, hand, level)
+                terms = look(detector, scene, decode(pipe, x0), level)
+                if number < gradients:
+                    compare_gradients(pipe, noise, terms, level)
     return [*blurred, plain, *predicted]
 
 
@@ -214,6 +217,10 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if np.isfinite(share) else "–"
 
 
+def _pull(ratios: Sequence[float], cosines: Sequence[float]) -> str:
+    return f"{np.median(ratios):.3g}, {np.median(cosines):.2f} ({len(ratios)})" if ratios else "–"
+
+
 def report(levels: Sequence[Level]) -> str:
     """The table and the recommendation, Markdown."""
     rows, base = [], reconstruction_of(levels)
@@ -229,13 +236,13 @@ def report(levels: Sequence[Level]) -> str:
                 f"{np.median(level.error or [np.nan]):.3f}",
                 _percent(again_share(level, base)),
                 f"{np.mean(found):.3f}" if found else "–",
-                f"{np.median(level.ratio):.3g} ({len(level.ratio)})" if level.ratio else "–",
-                f"{np.median(level.cosine):.2f}" if level.cosine else "–",
+                *(_pull(level.ratio[term], level.cosine[term]) for term in TERMS),
             ]
         )
     header = [
         "pictures", "sigma/alpha", "presence, median (25 %)", "above 0.5", "joint error in region",
-        "found again", "error of those found", "hand/noise gradient (clips)", "cosine",
+        "found again", "error of those found", "hand/noise gradient, cosine (clips)",
+        "features/noise gradient, cosine (clips)",
     ]  # fmt: skip
     detected = sum(error is not None for error in base.again)
     best = recommended(levels)

@@ -61,9 +61,13 @@ def test_a_predictor_that_knows_the_noise_gives_the_reconstruction_back(pipe, de
         gain = ((1 - bar) / bar).sqrt()
         torch.testing.assert_close(x0, scene.z - 0.05 * gain, atol=1e-4, rtol=1e-4)
         found = calibration.Level("t = 500", 500, float(gain))
-        calibration.compare_gradients(pipe, noise, 3 * noise, found)
-        assert found.ratio == pytest.approx([3])
-        assert found.cosine == pytest.approx([1])
+        terms = {"hand": 3 * noise, "hand_features": -0.5 * noise}
+        calibration.compare_gradients(pipe, noise, terms, found)
+        calibration.compare_gradients(
+            pipe, noise, {"hand": 0 * noise, "hand_features": torch.ones(())}, found
+        )
+        assert found.ratio == {"hand": [pytest.approx(3)], "hand_features": [pytest.approx(0.5)]}
+        assert found.cosine == {"hand": [pytest.approx(1)], "hand_features": [pytest.approx(-1)]}
     finally:
         pipe.unet = real
 
