@@ -28,6 +28,7 @@ from mini_scores import (
 from mini_sheets import clip_page, sibling_page
 from mini_stage1 import area_rows, best_cut, stage1, training_areas, unpack
 from mini_stage2 import autoencoder, generated_rows, stage2
+from mini_summary import summary
 
 from handi import HandiPipeline
 from handi.errors import InputError
@@ -71,7 +72,7 @@ def clips():
 
 @pytest.fixture(scope="module")
 def group():
-    return siblings(900_011, size=64, count=2)
+    return siblings(900_013, size=64, count=2)  # of different things
 
 
 @pytest.fixture
@@ -117,6 +118,11 @@ def test_the_whole_report_of_an_oracle(bench, clips):
     assert "**generated**, each in its stage-1 area | 1.000" in tables
     assert "the true clips | 1.000" in tables
     assert "stills (chance) | 0.500" in tables
+    asked = summary(bench, [{"in all": 10.0}, {"in all": 12.0}, {"in all": 30.0}])
+    reached = [line.split("|")[4].strip() for line in asked.splitlines()[2:]]
+    assert len(reached) == 18
+    missed = [line.split("|")[1].strip() for line in asked.splitlines()[2:] if "**no**" in line]
+    assert missed == []
 
 
 def test_what_was_measured_is_not_measured_again(bench, clips):
