@@ -1,6 +1,6 @@
 """Does the Hand Refinement Loss help? Stage 2 trained on with and without it, at equal steps and seeds.
 
-    python benchmarks/hand_loss.py recipes/mini_stage2.yaml --init MODEL --world TEST_CLIPS --out OUT \\
+    python benchmarks/hand_loss.py mini_stage2 --init MODEL --world TEST_CLIPS --out OUT \\
         --steps 1000 --seeds 0 1 2 --clips 64
 
 Every arm goes on from the same model folder with the same recipe; within a seed all arms see the same clips,
@@ -31,15 +31,17 @@ from mini_scores import Bench, score_videos
 
 from handi.config import load_recipe
 from handi.files import replacing
+from handi.recipes import find_recipe
 from handi.training.loop import train
 from handi.training.track import read_log
 from handi.world import WorldClip
 
+ETA = 0.1  # of Eq. 7
 ARMS: dict[str, dict[str, Any]] = {
     "none": {"loss.hand.weight": 0},
-    "literal": {"loss.hand.form": "literal", "loss.hand.features": 0},
-    "roi": {"loss.hand.form": "roi", "loss.hand.features": 0},
-    "roi + features": {"loss.hand.form": "roi", "loss.hand.features": 1},
+    "literal": {"loss.hand.weight": ETA, "loss.hand.form": "literal", "loss.hand.features": 0},
+    "roi": {"loss.hand.weight": ETA, "loss.hand.form": "roi", "loss.hand.features": 0},
+    "roi + features": {"loss.hand.weight": ETA, "loss.hand.form": "roi", "loss.hand.features": 1},
 }
 BASE = "none"
 
@@ -65,6 +67,7 @@ class Plan:
         return {
             "model.init": self.init,
             "model.preset": None,
+            "model.from_stage1": False,
             "run.gradients_every": max(1, self.steps // 20),
             "run.log_every": max(1, self.steps // 50),
             **self.common,
@@ -224,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", type=Path, help="of stage 2")
+    parser.add_argument("recipe", type=find_recipe, help="of stage 2: a file, or the name of a bundled one")
     parser.add_argument("--init", required=True, help="model folder that every arm goes on from")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(

@@ -105,7 +105,7 @@ RECIPE = """
 stage: stage2
 model: {preset: tiny}
 data: {path: PATH, frames: 4, workers: 0}
-loss: {hand: {noise_limit: 100, frames: 2}}
+loss: {hand: {weight: 0, noise_limit: 100, frames: 2}}
 optim: {lr: 1.0e-3, batch: 2, ema: 0}
 run: {validate_every: 0, device: cpu}
 """
@@ -155,6 +155,8 @@ def test_arms_differ_in_the_loss_alone(place, first):
     assert recipes["roi-0"]["loss"]["hand"].pop("weight") == 0.1
     for recipe in recipes.values():
         recipe["run"].pop("out")
+        assert recipe["model"]["init"] == str(place / "init")
+        assert not recipe["model"]["from_stage1"]  # it would undo the stage 2 that is there
     assert recipes["none-0"] == recipes["roi-0"]
     # No hand of 32 px is readable, so the same noise must have led to the same noise loss.
     noise = [
