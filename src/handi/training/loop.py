@@ -70,6 +70,8 @@ class Run:
         self.say = say if self.rank == 0 else lambda message: None
         with self.accelerator.main_process_first():  # the first one packs, the others find it done
             self.clips, self.held_out = setup.open_data(recipe)
+        for note in self.clips.notes:
+            self.say(f"note: {note}")
         self.batches = setup.training_batches(recipe, self.clips)
         self.checkpoints, saved = self._claim_folder(resume)
         with self.accelerator.main_process_first():

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from handi.config import DataRecipe, Recipe
 from handi.data.clips import Batches, ClipSet, Drawing
+from handi.data.folder import FolderClips
 from handi.data.world import WorldClips
 from handi.errors import InputError
 from handi.files import replacing
@@ -52,7 +53,9 @@ def open_data(recipe: Recipe) -> tuple[ClipSet, Batches | None]:
 def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
     if recipe.data.kind == "world":
         return WorldClips(path, area=recipe.data.area, training=training)
-    raise InputError(f"data.kind {recipe.data.kind} cannot be read yet", mend="use world")
+    if recipe.data.kind == "folder":
+        return FolderClips(path, size_of(recipe))
+    raise InputError(f"data.kind {recipe.data.kind} cannot be read yet", mend="use world or folder")
 
 
 def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
