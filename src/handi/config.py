@@ -287,6 +287,7 @@ def _check(recipe: Recipe, where: str | Path) -> None:
     need(bool(data.path), "has no data.path", "name the folder of the training clips")
     need(0 <= data.dropout <= 1, f"data.dropout is {data.dropout}", "use 0 to 1")
     need(len(data.size) in (0, 2), f"data.size is {data.size}", "use [height, width]")
+    need(all(x > 0 and x % 16 == 0 for x in data.size), f"data.size is {data.size}", "use multiples of 16")
     need(len(optim.betas) == 2 and all(0 <= b < 1 for b in optim.betas), "optim.betas", "use two in [0, 1)")
     need(0 <= optim.ema < 1, f"optim.ema is {optim.ema}", "use 0 to below 1")
     for section, name, least in (

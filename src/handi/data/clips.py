@@ -40,6 +40,7 @@ class ClipSet(Protocol):
     name: str  # the folder, for messages
     size: tuple[int, int]  # H, W
     frames: int  # of every clip
+    notes: list[str]  # what a user should know, such as clips that were left out
 
     def __len__(self) -> int: ...
 

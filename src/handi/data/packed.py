@@ -22,12 +22,12 @@ import numpy as np
 
 from handi.data.clips import TrainingClip
 from handi.errors import InputError
-from handi.files import writing
+from handi.files import replacing, writing
 from handi.progress import Progress
 
-HOME = ".packed"
+HOME, LEFT_OUT = ".packed", "left_out.json"
 SEGMENT_BYTES = 128 << 20  # of frames: what a stopped run may lose, and what packing holds in memory
-VERSION = 1
+VERSION = 1  # of the arrays
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class PackedClip:
     mirrors: bool = True
 
 
+class LeftOut(Exception):
+    """A clip that cannot be trained on; its text says why."""
+
+
 ARRAYS = ("frames", "areas", "joints", "visible", "rois")
 
 
@@ -55,6 +59,7 @@ class Packed:
         key = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode()).hexdigest()[:16]
         self.home = folder / HOME / key
         self.names: list[str] = []
+        self.left_out: dict[str, str] = {}  # name → why, so that they are not read again
         self._places: dict[str, tuple[int, int]] = {}  # name → segment, row
         self._records: list[list[dict[str, Any]]] = []
         self._arrays: list[dict[str, np.ndarray]] = []
@@ -62,6 +67,8 @@ class Packed:
         self._open_new()
 
     def _open_new(self) -> None:
+        if (self.home / LEFT_OUT).exists():
+            self.left_out = json.loads((self.home / LEFT_OUT).read_text())
         for segment in sorted(self.home.glob("segment-*")):
             if segment.name in self._opened:
                 continue
@@ -81,21 +88,27 @@ class Packed:
     def fill(self, names: Sequence[str], read: Callable[[str], PackedClip], *, what: str) -> None:
         """Pack those of `names` that are not packed yet, each as `read` gives it; then hold just `names`.
 
-        Stopped midway, what is in whole segments stays. Raises: InputError, OutputError.
+        Those for which `read` raises LeftOut are in `left_out` instead. Stopped midway, what is in whole
+        segments stays. Raises: InputError, OutputError.
         """
-        missing = [name for name in names if name not in self._places]
+        missing = [name for name in names if name not in self._places and name not in self.left_out]
         if missing:
             with Progress(what, len(names), "clips") as bar:
                 bar.advance(len(names) - len(missing))
                 self._pack(missing, read, bar)
             self._open_new()
-        self.names = list(names)
+        self.names = [name for name in names if name in self._places]
 
     def _pack(self, names: Iterable[str], read: Callable[[str], PackedClip], bar: Progress) -> None:
         clips: list[PackedClip] = []
         first: PackedClip | None = None
         for name in names:
-            clip = read(name)
+            bar.advance()
+            try:
+                clip = read(name)
+            except LeftOut as reason:
+                self.left_out[name] = str(reason)
+                continue
             first = first or clip
             if clip.frames.shape != first.frames.shape:
                 raise InputError(
@@ -104,12 +117,14 @@ class Packed:
                     mend="keep clips of one size and length in a folder",
                 )
             clips.append(clip)
-            bar.advance()
             if sum(c.frames.nbytes for c in clips) >= SEGMENT_BYTES:
                 self._write(clips)
                 clips = []
         if clips:
             self._write(clips)
+        if self.left_out:
+            with replacing(self.home / LEFT_OUT) as temporary:
+                temporary.write_text(json.dumps(self.left_out, ensure_ascii=False, indent=1) + "\n")
 
     def _write(self, clips: list[PackedClip]) -> None:
         with writing(self.home):

@@ -42,7 +42,7 @@ class WorldClips:
             )
         if training:
             require_training(int(name) for name in names)
-        self.name, self.area = str(folder), area
+        self.name, self.area, self.notes = str(folder), area, list[str]()
         self._bit = {"moved": MOVED_BIT, "hull": HULL_BIT}[area]
         self._packed = Packed(folder, {"kind": "world", "manifest": _manifest(folder)})
         self._packed.fill(names, lambda name: _pack(name, read_clip(folder / f"{name}.json")), what="pack")

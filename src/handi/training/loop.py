@@ -70,6 +70,8 @@ class Run:
         self.say = say if self.rank == 0 else lambda message: None
         with self.accelerator.main_process_first():  # the first one packs, the others find it done
             self.clips, self.held_out = setup.open_data(recipe)
+        for note in self.clips.notes:
+            self.say(f"note: {note}")
         self.batches = setup.training_batches(recipe, self.clips)
         self.checkpoints, saved = self._claim_folder(resume)
         with self.accelerator.main_process_first():
@@ -84,10 +86,9 @@ class Run:
         if recipe.run.checkpointing:
             setup.enable_checkpointing(module)
         trained = [p for p in module.parameters() if p.requires_grad]
-        self.say(
-            f"{recipe.stage}: {sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors are trained "
-            f"on {len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
-        )
+        count = f"{sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors"
+        work = f"{len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
+        self.say(f"{recipe.stage}: {count} are trained on {work}")
         optimizer = make_optimizer(trained, recipe.optim, fused=self.accelerator.device.type == "cuda")
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.inner: StepModule = self.accelerator.unwrap_model(self.module)
