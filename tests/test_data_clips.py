@@ -55,9 +55,12 @@ def test_a_world_clip_is_what_was_rendered(folder, clips):
     assert hulls.fingerprint() != clips.fingerprint()
 
 
-def test_rois_are_the_trackers_and_only_where_the_hand_is_in_sight(clips):
+def test_rois_are_the_trackers_and_only_where_the_hand_is_in_the_picture(clips):
     seen = 0
     for clip in (clips[n] for n in range(3)):
+        joints = clip.joints.reshape(-1, 2, 21, 2)
+        within = joints.any(-1) & (joints > -0.5 / 32).all(-1) & (joints < 31.5 / 32).all(-1)
+        assert np.array_equal(clip.visible, within.sum(-1) >= 11)
         assert not clip.rois[~clip.visible].any()
         for frame, hand in np.argwhere(clip.visible):
             joints = clip.joints[frame].reshape(2, 21, 2)[hand]

@@ -226,6 +226,71 @@ def world(
     return 1 if failures else 0
 
 
+def train(
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")],
+    minutes: Annotated[float | None, _optional("N")] = None,
+    resume: _Switch = False,
+    fresh: _Switch = False,
+    estimate: _Switch = False,
+    entries: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(name="section.key", metavar="VALUE", help_behavior_hint=""),
+    ] = (),
+) -> int:
+    """Train one stage of a model by a recipe; stop it whenever you like, run it again and it goes on.
+
+    Writes a run folder (runs/RECIPE, or --run.out DIR): log.jsonl with every loss term, sample sheets, whole
+    checkpoints, and a complete model for `handi generate --model RUN/model`. What the next run should train
+    on top of is named by --model.init.
+
+    The bundled model's three trainings, on clips that `handi world` renders:
+        handi world --clips 8000 --seed 0 --out data/world/train
+        handi world --clips 64 --seed 800000 --out data/world/val
+        handi train mini_vae
+        handi train mini_stage1
+        handi train mini_stage2
+
+    In pieces of half an hour; the pieces add up to the same run:
+        handi train mini_stage2 --minutes 30
+
+    Any entry of a recipe can be set on the command line, as --section.key value:
+        handi train mini_stage1 --optim.lr 3e-4 --data.path my/clips --run.out runs/try
+
+    A LoRA of your own footage (videos with a text file of the same name beside each):
+        handi train folder_lora --data.path footage --model.init FOLDER_OR_HUB_ID
+
+    What it would cost, measured by a few real steps:
+        handi train folder_lora --data.path footage --model.init FOLDER_OR_HUB_ID --estimate
+
+    On several GPUs, as accelerate launches:
+        accelerate launch --num_processes 4 -m handi train epic_stage2
+
+    Args:
+        recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_stage1, mini_stage2,
+            small_vae, small_stage1, small_stage2, epic_stage1, epic_stage2, ego4d_stage1, ego4d_stage2,
+            folder_lora.
+        minutes: Stop after so many minutes, with a checkpoint and a model. 0 writes the model of the last
+            checkpoint and trains nothing.
+        resume: Insist on a checkpoint to go on from. Without it one is used where it is there.
+        fresh: Begin anew; an earlier run in the folder is renamed to RUN.1, RUN.2, …
+        estimate: Only say what a step takes in memory and time, and the whole recipe with it.
+        entries: Any entry of the recipe, such as --optim.lr 1e-4 or --run.steps 2000.
+    """
+    from handi.config import load_recipe, parse_overrides
+    from handi.recipes import find_recipe
+
+    if resume and fresh:
+        _usage("--resume and --fresh exclude each other", "train")
+    overrides = parse_overrides([f"--{entry}" for entry in entries])
+    if minutes is not None:
+        overrides["run.minutes"] = str(minutes)
+    loaded = load_recipe(find_recipe(recipe), overrides)
+    from handi.training.loop import train as run
+
+    return run(loaded, resume="resume" if resume else "fresh" if fresh else "auto", say=_say)
+
+
 def doctor() -> int:
     """Show versions, devices, memory and models; name what is missing and the command that mends it."""
     from rich.console import Console
@@ -249,6 +314,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "generate": generate,
     "hands": hands,
     "world": world,
+    "train": train,
     "doctor": doctor,
 }
 
@@ -260,7 +326,7 @@ def main() -> NoReturn:
     if not debug:
         _quiet_libraries()
     try:
-        sys.exit(tyro.cli(_parser(arguments), args=arguments, prog="handi", description=_ABOUT))
+        sys.exit(tyro.cli(_parser(arguments), args=_joined(arguments), prog="handi", description=_ABOUT))
     except KeyboardInterrupt:
         _say("stopped")
         sys.exit(130)
@@ -302,6 +368,25 @@ def _parser(arguments: list[str]) -> Any:
     ]
 
 
+def _joined(arguments: list[str]) -> list[str]:
+    """`handi train`'s --optim.lr 1e-4 as --section.key optim.lr=1e-4, which tyro can read."""
+    if arguments[:1] != ["train"]:
+        return arguments
+    joined, rest = arguments[:1], arguments[1:]
+    while rest:
+        argument = rest.pop(0)
+        key, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or "." not in key:
+            joined.append(argument)
+            continue
+        if not equals:
+            if not rest:
+                _usage(f"{argument} has no value", "train")
+            value = rest.pop(0)
+        joined += ["--section.key", f"{key}={value}"]
+    return joined
+
+
 def _parse_size(size: str | None) -> tuple[int | None, int | None]:
     if size is None:
         return None, None
@@ -312,8 +397,8 @@ def _parse_size(size: str | None) -> tuple[int | None, int | None]:
     return height, width
 
 
-def _usage(message: str) -> NoReturn:
-    _say(f"error: {message}; see `handi generate --help`")
+def _usage(message: str, command: str = "generate") -> NoReturn:
+    _say(f"error: {message}; see `handi {command} --help`")
     sys.exit(2)
 
 

@@ -53,10 +53,19 @@ class HandLossRecipe:
 
     weight: float = 0.1  # η of Eq. 7; 0: no hand loss
     form: Literal["roi", "literal"] = "roi"
-    frames: int = 4  # of each clip that are decoded for it
+    frames: int = 4  # of a batch that are decoded for it
     noise_limit: float = 1.0  # sigma/alpha above which ẑ0 cannot be read
     features: float = 0.0  # weight of matching the landmark network's activations, in units of `weight`
     jitter: float = 1.0  # scale of the regions' random shift, size and turn
+
+
+@dataclass(frozen=True)
+class TransportRecipe:
+    """Weights of the terms that teach LiteUNet's transport (training/step.py); other networks have none."""
+
+    weight: float = 0.5  # the moved picture, before the residual; 0: none of the three
+    flow: float = 1.0  # where each joint of the true frames lies in the context image
+    cutout: float = 0.1  # a hand's joints lie in that hand's layer
 
 
 @dataclass(frozen=True)
@@ -64,9 +73,16 @@ class LossRecipe:
     """Loss terms and their weights."""
 
     snr_gamma: float | None = None  # min-SNR weighting of the noise loss; none: unweighted
+    snr_least: float = 0.0  # lower limit of that weight, for prediction type "sample" (truncated SNR: 1)
+    inside_only: bool = False  # noise loss of stage 2 in the motion area only
+    high_noise: float = 0.0  # share of samples in the upper 40 % of the noise levels, beside the uniform ones
+    pure_noise: float = 0.0  # share of samples at the last level
     miou: float = 0.1  # α of Eq. 5 (stage 1)
+    miou_noise_limit: float | None = None  # sigma/alpha above which ẑ0 is too coarse for it; none: no limit
     motion: float = 0.0  # AnimateAnything's motion loss; its own weight is 0.001
+    latent_noise: float = 0.05  # sd of the noise on latents that the autoencoder learns to decode, at most
     hand: HandLossRecipe = HandLossRecipe()
+    transport: TransportRecipe = TransportRecipe()
 
 
 @dataclass(frozen=True)

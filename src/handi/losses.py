@@ -63,23 +63,26 @@ def predict_x0(prediction: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, ki
     raise ValueError(f"no such kind of prediction: {kind!r}")
 
 
-def snr_weight(alpha: Tensor, sigma: Tensor, kind: PredictionKind, gamma: float | None) -> Tensor:
+def snr_weight(
+    alpha: Tensor, sigma: Tensor, kind: PredictionKind, gamma: float | None, *, least: float = 0.0
+) -> Tensor:
     """Min-SNR-γ weights B of the noise loss (Hang et al. 2023): each kind's form of min(SNR, γ) on x0's loss.
 
     SNR = alpha²/sigma². epsilon: min(SNR, γ)/SNR; v_prediction: min(SNR, γ)/(SNR + 1); sample: min(SNR, γ).
     gamma None gives ones. alpha = 0 and sigma = 0 have their limits. With zero terminal SNR the last step's
-    v weight is 0: a recipe that must learn that step leaves gamma out. Raises: ValueError for another kind.
+    v weight is 0: a recipe that must learn that step leaves gamma out, or, for sample, sets `least`: a lower
+    limit of its weight (1 is the truncated SNR of Salimans & Ho 2022). Raises: ValueError for another kind.
     """
     if gamma is None:
         return torch.ones_like(alpha)
     signal, noise = alpha.square(), sigma.square()
-    least = torch.minimum(signal, gamma * noise)  # min(SNR, γ) · sigma²
+    limited = torch.minimum(signal, gamma * noise)  # min(SNR, γ) · sigma²
     if kind == "epsilon":
-        return torch.where(signal > 0, least / signal, 1)
+        return torch.where(signal > 0, limited / signal, 1)
     if kind == "v_prediction":
-        return least / (signal + noise)
+        return limited / (signal + noise)
     if kind == "sample":
-        return torch.where(noise > 0, least / noise, gamma)
+        return torch.where(noise > 0, limited / noise, gamma).clamp(min=least)
     raise ValueError(f"no such kind of prediction: {kind!r}")
 
 
@@ -143,6 +146,48 @@ def soft_miou(mask: Tensor, truth: Tensor) -> dict[str, Tensor]:
     either = (mask + truth).sum((-2, -1)) - both
     iou = torch.where(either > 0, both / either.clamp(min=1e-6), 1)
     return {"miou": 1 - iou.mean()}
+
+
+# ------------------------------------------------------------------------------------------ transport
+
+
+def joint_transport(
+    flow: Tensor, cutout: Tensor, joints: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """How far a layered transport is from the hands' joints: (flow error, cut-out error), two scalars.
+
+    flow B×F×K×2×h'×w' px and cutout B×K×H×W in [0, 1] as `models.lite.Transport` has them, layers 0 and 1
+    the left and the right hand; joints B×F×42×2 in [0, 1], zeros where there are none, frame 0 the context;
+    size (H, W). A joint at p_f in frame f lies at p_0 in the context image, so hand k's flow at p_f should
+    be p_0 − p_f: Huber, in eighths of a pixel's patch (8 px), mean over the joints that both frames show.
+    And its cut-out should hold hand k's joints of the context image, and no other should: cross-entropy.
+    """
+    height, width = size
+    wide = flow.new_tensor([width, height])
+    inside = ((joints > 0) & (joints < 1)).all(-1)
+    both = (inside & inside[:, :1]).unflatten(2, (2, 21)).float()  #             B×F×2×21
+    joints = joints.unflatten(2, (2, 21))
+    # detector's pixels have their centres at integers, grid_sample's at half integers
+    place = 2 * (joints + 0.5 / wide) - 1  #                                     B×F×2×21×2
+    total = flow.new_zeros(())
+    for hand in range(2):
+        found = F.grid_sample(
+            flow[:, :, hand].flatten(0, 1), place[:, :, hand].flatten(0, 1)[:, None], align_corners=False
+        )[:, :, 0].transpose(1, 2)  #                                            (B·F)×21×2
+        wanted = ((joints[:, :1, hand] - joints[:, :, hand]) * wide).flatten(0, 1)
+        error = F.huber_loss(found / 8, wanted / 8, reduction="none").sum(-1)
+        total = total + (error * both[:, :, hand].flatten(0, 1)).sum()
+    shown = inside[:, 0].unflatten(1, (2, 21)).float()  #                        B×2×21
+    context = place[:, 0].flatten(1, 2)[:, None]  #                              B×1×42×2
+    probability = F.grid_sample(cutout, context, align_corners=False)[:, :, 0].unflatten(2, (2, 21))
+    layer = torch.arange(cutout.shape[1], device=cutout.device)
+    own = (layer[:, None] == torch.arange(2, device=cutout.device))[None, :, :, None]  # 1×K×2×1
+    entropy = -torch.where(own, probability, 1 - probability).clamp(min=1e-3).log()
+    counted = shown[:, None].expand_as(entropy)
+    return (
+        total / both.sum().clamp(min=1),
+        (entropy * counted).sum() / counted.sum().clamp(min=1),
+    )
 
 
 # ----------------------------------------------------------------------------------------------- hands

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
@@ -120,7 +120,9 @@ class Batches:
         rng = np.random.default_rng([self.seed, 1, position])
         return draw(self.clips[index], self.drawing, rng)
 
-    def stream(self, positions: Iterable[int], size: int, *, workers: int = 2) -> Iterator[Batch]:
+    def stream(
+        self, positions: Iterable[int], size: int, *, workers: int = 2
+    ) -> Generator[Batch, None, None]:
         """The batches at these positions, in order, made ahead in threads. Errors come at their batch."""
         if workers < 1:
             yield from (self.at(position, size) for position in positions)

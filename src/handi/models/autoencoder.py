@@ -114,7 +114,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         scaling_factor: float = 1.0,
         sample_size: int = 128,
     ) -> None:
-        """block_out_channels: of the decoder, from pixels to latents; one level halves the size of the next."""
+        """block_out_channels: of the decoder, from pixels to latents; each level halves the size."""
         super().__init__()
         self.basis = PatchBasis(latent_channels, 2 ** (len(block_out_channels) - 1))
         self.decoder = _ResidualDecoder(latent_channels, block_out_channels, layers_per_block)
@@ -149,9 +149,8 @@ class _ResidualDecoder(nn.Module):
         )
         self.norm_out = nn.GroupNorm(_groups(widths[-1]), widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
-        self.to(memory_format=torch.channels_last)
+        zero_(self.conv_out)
+        channels_last(self)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.conv_in(z.contiguous(memory_format=torch.channels_last))
@@ -173,3 +172,14 @@ class _ResidualBlock(nn.Module):
 
 def _groups(width: int) -> int:
     return next(groups for groups in (8, 4, 2, 1) if width % groups == 0)
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay the weights out as convolutions on a CPU read them fastest."""
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def zero_(layer: nn.Conv2d | nn.Linear) -> None:
+    """Set a layer's weights to zero: what it adds is learned from nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

@@ -142,7 +142,9 @@ def load(
     return Checkpoint(
         unet=unet,
         area_unet=area_unet,
-        vae=_load_network(_class_of(folder / "vae", AUTOENCODERS, AutoencoderKL), folder / "vae", dtype, variant),
+        vae=_load_network(
+            _class_of(folder / "vae", AUTOENCODERS, AutoencoderKL), folder / "vae", dtype, variant
+        ),
         text_encoder=_load_network(CLIPTextModel, folder / "text_encoder", dtype, variant),
         tokenizer=_load_tokenizer(folder / "tokenizer"),
         scheduler_config=_read_json(folder / "scheduler" / "scheduler_config.json"),

@@ -6,8 +6,8 @@ Three parts (docs/mini.md has what each is worth):
    which of it is meant;
 2. the *mover* runs over the frames at half the latents' size: where everything is at each time, given x_t;
 3. *transport* (stage 2): instead of inventing a hand's pixels, a few layers cut out of the context image are
-   moved by smooth flows and laid over a clean plate, and a residual adds what no transport can give. A mean of
-   several motions is a sharp hand at the mean place, where a mean of several pictures is a blur.
+   moved by smooth flows and laid over a clean plate, and a residual adds what no transport can give. A mean
+   of several motions is a sharp hand at the mean place, where a mean of several pictures is a blur.
 
 Inside, features are channels-last, B×F×h×w×C.
 """
@@ -23,9 +23,10 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handi.models.autoencoder import PatchBasis
+from handi.models.autoencoder import PatchBasis, channels_last, zero_
 
 FLOW_CELLS = 2  # flow vectors along one side of a latent cell
+FAINT = -2.0  # logit of a cut-out before training: it covers 0.12
 FLOW_UNIT = 16.0  # pixels of flow for an output of 1, about the step of a hand between two frames
 
 
@@ -168,9 +169,7 @@ class _Reader(nn.Module):
 class _Mover(nn.Module):
     """The frames: x_t and the scene → features at the latents' size, every frame."""
 
-    def __init__(
-        self, channels: int, width: int, inner: int, heads: int, depth: int, condition: int
-    ) -> None:
+    def __init__(self, channels: int, width: int, inner: int, heads: int, depth: int, condition: int) -> None:
         super().__init__()
         self.stem = nn.Linear(2 * channels, width)
         self.down = nn.Linear(4 * width, inner)
@@ -263,7 +262,9 @@ class _Attention(nn.Module):
 
 class _Mlp(nn.Sequential):
     def __init__(self, width: int) -> None:
-        super().__init__(nn.Linear(width, 3 * width), nn.GELU(approximate="tanh"), nn.Linear(3 * width, width))
+        super().__init__(
+            nn.Linear(width, 3 * width), nn.GELU(approximate="tanh"), nn.Linear(3 * width, width)
+        )
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,8 @@ class _Conv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1).to(memory_format=torch.channels_last)
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        channels_last(self)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2))
@@ -380,16 +382,15 @@ class _Cutout(nn.Module):
         self.look = nn.Conv2d(12, inner, 3, padding=1)
         self.merge = nn.Conv2d(inner, inner, 3, padding=1)
         self.out = nn.Conv2d(inner, 4 * layers, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.constant_(self.out.bias, -2.0)  # a layer starts faint: 0.12
-        self.to(memory_format=torch.channels_last)
+        zero_(self.out)
+        channels_last(self)
 
     def forward(self, scene: Tensor, picture: Tensor) -> Tensor:
         """scene B×h×w×width, picture B×3×H×W → B×K×H×W in [0, 1]."""
         features = F.pixel_shuffle(self.up(scene).permute(0, 3, 1, 2), 2**self.steps)
         x = F.silu(features + self.look(F.pixel_unshuffle(picture.to(features.dtype), 2)))
         x = x + F.silu(self.merge(x))
-        return F.pixel_shuffle(self.out(x), 2).sigmoid()
+        return (F.pixel_shuffle(self.out(x), 2) + FAINT).sigmoid()
 
 
 # --------------------------------------------------------------------------------------------- helpers
@@ -424,7 +425,5 @@ def _sinusoid(x: Tensor, width: int, low: float, high: float) -> Tensor:
 
 
 def _zero(linear: nn.Linear) -> nn.Linear:
-    """The layer with all weights zero: what it adds is learned from nothing."""
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
+    zero_(linear)
     return linear

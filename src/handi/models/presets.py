@@ -69,9 +69,7 @@ def fresh(preset: str, sentences: Iterable[str], *, seed: int = 0) -> Checkpoint
         torch.manual_seed(seed)
         tokenizer = learn_tokenizer(sentences, merges=sizes.merges, max_length=sizes.tokens)
         vae = PatchAutoencoder(sizes.latent_channels, sizes.decoder, sample_size=sizes.size)
-        text_encoder = small_text_encoder(
-            tokenizer, width=sizes.text_width, depth=sizes.text_depth, heads=4
-        )
+        text_encoder = small_text_encoder(tokenizer, width=sizes.text_width, depth=sizes.text_depth, heads=4)
         area_unet, unet = (
             LiteUNet(
                 latent_channels=sizes.latent_channels,

@@ -1,0 +1,374 @@
+"""THE loop: one training run from its recipe to a model folder, to be stopped and gone on with at any step.
+
+    RUN/recipe.yaml             what was asked for, every entry
+    RUN/start/                  the fresh model of a preset
+    RUN/log.jsonl               every loss term (`training/track.py`)
+    RUN/checkpoints/step-…      where to go on from (`training/state.py`)
+    RUN/samples/step-….png      sample sheets (`training/sheets.py`)
+    RUN/model/                  a complete model folder, written whenever the run ends or pauses
+
+Everything random is a function of (seed, rank, step), so a run that was killed and gone on with is, to
+the bit, the run that was not (one process, CPU).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from handi.config import Recipe
+from handi.data.clips import Batch
+from handi.errors import InputError
+from handi.files import replacing, writing
+from handi.progress import Progress
+from handi.training import setup
+from handi.training.gather import pack_optimizer, restore, trainable, unpack_optimizer, whole
+from handi.training.gradients import gradient_norms
+from handi.training.module import StepModule, total_of
+from handi.training.optim import Average, choose_trained, learning_rate, make_optimizer
+from handi.training.samples import draw_samples
+from handi.training.sheets import installed_detector
+from handi.training.state import FREE_KEYS, Checkpoints, Saved
+from handi.training.stop import StopSignal, most
+from handi.training.track import RunLog
+from handi.training.watch import Guard, Means
+
+Resume = Literal["auto", "resume", "fresh"]
+STEP_STREAM, VALIDATION_STREAM = 2, 3  # of random numbers; the clips' are 0 and 1
+# Entries that may change from piece to piece, beside those that `Checkpoints` knows.
+FREE = (*FREE_KEYS, "run.device", "run.validation_clips", "run.accept_changes", "data.validation")
+SAY_SECONDS = 30.0  # between two lines of progress where there is no terminal
+
+
+def train(recipe: Recipe, *, resume: Resume = "auto", say: Callable[[str], None] = print) -> int:
+    """Run a recipe to its last step, its minutes or a signal; gives the exit code.
+
+    resume: "auto" goes on from the run's last checkpoint where there is one, "resume" insists on one, "fresh"
+    sets an earlier run aside. Raises: HandiError.
+    """
+    return Run(recipe, resume, say).go()
+
+
+class Run:
+    """Everything that one run holds while it runs. `go` is the loop."""
+
+    def __init__(self, recipe: Recipe, resume: Resume, say: Callable[[str], None]) -> None:
+        self.begin = time.monotonic()
+        self.recipe, self.folder = recipe, recipe.out
+        self.accelerator = open_accelerator(recipe)
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.say = say if self.rank == 0 else lambda message: None
+        with self.accelerator.main_process_first():  # the first one packs, the others find it done
+            self.clips, self.held_out = setup.open_data(recipe)
+        self.batches = setup.training_batches(recipe, self.clips)
+        self.checkpoints, saved = self._claim_folder(resume)
+        with self.accelerator.main_process_first():
+            if recipe.model.preset is not None and saved is None and self.rank == 0:
+                setup.make_start(recipe, self.clips, self.folder / "start")
+            self.parts = setup.open_model(recipe, self.folder / "start")
+        networks = setup.networks_of(recipe, self.parts)
+        if recipe.stage == "stage1":
+            networks.prior_mask = saved.tensors("prior")["mask"] if saved else setup.prior_of(self.clips)
+        module = StepModule(networks, recipe.stage, recipe.loss)
+        chosen = choose_trained(module, recipe.model, setup.NETWORK[recipe.stage])
+        if recipe.run.checkpointing:
+            setup.enable_checkpointing(module)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        self.say(
+            f"{recipe.stage}: {sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors are trained "
+            f"on {len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
+        )
+        optimizer = make_optimizer(trained, recipe.optim, fused=self.accelerator.device.type == "cuda")
+        self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
+        self.inner: StepModule = self.accelerator.unwrap_model(self.module)
+        named = {name: p for name, p in self.inner.named_parameters() if p.requires_grad}
+        self.trained = list(named.values())
+        self.average = Average(named, recipe.optim.ema) if recipe.optim.ema else None
+
+        self.step = self.samples = 0  # done and seen, over all pieces of the run and all processes
+        self.saved_step = -1
+        if saved is not None:
+            self._load(saved)
+
+    @property
+    def step_size(self) -> int:
+        """Samples of one step, over all processes."""
+        return self.recipe.optim.batch * self.recipe.optim.accumulate * self.world
+
+    # ---------------------------------------------------------------------------------------- the loop
+
+    def go(self) -> int:
+        """Train until the run's end, its minutes, or a signal; gives the exit code."""
+        recipe, run, optim = self.recipe, self.recipe.run, self.recipe.optim
+        guard = Guard(self.folder, self.rank, optim.explosion)
+        means, since = Means(), time.monotonic()
+        with ExitStack() as stack:
+            stop = stack.enter_context(StopSignal())
+            log = stack.enter_context(self._open_log()) if self.rank == 0 else None
+            bar = Progress(recipe.stage, run.steps, "steps", done=self.step, every=SAY_SECONDS)
+            bar = stack.enter_context(bar) if self.rank == 0 else bar
+            stream = self.batches.stream(self._positions(), optim.batch, workers=recipe.data.workers)
+
+            while self.step < run.steps and not stop.asked() and not self._out_of_time():
+                number = self.step + 1
+                measure = _due(number, run.gradients_every)
+                passes = [
+                    self._pass(next(stream), part, measure=measure and part == 0)
+                    for part in range(optim.accumulate)
+                ]
+                norm = self.accelerator.clip_grad_norm_(self.trained, optim.clip or float("inf"))
+                norm = whole(norm)
+                self._stop_if_bad(guard, number, passes, norm)
+                rate = learning_rate(self.step, optim, run.steps)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                self.step = number
+                self.samples += self.step_size
+                if self.average is not None:
+                    self.average.update(number)
+
+                for _, terms in passes:
+                    means.add(terms)
+                means.add({"gradient": norm, "lr": rate})
+                note = None
+                if _due(number, run.log_every):
+                    values = self._over_processes(means.take())
+                    values["seconds_per_step"] = (time.monotonic() - since) / run.log_every
+                    note, since = f"loss {values['total']:.4g}", time.monotonic()
+                    if log is not None:
+                        log.write(number, {"samples": self.samples, **values})
+                if self.rank == 0:
+                    bar.advance(1, note)
+                score = self._validate(log) if _due(number, run.validate_every) else None
+                if _due(number, run.sample_every):
+                    self._draw_samples()
+                if _due(number, run.save_every) or number == run.steps:
+                    self._save(score)
+
+            stream.close()
+            if self.saved_step != self.step:
+                self._save(None)
+        if code := stop.exit_code:
+            self.say(f"stopped at step {self.step} of {run.steps}; run it again to go on")
+            return code
+        self._write_model()
+        more = "" if self.step == run.steps else f" of {run.steps}; run it again to go on"
+        self.say(f"step {self.step}{more}: the model is in {self.folder / 'model'}")
+        return 0
+
+    def _pass(self, batch: Batch, part: int, *, measure: bool) -> tuple[Batch, dict[str, Tensor]]:
+        """Forward and backward of part `part` of a step; gives the batch and its terms, for the log."""
+        optim, accelerator = self.recipe.optim, self.accelerator
+        batch = batch.to(accelerator.device)
+        generator = _seeded(self.recipe.run.seed, STEP_STREAM, self.rank, self.step, part)
+        last = part == optim.accumulate - 1
+        with nullcontext() if last else accelerator.no_sync(self.module):
+            terms = self.module(batch, generator)
+            total = total_of(terms)
+            logged = {name: value.detach() for name, value in terms.items()} | {"total": total.detach()}
+            if measure:
+                scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
+                norms = gradient_norms(terms, self.trained, scale=scale)
+                logged |= {f"gradient/{name}": torch.tensor(norm) for name, norm in norms.items()}
+            accelerator.backward(total / optim.accumulate)
+        return batch, logged
+
+    def _positions(self) -> Iterator[int]:
+        """Where this process's batches begin, from the samples seen on: parts of a step, then steps."""
+        batch = self.recipe.optim.batch
+        position = self.samples + self.rank * batch
+        while True:
+            yield position
+            position += self.world * batch
+
+    def _stop_if_bad(
+        self, guard: Guard, number: int, passes: list[tuple[Batch, dict[str, Tensor]]], norm: Tensor
+    ) -> None:
+        """Raises: BadBatch, in every process when one of them has one."""
+        loss = sum(float(terms["total"]) for _, terms in passes) / len(passes)
+        # With fp16 a gradient beyond its range is no mishap: the scaler leaves the step out and halves.
+        why = guard.verdict(loss, None if self.accelerator.scaler is not None else float(norm))
+        if most(1.0 if why else 0.0):
+            raise guard.stop(why, number, [batch for batch, _ in passes], [terms for _, terms in passes])
+
+    def _out_of_time(self) -> bool:
+        minutes = self.recipe.run.minutes
+        return minutes is not None and most(time.monotonic() - self.begin) >= 60 * minutes
+
+    def _over_processes(self, means: dict[str, float]) -> dict[str, float]:
+        """The mean over all processes of each value."""
+        if self.world == 1:
+            return means
+        every = gather_object([means])
+        return {name: float(np.nanmean([each[name] for each in every if name in each])) for name in means}
+
+    # ------------------------------------------------------------------------- validation and samples
+
+    @torch.no_grad()
+    def _validate(self, log: RunLog | None) -> float | None:
+        """Held-out loss of the averaged weights, on the same samples and noise every time."""
+        if self.held_out is None:
+            return None
+        size = self.recipe.optim.batch
+        clips = min(self.recipe.run.validation_clips, len(self.held_out.clips))
+        count = -(-clips // size)  # batches; the last one may begin again at the first clip
+        rounds = -(-count // self.world)  # the same for every process, as FSDP2's must march together
+        means = Means()
+        with self._averaged():
+            self.module.eval()
+            for turn in range(rounds):
+                number = (turn * self.world + self.rank) % count
+                batch = self.held_out.at(number * size, size).to(self.accelerator.device)
+                terms = self.module(batch, _seeded(setup.VALIDATION_SEED, VALIDATION_STREAM, number))
+                means.add(terms | {"total": total_of(terms)})
+            self.module.train()
+        values = self._over_processes(means.take())
+        if log is not None:
+            log.write(self.step, {"samples": self.samples, **values}, kind="validate")
+        self.say(f"step {self.step}: held-out loss {values['total']:.5g}")
+        return values["total"]
+
+    def _draw_samples(self) -> None:
+        """A sheet of held-out clips as the averaged weights make them (training clips, where none are)."""
+        clips = self.clips if self.held_out is None else self.held_out.clips
+        path = self.folder / "samples" / f"step-{self.step:08d}"
+        with self._averaged():
+            self.module.eval()
+            if self.rank == 0:
+                parts = setup.finished(self.inner, self.parts, clips)
+                with self.accelerator.autocast():
+                    draw_samples(
+                        self.recipe.stage,
+                        parts,
+                        clips,
+                        path,
+                        count=self.recipe.run.samples,
+                        detector=installed_detector(),
+                    )
+            self.module.train()
+        self.accelerator.wait_for_everyone()
+
+    def _averaged(self) -> Any:
+        return nullcontext() if self.average is None else self.average.applied()
+
+    # ----------------------------------------------------------------------------------- what is kept
+
+    def _claim_folder(self, resume: Resume) -> tuple[Checkpoints, Saved | None]:
+        """The run's checkpoints and the one to go on from. Raises: InputError."""
+        if self.rank == 0:
+            with writing(self.folder):
+                if resume == "fresh" and (aside := set_aside(self.folder)):
+                    self.say(f"note: the earlier run is now in {aside}")
+                self.folder.mkdir(parents=True, exist_ok=True)
+        self.accelerator.wait_for_everyone()
+        checkpoints = Checkpoints(self.folder / "checkpoints", keep=self.recipe.run.keep)
+        saved = checkpoints.latest()
+        if saved is None and resume == "resume":
+            raise InputError(
+                "there is no checkpoint to go on from", where=self.folder, mend="leave --resume out"
+            )
+        if saved is not None:
+            self.say(f"going on from step {saved.step}, {saved.folder}")
+            if not self.recipe.run.accept_changes:
+                saved.check_recipe(self.recipe.as_dict(), free=FREE)
+        if self.rank == 0:
+            with replacing(self.folder / "recipe.yaml") as temporary:
+                temporary.write_text(yaml.safe_dump(self.recipe.as_dict(), sort_keys=False))
+        return checkpoints, saved
+
+    def _open_log(self) -> RunLog:
+        trackers, recipe = self.recipe.run.trackers, self.recipe.as_dict()
+        return RunLog(self.folder / "log.jsonl", step=self.step, trackers=trackers, recipe=recipe)
+
+    def _save(self, score: float | None) -> None:
+        """A checkpoint of this step."""
+        optimizer, rest = pack_optimizer(self.inner, self.optimizer)
+        tensors = {"model": trainable(self.inner), "optimizer": optimizer}
+        if self.average is not None:
+            tensors["ema"] = {name: whole(value) for name, value in self.average.values.items()}
+        if (prior := self.inner.networks.prior_mask) is not None and self.recipe.stage == "stage1":
+            tensors["prior"] = {"mask": prior}
+        facts = {
+            "samples": self.samples,
+            "clips": len(self.clips),
+            "clips_hash": self.clips.fingerprint(),
+            "optimizer": rest,
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+        }
+        self.checkpoints.save(self.step, tensors, recipe=self.recipe.as_dict(), facts=facts, score=score)
+        self.saved_step = self.step
+
+    def _load(self, saved: Saved) -> None:
+        """Go on from a checkpoint."""
+        facts = saved.facts
+        named = {name: p for name, p in self.inner.named_parameters() if p.requires_grad}
+        restore(named, saved.tensors("model"))
+        if self.average is not None:
+            restore(self.average.values, saved.tensors("ema"), "averaged weights")
+        unpack_optimizer(self.inner, self.optimizer, saved.tensors("optimizer"), facts["optimizer"])
+        if self.accelerator.scaler is not None and facts["scaler"]:
+            self.accelerator.scaler.load_state_dict(facts["scaler"])
+        self.step = self.saved_step = saved.step
+        self.samples = facts["samples"]
+        if facts["clips_hash"] != self.clips.fingerprint():
+            self.say(
+                f"note: other training clips than before: {len(self.clips)}, there were {facts['clips']}"
+            )
+
+    def _write_model(self) -> None:
+        """RUN/model: every part, the averaged weights in the trained ones. The run's networks are used up."""
+        if self.average is not None:
+            self.average.write()
+        self.inner.put_together()
+        if self.rank == 0:
+            if self.recipe.model.lora_rank:
+                network = setup.NETWORK[self.recipe.stage]
+                setup.write_lora(self.inner, network, self.folder / "lora.safetensors")
+            parts = setup.finished(self.inner, self.parts, self.clips)
+            setup.write_model(parts, self.folder / "model")
+        self.accelerator.wait_for_everyone()
+
+
+def open_accelerator(recipe: Recipe) -> Accelerator:
+    """accelerate's view of the processes and devices that it was launched with. Raises: InputError."""
+    cpu = recipe.run.device == "cpu"
+    if recipe.run.precision == "fp16" and (cpu or not torch.cuda.is_available()):
+        raise InputError("run.precision fp16 needs a GPU", mend="use bf16, or no")
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+    # A step need not use every weight that is trained (AnimateAnything's networks have dead ones).
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    return Accelerator(cpu=cpu, mixed_precision=recipe.run.precision, kwargs_handlers=[unused])
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Rename a run's folder to RUN.1, RUN.2, …; None where there is none."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return None
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    return folder.rename(aside)
+
+
+def _seeded(*numbers: int) -> torch.Generator:
+    """A CPU generator of these numbers, and torch's own generators (dropout) seeded from it."""
+    seed, other = (int(value) for value in np.random.SeedSequence(list(numbers)).generate_state(2))
+    torch.manual_seed(other)
+    return torch.Generator().manual_seed(seed)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

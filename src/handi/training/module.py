@@ -1,0 +1,57 @@
+"""A step as a module's forward pass: what the optimiser sees, and what DDP and FSDP2 wrap as a whole."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from handi.config import LossRecipe
+from handi.data.clips import Batch
+from handi.training.gather import whole
+from handi.training.step import STEPS, Networks
+
+PARTS = ("unet", "area_unet", "vae", "text_encoder")  # as in a model folder; names of weights begin so
+
+
+class StepModule(nn.Module):
+    """The networks of a model, and the step that runs them.
+
+    Wrapping the whole of it, and not each network, lets a step call any method of any network.
+    """
+
+    def __init__(self, networks: Networks, stage: str, loss: LossRecipe) -> None:
+        super().__init__()
+        self.networks, self.step, self.loss = networks, STEPS[stage], loss
+        for name in PARTS:
+            setattr(self, name, getattr(networks, name))
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Named, weighted loss terms; those that begin with "_" are only logged."""
+        return self.step(self.networks, batch, self.loss, generator)
+
+    def train(self, mode: bool = True) -> StepModule:
+        """Training mode for the networks that are trained; the others stay as they are used."""
+        self.training = mode
+        for name in PARTS:
+            if (network := getattr(self, name)) is not None:
+                network.train(mode and any(p.requires_grad for p in network.parameters()))
+        return self
+
+    @torch.no_grad()
+    def put_together(self) -> None:
+        """Make every weight a whole float32 tensor on the CPU: FSDP2's shards are gathered (in all
+        processes at once), and the module is no longer one that trains."""
+        for module in self.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                value = whole(parameter).float().cpu()
+                if isinstance(parameter, DTensor):
+                    setattr(module, name, nn.Parameter(value, requires_grad=False))
+                else:
+                    parameter.data = value
+        self.cpu()
+
+
+def total_of(terms: dict[str, Tensor]) -> Tensor:
+    """The loss: the sum of the terms that are not only for the log."""
+    return torch.stack([value.float() for name, value in terms.items() if not name.startswith("_")]).sum()

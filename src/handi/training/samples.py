@@ -1,0 +1,78 @@
+"""Sample sheets of a run: its model, as it is now, on the first held-out clips, unpicked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from handi.data.clips import ClipSet, TrainingClip
+from handi.hands import HandDetector
+from handi.models.checkpoint import Checkpoint
+from handi.pipeline import HandiPipeline
+from handi.training.sheets import Sample, sample_sheet
+
+
+@torch.no_grad()
+def draw_samples(
+    stage: str,
+    parts: Checkpoint,
+    clips: ClipSet,
+    path: Path,
+    *,
+    count: int,
+    detector: HandDetector | None = None,
+) -> list[Path]:
+    """Write `path`.png and .mp4: what a stage makes of the first `count` clips; gives both paths.
+
+    vae: the reconstruction. stage1: the motion area. stage2: the clip, given the true area, so that the sheet
+    shows this stage's mistakes and not the other's. Each clip has its own fixed noise. Raises: OutputError.
+    """
+    pipe = HandiPipeline.from_checkpoint(parts)
+    pipe.set_progress_bar_config(disable=True)
+    pictured = {"vae": _reconstruction, "stage1": _area, "stage2": _clip}[stage]
+    samples = [pictured(pipe, clips[index], index) for index in range(min(count, len(clips)))]
+    return sample_sheet(samples, path, detector=None if stage == "stage1" else detector)
+
+
+def _reconstruction(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
+    latents = pipe.encode_images(np.ascontiguousarray(clip.frames))  # F×C×1×h×w
+    frames = pipe.decode(latents)[:, :, 0].permute(0, 2, 3, 1)
+    generated = (frames * 255).round().to(torch.uint8).cpu().numpy()
+    return Sample(clip.texts["short"][0], clip.frames, generated, joints=clip.joints)
+
+
+def _area(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
+    height, width = clip.frames.shape[1:3]
+    output = pipe(
+        clip.frames[0],
+        clip.texts["short"][0],
+        height=height,
+        width=width,
+        num_inference_steps=1,  # of stage 2, which is not looked at
+        guidance_scale=1.0,
+        output_type="latent",
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return Sample(
+        clip.texts["short"][0],
+        clip.frames,
+        area=clip.area,
+        stage1=output.motion_area_soft[0],
+        joints=clip.joints,
+    )
+
+
+def _clip(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
+    height, width = clip.frames.shape[1:3]
+    output = pipe(
+        clip.frames[0],
+        clip.texts["short"][0],
+        mask=clip.area,
+        height=height,
+        width=width,
+        num_frames=len(clip.frames),
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return Sample(clip.texts["short"][0], clip.frames, output.frames[0], area=clip.area, joints=clip.joints)

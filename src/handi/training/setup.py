@@ -1,0 +1,178 @@
+"""From a recipe to what the loop runs on, and from its networks back to a model folder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from handi.config import DataRecipe, Recipe
+from handi.data.clips import Batches, ClipSet, Drawing
+from handi.data.world import WorldClips
+from handi.errors import InputError
+from handi.files import replacing
+from handi.hands import HandDetector
+from handi.models import checkpoint, presets
+from handi.models.checkpoint import Checkpoint, StageSettings
+from handi.motion.area import PriorMask
+from handi.pipeline import HandiPipeline
+from handi.training.module import PARTS, StepModule
+from handi.training.optim import LORA, merge_lora
+from handi.training.step import Networks
+
+NETWORK = {"vae": "vae", "stage1": "area_unet", "stage2": "unet"}  # that a stage trains
+VALIDATION_SEED = 0  # the same held-out samples and noise in every run, so that losses compare
+BASIS_PICTURES = 512  # that the small autoencoder's basis is fitted to
+
+
+# -------------------------------------------------------------------------------------------- clips
+
+
+def open_data(recipe: Recipe) -> tuple[ClipSet, Batches | None]:
+    """The training clips, and the held-out samples where the recipe names some.
+
+    Raises: InputError, also for a kind of data that this handi cannot read.
+    """
+    data = recipe.data
+    clips = _open_clips(recipe, data.path, training=True)
+    if data.validation is None:
+        return clips, None
+    held_out = _open_clips(recipe, data.validation, training=False)
+    _check_frames(data, held_out)
+    # The clips in order, their short texts, the same frames every time.
+    return clips, Batches(held_out, Drawing(data.frames), VALIDATION_SEED, shuffle=False)
+
+
+def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
+    if recipe.data.kind == "world":
+        return WorldClips(path, area=recipe.data.area, training=training)
+    raise InputError(f"data.kind {recipe.data.kind} cannot be read yet", mend="use world")
+
+
+def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
+    """The run's samples. Raises: InputError where clips are shorter than asked for."""
+    data = recipe.data
+    _check_frames(data, clips)
+    return Batches(clips, Drawing(data.frames, data.flip, data.texts, data.dropout), recipe.run.seed)
+
+
+def _check_frames(data: DataRecipe, clips: ClipSet) -> None:
+    if data.frames > clips.frames:
+        raise InputError(
+            f"holds clips of {clips.frames} frames",
+            where=clips.name,
+            mend=f"set data.frames to {clips.frames} or less",
+        )
+
+
+def prior_of(clips: ClipSet) -> torch.Tensor:
+    """Mean motion area of the training clips, H×W (§2.1). Raises: InputError where every one is empty."""
+    prior = PriorMask(*clips.size)
+    for index in range(len(clips)):
+        prior.add(clips[index].area)
+    try:
+        return torch.from_numpy(prior.mean)
+    except ValueError as error:
+        raise InputError(str(error), where=clips.name) from error
+
+
+# -------------------------------------------------------------------------------------------- model
+
+
+def size_of(recipe: Recipe) -> tuple[int, int]:
+    """H, W that the clips should have: the recipe's, else the model's own. Raises: InputError, ModelError."""
+    if recipe.data.size:
+        return recipe.data.size[0], recipe.data.size[1]
+    if (name := recipe.model.preset) is not None:
+        if name not in presets.PRESETS:
+            raise InputError(f"model.preset is {name!r}", mend=f"use {', '.join(presets.PRESETS)}")
+        side = presets.PRESETS[name].size
+        return side, side
+    card = checkpoint.load(str(recipe.model.init)).card
+    return card.height, card.width
+
+
+def make_start(recipe: Recipe, clips: ClipSet, folder: Path) -> None:
+    """Write the fresh model of a recipe with a preset to `folder`, so that it is the same whenever the run
+    is gone on with: its tokenizer and its autoencoder's basis come from the clips that there are now."""
+    parts = presets.fresh(str(recipe.model.preset), _sentences(clips), seed=recipe.run.seed)
+    presets.fit_basis(parts, _pictures(clips, recipe.run.seed))
+    write_model(parts, folder)
+
+
+def open_model(recipe: Recipe, start: Path) -> Checkpoint:
+    """The model to start from. Stage 1 of a model without one starts as a copy of stage 2's network.
+
+    start: where `make_start` wrote a preset's. Raises: ModelError.
+    """
+    parts = checkpoint.load(start if recipe.model.preset is not None else str(recipe.model.init))
+    if recipe.stage == "stage1" and parts.area_unet is None:
+        card = replace(parts.card, stage1=StageSettings())
+        parts = replace(parts, area_unet=copy.deepcopy(parts.unet), card=card)
+    return parts
+
+
+def networks_of(recipe: Recipe, parts: Checkpoint) -> Networks:
+    """What a step computes with; with Υ where the recipe's loss reads hands."""
+    reads_hands = recipe.stage == "stage2" and recipe.loss.hand.weight > 0
+    return Networks(
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer,
+        unet=parts.unet,
+        area_unet=parts.area_unet,
+        scheduler=HandiPipeline.from_checkpoint(parts).scheduler,
+        prior_mask=parts.prior_mask,
+        detector=HandDetector.from_pretrained(backend="torch") if reads_hands else None,
+    )
+
+
+def enable_checkpointing(module: StepModule) -> None:
+    """Recompute activations in the backward pass, in every network that can."""
+    for name in PARTS:
+        network = getattr(module, name)
+        for method in ("enable_gradient_checkpointing", "gradient_checkpointing_enable"):
+            if network is not None and hasattr(network, method):
+                getattr(network, method)()
+                break
+
+
+def finished(module: StepModule, parts: Checkpoint, clips: ClipSet) -> Checkpoint:
+    """The trained model: networks that stand alone, and a card that says what it was trained on."""
+    height, width = clips.size
+    card = replace(parts.card, height=height, width=width, frames=clips.frames, weights="trained")
+    networks = {name: getattr(module, name) for name in PARTS}
+    return replace(parts, **networks, prior_mask=module.networks.prior_mask, card=card, published=False)
+
+
+def write_lora(module: StepModule, network: str, path: Path) -> None:
+    """Write the adapters alone, then merge them into their network. Raises: OutputError."""
+    adapters = {name: p.detach().contiguous() for name, p in module.named_parameters() if LORA in name}
+    with replacing(path) as temporary:
+        save_file(adapters, temporary)
+    merge_lora(getattr(module, network))
+
+
+def write_model(parts: Checkpoint, folder: Path) -> None:
+    """A complete model folder, as `handi generate --model` takes it. Raises: OutputError."""
+    HandiPipeline.from_checkpoint(parts).save_pretrained(folder)
+
+
+def _sentences(clips: ClipSet) -> Iterator[str]:
+    for index in range(len(clips)):
+        for sentences in clips[index].texts.values():
+            yield from sentences
+
+
+def _pictures(clips: ClipSet, seed: int) -> torch.Tensor:
+    """Frames of the clips, and for an eighth of them their areas as pictures: B×3×H×W in [-1, 1]."""
+    rng = np.random.default_rng([seed, 4])
+    chosen = rng.integers(len(clips), size=BASIS_PICTURES)
+    pictures = [clips[int(i)].frames[rng.integers(clips.frames)] for i in chosen]
+    masks = [np.repeat(clips[int(i)].area[..., None], 3, axis=2) * np.uint8(255) for i in chosen[::8]]
+    return torch.from_numpy(np.stack(pictures + masks)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,294 @@
+"""One training step of each stage: a batch in, named loss terms out (Eq. 5 and 7).
+
+The terms are already weighted: their sum is what is minimised. A name with a leading "_" is for the log only.
+All chance comes from the generator, drawn on the CPU, so that a step is the same on every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from handi import diffusion, losses
+from handi.config import HandLossRecipe, LossRecipe
+from handi.data.clips import Batch
+from handi.hands import HandDetector
+from handi.models.lite import Transport
+
+Terms = dict[str, Tensor]
+
+
+@dataclass
+class Networks:
+    """What a step computes with. Those in training may be wrapped (DDP, FSDP, LoRA); only calls are used."""
+
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    unet: Any  # stage 2's noise predictor
+    area_unet: Any  # stage 1's
+    scheduler: Any  # a diffusers scheduler: its betas and prediction type count
+    prior_mask: Tensor | None  # H×W in [0, 1], mean area of the training clips
+    detector: HandDetector | None = None  # Υ, where the hand loss is on
+
+    def schedule(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ and √(1−ᾱ) at timesteps B."""
+        signal = self.scheduler.alphas_cumprod.to(t.device, torch.float32)[t]
+        return signal.sqrt(), (1 - signal).sqrt()
+
+
+# ---------------------------------------------------------------------------------------------- stages
+
+
+def vae_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
+    """Autoencoder: reconstruction of one frame a clip, and of its area as a picture (stage 1's video).
+
+    The latents are blurred a little by noise, as those that a noise predictor makes will be.
+    """
+    frames = batch.frames
+    rows = torch.arange(len(batch))
+    chosen = torch.randint(frames.shape[2], (len(batch),), generator=generator)
+    pictures = frames[rows, :, chosen]
+    masks = _mask_picture(batch.area)[: max(1, len(batch) // 8)]
+    pictures = torch.cat([pictures, masks])
+    latents = networks.vae.encode(pictures).latent_dist.mode()
+    blur = recipe.latent_noise * torch.rand(len(pictures), 1, 1, 1, generator=generator).to(latents)
+    noisy = latents + blur * torch.randn(latents.shape, generator=generator).to(latents)
+    error = networks.vae.decode(noisy).sample.float() - pictures
+    return {"l1": error.abs().mean(), "l2": error.square().mean().sqrt()}
+
+
+def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
+    """The motion area: noise loss on the latents of the mask video, and mIoU on its pixels (Eq. 5)."""
+    if networks.prior_mask is None:
+        raise ValueError("stage 1 needs the prior mask")
+    network = networks.area_unet
+    context = encode(networks.vae, batch.frames[:, :, :1])  #                       B×C×1×h×w
+    video = _mask_picture(batch.area)[:, :, None]  #                                B×3×1×H×W
+    # The union is the same in every frame: one that has no use for repetition is given a single frame.
+    repeats = 1 if getattr(_config(network), "from_context", True) is False else batch.frames.shape[2]
+    z = encode(networks.vae, video).expand(-1, -1, repeats, -1, -1)
+    prior = networks.prior_mask.to(batch.area).expand_as(batch.area)
+    noisy = _Noised(networks, z, recipe, generator)
+    prediction = network(
+        noisy.x_t,
+        noisy.t,
+        encode_text(networks, batch.texts),
+        condition_latent=context,
+        mask=_mask(prior, z, network),
+        **_extra(network, batch, frames=repeats),
+    )
+    terms = noisy.loss(prediction)
+    if recipe.miou:
+        x0 = noisy.x0(prediction).mean(2, keepdim=True)
+        soft = (decode(networks.vae, x0).mean(dim=(1, 2)) / 2 + 0.5).clamp(0, 1)
+        readable = noisy.below(recipe.miou_noise_limit)
+        if readable.any():
+            miou = losses.soft_miou(soft[readable], batch.area[readable])["miou"]
+            terms["miou"] = recipe.miou * miou * readable.float().mean()
+    return terms
+
+
+def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
+    """The clip: noise loss inside the motion area, and the Hand Refinement Loss (Eq. 7)."""
+    network = networks.unet
+    z = encode(networks.vae, batch.frames)  #                                       B×C×F×h×w
+    context = z[:, :, :1]
+    mask = _mask(batch.area, z, network)
+    inside = (mask > 0).to(z) if _mask_mode(network) == "area" else (mask >= 0.5).to(z)
+    z = context * (1 - inside) + z * inside  # what lies outside the area is frozen (§3)
+    noisy = _Noised(networks, z, recipe, generator)
+    details = recipe.transport.weight > 0 and getattr(_config(network), "layers", 0) > 0
+    answer = network(
+        noisy.x_t,
+        noisy.t,
+        encode_text(networks, batch.texts),
+        condition_latent=context,
+        mask=mask,
+        **_extra(network, batch, frames=z.shape[2]),
+        **({"details": True} if details else {}),
+    )
+    prediction, transport = answer if details else (answer, None)
+    terms = noisy.loss(prediction, inside if recipe.inside_only else None)
+    if transport is not None:
+        terms |= transport_terms(transport, z, inside, batch, recipe)
+    if recipe.motion:
+        motion = losses.motion_loss(noisy.x0(prediction), z)["motion"]
+        terms["motion"] = recipe.motion * motion
+    if recipe.hand.weight:
+        x0 = noisy.x0(prediction)
+        terms |= hand_terms(networks, batch, x0, noisy.below(recipe.hand.noise_limit), recipe.hand, generator)
+    return terms
+
+
+def transport_terms(
+    transport: Transport, z: Tensor, inside: Tensor, batch: Batch, recipe: LossRecipe
+) -> Terms:
+    """What teaches LiteUNet's transport: the moved picture, and where the hands' joints come from.
+
+    Pictures alone move a layer only once it half overlaps the place where it belongs; the joints of the true
+    frames say from the first step on where that is. They are Υ's on real footage, so nothing but footage is
+    needed.
+    """
+    settings = recipe.transport
+    picture = losses.noise_loss(transport.latents, z, mask=inside)["noise"]
+    terms = {"transport": settings.weight * picture}
+    height, width = batch.frames.shape[-2:]
+    flow, cutout = losses.joint_transport(transport.flow, transport.cutout, batch.joints, (height, width))
+    return terms | {"flow": settings.flow * flow, "cutout": settings.cutout * cutout}
+
+
+def hand_terms(
+    networks: Networks,
+    batch: Batch,
+    x0: Tensor,
+    readable: Tensor,
+    recipe: HandLossRecipe,
+    generator: torch.Generator,
+) -> Terms:
+    """Hand Refinement Loss (Eq. 2) on `recipe.frames` decoded frames of the clips that can be read, B.
+
+    x0 B×C×F×h×w. Frames are drawn among those with a hand, over the whole batch: decoding them and running Υ
+    with a gradient is what the loss costs.
+    """
+    if networks.detector is None:
+        raise ValueError("the hand loss needs a hand detector")
+    candidates = batch.visible.any(-1) & readable[:, None]  # B×F
+    candidates[:, 0] = False  # the context image is given, not generated
+    clips, frames = candidates.nonzero(as_tuple=True)
+    drawn = torch.randperm(len(clips), generator=generator)[: recipe.frames].to(clips.device)
+    if not len(drawn):
+        return {"_hands": x0.new_zeros(())}
+    clips, frames = clips[drawn], frames[drawn]
+    generated = decode(networks.vae, x0[clips, :, frames][:, :, None])[:, :, 0]
+    true = batch.frames[clips, :, frames]
+    rois = batch.rois[clips, frames]
+    if recipe.jitter:
+        rois = losses.jitter_rois(
+            rois,
+            generator,
+            shift=0.05 * recipe.jitter,
+            scale=0.1 * recipe.jitter,
+            rotation=0.1 * recipe.jitter,
+        )
+    with torch.autocast(x0.device.type, enabled=False):  # Υ's own precision
+        read, truth = losses.read_hands(
+            networks.detector, generated, true, rois, form=recipe.form, features=recipe.features > 0
+        )
+    terms = losses.hand_refinement(read, truth, recipe.form, features=recipe.features > 0)
+    weights = {"hand": recipe.weight, "hand_features": recipe.weight * recipe.features}
+    return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
+
+
+# --------------------------------------------------------------------------------------------- helpers
+
+
+class _Noised:
+    """Latents of a batch noised to random timesteps, and the loss on what a network makes of them."""
+
+    def __init__(self, networks: Networks, z: Tensor, recipe: LossRecipe, generator: torch.Generator) -> None:
+        self.kind: losses.PredictionKind = networks.scheduler.config.prediction_type
+        steps = networks.scheduler.config.num_train_timesteps
+        self.t = draw_timesteps(len(z), steps, recipe.high_noise, recipe.pure_noise, generator).to(z.device)
+        self.alpha, self.sigma = networks.schedule(self.t)
+        self.z, self.recipe = z, recipe
+        self.noise = torch.randn(z.shape, generator=generator).to(z)
+        wide = [part.view(-1, 1, 1, 1, 1) for part in (self.alpha, self.sigma)]
+        self.x_t = wide[0] * z + wide[1] * self.noise
+
+    def loss(self, prediction: Tensor, mask: Tensor | None = None) -> Terms:
+        """L_noise (Eq. 3) in the kind of prediction that the schedule asks for."""
+        target = losses.target_of(self.z, self.noise, self.alpha, self.sigma, self.kind)
+        weight = losses.snr_weight(
+            self.alpha, self.sigma, self.kind, self.recipe.snr_gamma, least=self.recipe.snr_least
+        )
+        return losses.noise_loss(prediction, target, weight, mask)
+
+    def x0(self, prediction: Tensor) -> Tensor:
+        """ẑ0 (Eq. 4)."""
+        return losses.predict_x0(prediction, self.x_t, self.alpha, self.sigma, self.kind)
+
+    def below(self, limit: float | None) -> Tensor:
+        """B bool: the clips whose noise is low enough for losses on pixels."""
+        if limit is None:
+            return torch.ones_like(self.t, dtype=torch.bool)
+        return losses.noise_level_weight(self.alpha, self.sigma, limit) > 0
+
+
+def draw_timesteps(count: int, steps: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
+    """`count` timesteps in [0, steps): uniform, but for a share `high` among the upper 40 % and a share
+    `pure` at the last, where one-step sampling and the layout of a clip are decided."""
+    u, kind = torch.rand(2, count, generator=generator)
+    t = (u * steps).long()
+    upper = (0.6 * steps + u * 0.4 * steps).long()
+    t = torch.where(kind < high + pure, upper, t)
+    return torch.where(kind < pure, steps - 1, t).clamp(max=steps - 1)
+
+
+def encode(vae: Any, video: Tensor) -> Tensor:
+    """Latents of B×3×F×H×W in [-1, 1]: B×C×F×h×w float32, scaled; no gradient."""
+    with torch.no_grad():
+        flat = video.transpose(1, 2).flatten(0, 1)
+        latents = vae.encode(flat.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
+        return latents.unflatten(0, (len(video), -1)).transpose(1, 2)
+
+
+def decode(vae: Any, latents: Tensor) -> Tensor:
+    """Pixels of latents B×C×F×h×w: B×3×F×H×W float32, about [-1, 1], with a gradient."""
+    flat = latents.transpose(1, 2).flatten(0, 1) / vae.config.scaling_factor
+    return vae.decode(flat.to(vae.dtype)).sample.float().unflatten(0, (len(latents), -1)).transpose(1, 2)
+
+
+def encode_text(networks: Networks, texts: Sequence[str]) -> Tensor:
+    """E_text B×N×D."""
+    tokenizer, encoder = networks.tokenizer, networks.text_encoder
+    limit = min(tokenizer.model_max_length, _config(encoder).max_position_embeddings)
+    ids = tokenizer(
+        list(texts), padding="max_length", max_length=limit, truncation=True, return_tensors="pt"
+    ).input_ids
+    return encoder(ids.to(_device(encoder))).last_hidden_state
+
+
+def _mask_picture(area: Tensor) -> Tensor:
+    """A motion area as a grey picture: B×H×W in {0, 1} → B×3×H×W in {-1, 1}."""
+    return (2 * area - 1)[:, None].expand(-1, 3, -1, -1)
+
+
+def _mask(area: Tensor, z: Tensor, network: Any) -> Tensor:
+    mask = diffusion.latent_mask(area, z.shape[-2:], _mask_mode(network))
+    # AnimateAnything trains on masks made binary, and samples with soft ones.
+    return mask if _mask_mode(network) == "area" else (mask >= 0.5).to(mask)
+
+
+def _extra(network: Any, batch: Batch, frames: int) -> dict[str, Any]:
+    """Arguments that one of the two noise predictors takes and the other does not."""
+    config = _config(network)
+    if hasattr(config, "clip_frames"):
+        return {"frame_index": batch.frame_index[:, :frames]}
+    return {}
+
+
+def _mask_mode(network: Any) -> str | None:
+    return getattr(_config(network), "mask_mode", None)
+
+
+def _config(network: Any) -> Any:
+    """The config of a network inside whatever wraps it."""
+    while not hasattr(network, "config"):
+        network = network.module
+    return network.config
+
+
+def _device(network: Any) -> torch.device:
+    return next(network.parameters()).device
+
+
+STEPS: dict[str, Callable[[Networks, Batch, LossRecipe, torch.Generator], Terms]] = {
+    "vae": vae_step,
+    "stage1": stage1_step,
+    "stage2": stage2_step,
+}
