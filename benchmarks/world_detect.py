@@ -6,9 +6,7 @@ Two steps, as MediaPipe's wheel and handi do not live in one environment:
     python benchmarks/world_detect.py detect OUT            # with mediapipe 0.10.21, or with handi.hands
 
 `detect` takes an installed mediapipe (legacy Hands, static images, two hands), else handi's own detector.
-A hand counts when at least 11 of its 21 joints are inside the picture. It is found when a detection lies,
-on the mean over its 21 joints, within 0.35 of the longer side of its box. A detection is used once.
-Action frames are 2, 6, 9 and 13 of a clip; 128 is enlarged to 256 with bicubic filtering.
+What counts as found is said in `hand_match.py`. 128-pixel pictures are enlarged to 256.
 """
 
 from __future__ import annotations
@@ -19,11 +17,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from estimates import ratio
+from hand_match import ACTION_FRAMES, enlarge, match_hands
 from PIL import Image
 
-INSIDE = 11
-REACH = 0.35
-ACTION_FRAMES = (2, 6, 9, 13)
 FIRST_STILL, FIRST_CLIP = 940_000, 910_000  # test seeds
 
 
@@ -87,33 +84,6 @@ def detector(confidence: float):
     return f"mediapipe {mediapipe.__version__}", see
 
 
-def judge(joints: np.ndarray, inside: np.ndarray, found: list[np.ndarray]) -> dict[int, float | None]:
-    """Side (0 left, 1 right) of each hand that counts -> its error as a share of its box, None if missed."""
-    result: dict[int, float | None] = {}
-    free = list(found)
-    for side in (0, 1):
-        rows = slice(21 * side, 21 * side + 21)
-        true, within = joints[rows], inside[rows]
-        if within.sum() < INSIDE:
-            continue
-        box = float(np.ptp(true, axis=0).max())
-        errors = [float(np.linalg.norm(hand - true, axis=1).mean()) / box for hand in free]
-        best = int(np.argmin(errors)) if errors else -1
-        result[side] = errors[best] if errors and errors[best] < REACH else None
-        if result[side] is not None:
-            free.pop(best)
-    return result
-
-
-def interval(groups: list[list[bool]]) -> tuple[float, float]:
-    """95 % interval of the mean by bootstrap over groups (clips or stills)."""
-    rng = np.random.default_rng(0)
-    sums, counts = np.array([sum(g) for g in groups]), np.array([len(g) for g in groups])
-    picks = rng.integers(len(groups), size=(2000, len(groups)))
-    means = sums[picks].sum(1) / np.maximum(1, counts[picks].sum(1))
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
-
-
 def detect(out: Path, confidence: float) -> None:
     """Print the table as Markdown; write `detected.json` with the misses."""
     name, see = detector(confidence)
@@ -122,11 +92,8 @@ def detect(out: Path, confidence: float) -> None:
     errors: dict[tuple[str, int], list[float]] = defaultdict(list)
     misses = []
     for row in json.loads((out / "truth.json").read_text()):
-        picture = Image.open(out / row["file"]).convert("RGB")
-        if row["size"] < 256:
-            picture = picture.resize((256, 256), Image.Resampling.BICUBIC)
-        seen = see(np.asarray(picture))
-        for side, error in judge(np.array(row["joints"]), np.array(row["inside"]), seen).items():
+        seen = see(enlarge(np.asarray(Image.open(out / row["file"]).convert("RGB"))))
+        for side, error in match_hands(np.array(row["joints"]), np.array(row["inside"]), seen).items():
             group = row["file"] if row["set"] == "stills" else f"{row['action']} {row['seed']}"
             keys = [(row["set"], row["size"])]
             if row["set"] == "actions":
@@ -144,13 +111,14 @@ def detect(out: Path, confidence: float) -> None:
     print("| set | size | hands | found | 95 % interval | acting hands found | error / box (median) |")
     print("|---|---|---|---|---|---|---|")
     for (label, size), groups in rates.items():
-        flat = [hit for group in groups.values() for hit in group]
-        low, high = interval(list(groups.values()))
+        hits = [sum(group) for group in groups.values()]
+        found = ratio(hits, [len(group) for group in groups.values()])
         own = acting.get((label, size))
         acted = f"{100 * np.mean(own):.0f} % of {len(own)}" if own else ""
         middle = f"{np.median(errors[label, size]):.3f}" if errors[label, size] else "–"
-        share = f"{100 * np.mean(flat):.1f} % | {100 * low:.0f}–{100 * high:.0f} %"
-        print(f"| {label} | {size} | {len(flat)} | {share} | {acted} | {middle} |")
+        share = f"{100 * found.value:.1f} % | {100 * found.low:.0f}–{100 * found.high:.0f} %"
+        hands = sum(len(group) for group in groups.values())
+        print(f"| {label} | {size} | {hands} | {share} | {acted} | {middle} |")
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ class ModelRecipe:
 
     init: str | None = None  # a model folder or hub id to start from
     preset: str | None = None  # or a fresh model: mini, small
+    from_stage1: bool = False  # stage 2 starts from stage 1's weights, where names and shapes are the same
     # Patterns of names to train, such as "unet.*" or "vae.decoder.*"; empty: the stage's own network.
     train: tuple[str, ...] = ()
     lora_rank: int = 0  # above 0: adapters of this rank are trained in the place of the matching weights
@@ -79,6 +80,7 @@ class LossRecipe:
     pure_noise: float = 0.0  # share of samples at the last level
     miou: float = 0.1  # α of Eq. 5 (stage 1)
     miou_noise_limit: float | None = None  # sigma/alpha above which ẑ0 is too coarse for it; none: no limit
+    miou_clips: int | None = None  # of a batch that are decoded for it; none: all
     motion: float = 0.0  # AnimateAnything's motion loss; its own weight is 0.001
     latent_noise: float = 0.05  # sd of the noise on latents that the autoencoder learns to decode, at most
     hand: HandLossRecipe = HandLossRecipe()

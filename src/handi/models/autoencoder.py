@@ -90,7 +90,7 @@ class PatchBasis(nn.Module):
         variances, vectors = torch.linalg.eigh(covariance)  # ascending
         channels = len(self.scale)
         components = vectors.flip(1)[:, :channels]
-        # eigh leaves the sign open: the largest entry is made positive, so that a refit gives the same latents
+        # eigh leaves the sign open: the largest entry is made positive, so a refit gives the same latents
         largest = components.gather(0, components.abs().argmax(0, keepdim=True))
         components = components * largest.sign()
         deviations = variances.flip(0)[:channels].clamp_min(1e-12).sqrt()

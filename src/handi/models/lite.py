@@ -341,17 +341,19 @@ class _Transporter(nn.Module):
         )
         flow = flow.float() * FLOW_UNIT
 
-        colour, cover = self._move(picture, cutout, flow)  #        B×F×K×3×H×W, B×F×K×1×H×W
+        moved = self._move(picture, cutout, flow)  #                               K of B×F×4×H×W
+        colours, covers = zip(*(layer.split([3, 1], dim=2) for layer in moved), strict=True)
         frame = plate[:, None].expand(-1, frames, -1, -1, -1)
-        for layer in reversed(range(self.layers)):  # hands come last: they are in front
-            frame = frame + cover[:, :, layer] * (colour[:, :, layer] - frame)
+        for colour, cover in zip(reversed(colours), reversed(covers), strict=True):
+            frame = frame + cover * (colour - frame)  # hands come last: they are in front
         latents = self.basis.to_latents(frame.flatten(0, 1)).unflatten(0, (batch, frames)).transpose(1, 2)
-        hands = 1 - (1 - cover[:, :, :2]).prod(2)  #                               B×F×1×H×W
+        with torch.no_grad():
+            hands = 1 - math.prod(1 - cover for cover in covers[:2])  #            B×F×1×H×W
         covered = F.avg_pool2d(hands.flatten(0, 1), self.basis.patch).unflatten(0, (batch, frames))
-        return Transport(latents, flow, cutout), covered.transpose(1, 2).detach()
+        return Transport(latents, flow, cutout), covered.transpose(1, 2)
 
-    def _move(self, picture: Tensor, cutout: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """Picture B×3×H×W and cut-outs B×K×H×W, looked up where the flows point."""
+    def _move(self, picture: Tensor, cutout: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
+        """Picture B×3×H×W and cut-outs B×K×H×W, looked up where the flows point: K of B×F×4×H×W."""
         batch, frames, layers = flow.shape[:3]
         height, width = picture.shape[-2:]
         size = (height, width)
@@ -368,8 +370,7 @@ class _Transporter(nn.Module):
             source.flatten(0, 1), grid.flatten(0, 1), padding_mode="border", align_corners=False
         )  #                                                                       (B·K)×4×(F·H)×W
         moved = moved.unflatten(0, (batch, layers)).unflatten(3, (frames, height))
-        moved = moved.permute(0, 3, 1, 2, 4, 5)  #                                 B×F×K×4×H×W
-        return moved[:, :, :, :3], moved[:, :, :, 3:]
+        return moved.permute(1, 0, 3, 2, 4, 5).unbind()
 
 
 class _Cutout(nn.Module):

@@ -27,6 +27,7 @@ from handi.training.step import Networks
 
 NETWORK = {"vae": "vae", "stage1": "area_unet", "stage2": "unet"}  # that a stage trains
 VALIDATION_SEED = 0  # the same held-out samples and noise in every run, so that losses compare
+OUTPUT_LAYERS = ("residual.", "conv_out.")
 BASIS_PICTURES = 512  # that the small autoencoder's basis is fitted to
 
 
@@ -114,7 +115,23 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     if recipe.stage == "stage1" and parts.area_unet is None:
         card = replace(parts.card, stage1=StageSettings())
         parts = replace(parts, area_unet=copy.deepcopy(parts.unet), card=card)
+    if recipe.stage == "stage2" and recipe.model.from_stage1:
+        if parts.area_unet is None:
+            raise InputError("model.from_stage1: this model has no stage 1", where=parts.source)
+        take_over(parts.area_unet, parts.unet)
     return parts
+
+
+def take_over(source: torch.nn.Module, target: torch.nn.Module) -> None:
+    """Copy what both networks have under one name and in one shape, but not the output layer: what a scene
+    is and what a sentence means is learned in stage 1 at a sixteenth of the cost."""
+    given, own = source.state_dict(), target.state_dict()
+    same = {
+        name: value
+        for name, value in given.items()
+        if name in own and own[name].shape == value.shape and not name.startswith(OUTPUT_LAYERS)
+    }
+    target.load_state_dict(own | same)
 
 
 def networks_of(recipe: Recipe, parts: Checkpoint) -> Networks:

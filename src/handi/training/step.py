@@ -84,12 +84,11 @@ def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     )
     terms = noisy.loss(prediction)
     if recipe.miou:
-        x0 = noisy.x0(prediction).mean(2, keepdim=True)
-        soft = (decode(networks.vae, x0).mean(dim=(1, 2)) / 2 + 0.5).clamp(0, 1)
-        readable = noisy.below(recipe.miou_noise_limit)
-        if readable.any():
-            miou = losses.soft_miou(soft[readable], batch.area[readable])["miou"]
-            terms["miou"] = recipe.miou * miou * readable.float().mean()
+        chosen = noisy.below(recipe.miou_noise_limit).nonzero()[: recipe.miou_clips, 0]
+        if len(chosen):
+            x0 = noisy.x0(prediction)[chosen].mean(2, keepdim=True)
+            soft = (decode(networks.vae, x0).mean(dim=(1, 2)) / 2 + 0.5).clamp(0, 1)
+            terms["miou"] = recipe.miou * losses.soft_miou(soft, batch.area[chosen])["miou"]
     return terms
 
 

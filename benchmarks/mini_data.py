@@ -1,0 +1,98 @@
+"""Test clips and groups of siblings for `mini.py`, and the store of what was measured on them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handi.files import replacing
+from handi.world import WorldClip, read_clip, siblings, split_of, write_clip
+from handi.world.produce import Settings, produce
+
+FIRST_CLIP, FIRST_GROUP = 900_000, 930_000  # test seeds
+Row = dict[str, Any]
+
+
+def load_clips(folder: Path, count: int, size: int) -> list[WorldClip]:
+    """The first `count` clips of the test seeds in a folder; those that are missing are rendered."""
+    paths = _clips_of(folder)
+    if len(paths) < count:
+        settings = Settings(size=size, pictures="png")
+        failures = produce(folder, clips=count, seed=FIRST_CLIP, settings=settings)
+        if failures:
+            raise SystemExit("\n".join(failures))
+        paths = _clips_of(folder)
+    clips = [read_clip(path) for path in paths[:count]]
+    for clip in clips:
+        if split_of(clip.seed) != "test":
+            raise SystemExit(f"{folder}: seed {clip.seed} is not a test seed")
+    return clips
+
+
+def _clips_of(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[0-9]*.json"))
+
+
+def sibling_groups(folder: Path, groups: int, count: int, size: int) -> list[list[WorldClip]]:
+    """`groups` times `count` clips of different actions from one first frame; rendered where missing."""
+    result = []
+    for seed in range(FIRST_GROUP, FIRST_GROUP + groups):
+        home = folder / f"{seed}-{count}-{size}"
+        if not (home / "whole").exists():  # the clips of a group have one seed, so a folder each
+            for number, clip in enumerate(siblings(seed, size=size, count=count)):
+                (home / str(number)).mkdir(parents=True, exist_ok=True)
+                write_clip(home / str(number), clip, pictures="png")
+            (home / "whole").touch()
+        result.append([read_clip(path) for path in sorted(home.glob("*/[0-9]*.json"))])
+    return result
+
+
+def shuffled(clips: Sequence[WorldClip]) -> list[str]:
+    """For each clip another clip's text that is not its own; the same texts all in all, as near as can be."""
+    texts = [clip.text for clip in clips]
+    order = np.random.default_rng(0).permutation(len(texts))
+    result = []
+    for n, text in enumerate(texts):
+        others = (texts[order[(n + shift) % len(texts)]] for shift in range(len(texts)))
+        other = next((candidate for candidate in others if candidate != text), None)
+        if other is None:
+            raise SystemExit("all clips have the same text: nothing to shuffle")
+        result.append(other)
+    return result
+
+
+class Store:
+    """Rows of figures, one a clip, in one JSON file a condition: what is there is not measured again."""
+
+    def __init__(self, folder: Path, model: str) -> None:
+        self.folder, self.model = folder, model
+        self.seconds: dict[str, float] = {}  # CPU seconds that each condition took when it was measured
+
+    def rows(
+        self, name: str, seeds: Sequence[int], compute: Callable[[], list[Row]], **about: Any
+    ) -> list[Row]:
+        """The rows of a condition of this model on these seeds, from its file or measured now."""
+        path = self.folder / f"{name.replace(' ', '_')}.json"
+        key = json.loads(json.dumps({"model": self.model, "seeds": list(seeds), **about}))
+        if path.exists():
+            stored = json.loads(path.read_text())
+            if stored["key"] == key:
+                self.seconds[name] = stored["seconds"]
+                return stored["rows"]
+        begin = time.process_time()
+        rows = compute()
+        self.seconds[name] = time.process_time() - begin
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"key": key, "seconds": self.seconds[name], "rows": rows}))
+        return rows
+
+
+def column(rows: Sequence[Row], name: str) -> list[float]:
+    """A figure of all rows; NaN where a clip has none."""
+    return [np.nan if row[name] is None else float(row[name]) for row in rows]

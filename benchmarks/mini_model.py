@@ -1,0 +1,134 @@
+"""The model under test, as the sections of `mini.py` call it: areas, videos, reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from handi import HandiPipeline
+from handi.models.checkpoint import StageSettings, fingerprint
+from handi.pipeline import restore
+from handi.world import WorldClip
+
+NULL = "(no prompt)"  # stands for the empty text, which the pipeline refuses from a user
+
+
+class Model(Protocol):
+    """What is measured. The tests put the truth, or a still, in a model's place."""
+
+    name: str
+    sha256: str
+    steps: tuple[int, int]  # of stage 1 and 2, as the model's card says
+    guidance: float  # of stage 2
+
+    def reconstruct(self, clips: Sequence[WorldClip]) -> np.ndarray:
+        """N×F×H×W×3 uint8: the frames through the autoencoder, nothing restored."""
+        ...
+
+    def areas(
+        self, clips: Sequence[WorldClip], prompts: Sequence[str], steps: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Stage 1: soft N×H×W in [0, 1] and binary N×H×W."""
+        ...
+
+    def videos(
+        self,
+        clips: Sequence[WorldClip],
+        prompts: Sequence[str],
+        areas: np.ndarray,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> np.ndarray:
+        """Stage 2 in the given areas, N×H×W: N×F×H×W×3 uint8, background restored."""
+        ...
+
+
+class _Pipeline(HandiPipeline):
+    """The pipeline, that can be given no prompt at all."""
+
+    def encode_text(self, prompts: Sequence[str], notes: list[str] | None = None) -> torch.Tensor:
+        return super().encode_text(["" if text == NULL else text for text in prompts], notes)
+
+
+class PipelineModel:
+    """A model folder through `HandiPipeline`. Noise is seeded by each clip's own seed."""
+
+    def __init__(self, folder: str, *, device: str = "cpu", batch: int = 8) -> None:
+        self.pipe = _Pipeline.from_pretrained(folder)
+        self.name, self.batch = folder, batch
+        self.sha256 = fingerprint(self.pipe.checkpoint)
+        self.pipe.to(device)
+        self.pipe.set_progress_bar_config(disable=True)
+        card = self.pipe.card
+        if card.stage1 is None:
+            raise SystemExit(f"{folder} has no stage 1")
+        self.stage1: StageSettings = card.stage1
+        self.steps = (card.stage1.steps, card.stage2.steps)
+        self.guidance = card.stage2.guidance
+
+    def reconstruct(self, clips: Sequence[WorldClip]) -> np.ndarray:
+        out = []
+        for clip in clips:
+            latents = self.pipe.encode_images(clip.frames.copy())  # F×C×1×h×w
+            pixels = self.pipe.decode(latents.transpose(0, 2))[0]  # 3×F×H×W
+            out.append((pixels * 255).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy())
+        return np.stack(out)
+
+    def areas(
+        self, clips: Sequence[WorldClip], prompts: Sequence[str], steps: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        def stop(pipe: HandiPipeline, step: int, t: Any, state: dict[str, Any]) -> None:
+            if step + 1 == (steps or self.steps[0]):  # stage 1 is done; stage 2 is not wanted here
+                pipe.interrupt()
+
+        soft, binary = [], []
+        for part, texts in self._batches(clips, prompts):
+            out = self.pipe(**self._given(part, texts), area_inference_steps=steps, callback_on_step_end=stop)
+            soft.append(out.motion_area_soft)
+            binary.append(out.motion_area)
+        return np.concatenate(soft), np.concatenate(binary)
+
+    def videos(
+        self,
+        clips: Sequence[WorldClip],
+        prompts: Sequence[str],
+        areas: np.ndarray,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> np.ndarray:
+        out, done = [], 0
+        for part, texts in self._batches(clips, prompts):
+            masks = [area.astype(np.uint8) * 255 for area in areas[done : done + len(part)]]
+            done += len(part)
+            result = self.pipe(
+                **self._given(part, texts), mask=masks, num_inference_steps=steps, guidance_scale=guidance
+            )
+            out.append(result.frames)
+        return np.concatenate(out)
+
+    def _batches(
+        self, clips: Sequence[WorldClip], prompts: Sequence[str]
+    ) -> Iterator[tuple[Sequence[WorldClip], Sequence[str]]]:
+        for first in range(0, len(clips), self.batch):
+            yield clips[first : first + self.batch], prompts[first : first + self.batch]
+
+    @staticmethod
+    def _given(clips: Sequence[WorldClip], prompts: Sequence[str]) -> dict[str, Any]:
+        return {
+            "image": [clip.frames[0] for clip in clips],
+            "prompt": list(prompts),
+            "generator": [torch.Generator().manual_seed(clip.seed) for clip in clips],
+        }
+
+
+def restored(frames: np.ndarray, clips: Sequence[WorldClip], areas: np.ndarray) -> np.ndarray:
+    """Frames N×F×H×W×3 with the context put back outside the areas N×H×W, as the pipeline does it."""
+    return restore(frames, np.stack([clip.frames[0] for clip in clips]), areas)
+
+
+def still(clips: Sequence[WorldClip]) -> np.ndarray:
+    """N×F×H×W×3: the context image, standing."""
+    return np.stack([np.repeat(clip.frames[:1], len(clip.frames), axis=0) for clip in clips])

@@ -1,0 +1,214 @@
+"""Autoencoder and stage 2 of `mini.py`: pixels, hands, state and background, with floor and ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from estimates import pooled_psnr, table
+from mini_data import Row, column
+from mini_model import restored, still
+from mini_scores import (
+    Bench,
+    found,
+    found_again,
+    hand_count,
+    joint_error,
+    mean_state,
+    psnr_in_area,
+    score_videos,
+    squared_error,
+)
+from mini_stage1 import own_areas, unpack
+
+from handi.world import WorldClip
+
+STEPS = (1, 2, 4, 8, 16)
+GUIDANCE = (1.0, 1.5, 2.0)
+
+
+# ------------------------------------------------------------------------------------- autoencoder
+
+
+def original_rows(bench: Bench) -> list[Row]:
+    """The true clips themselves."""
+    seeds = [clip.seed for clip in bench.clips]
+    return bench.store.rows("truth", seeds, lambda: score_videos(bench, bench.clips, _truth))
+
+
+def reconstruction_rows(bench: Bench) -> list[Row]:
+    """The true clips through the autoencoder, background restored outside the true area; and the errors of
+    the decoded frames before that, on all pixels and on the moving ones."""
+
+    def compute() -> list[Row]:
+        plain: list[Row] = []
+
+        def make(clips: list[WorldClip], _: slice) -> np.ndarray:
+            frames = bench.model.reconstruct(clips)
+            for clip, one in zip(clips, frames, strict=True):
+                everywhere, pixels = squared_error(one, clip.frames)
+                moving, moving_pixels = squared_error(one, clip.frames, clip.area_moved)
+                plain.append(
+                    {
+                        "plain_error": everywhere,
+                        "plain_count": pixels,
+                        "moving_error": moving,
+                        "moving_count": moving_pixels,
+                    }
+                )
+            return restored(frames, clips, true_areas(clips))
+
+        rows = score_videos(bench, bench.clips, make)
+        return [row | more for row, more in zip(rows, plain, strict=True)]
+
+    return bench.store.rows("reconstruction", [clip.seed for clip in bench.clips], compute)
+
+
+def true_areas(clips: Sequence[WorldClip]) -> np.ndarray:
+    """N×H×W."""
+    return np.stack([clip.area_moved for clip in clips])
+
+
+def _truth(clips: list[WorldClip], _: slice) -> np.ndarray:
+    return np.stack([clip.frames for clip in clips])
+
+
+def autoencoder(bench: Bench) -> str:
+    """The section's table."""
+    truth, rebuilt = original_rows(bench), reconstruction_rows(bench)
+    n, hands = len(rebuilt), hand_count(truth, acting=False)
+    everywhere = pooled_psnr(column(rebuilt, "plain_error"), column(rebuilt, "plain_count"))
+    moving = pooled_psnr(column(rebuilt, "moving_error"), column(rebuilt, "moving_count"))
+    rows = [
+        ["PSNR, all pixels of the frames", everywhere.text(2, unit=" dB"), f"{n} clips"],
+        ["PSNR, moving pixels", moving.text(2, unit=" dB"), f"{n} clips"],
+    ]
+    for name, scored in (("originals", truth), ("reconstructions", rebuilt)):
+        rows.append(
+            [f"hands that Υ finds in the {name}", found(scored, acting=False).percent, f"{hands} hands"]
+        )
+    for name, acting in (("of the originals' hands, found again", False), ("the same, acting hands", True)):
+        again = found_again(rebuilt, truth, acting=acting)
+        rows.append([name, again.percent, f"{hand_count(truth, acting=acting, found=True)} hands"])
+    title = "Autoencoder (PSNR before, hands after the background is restored; 95 % interval):\n\n"
+    return title + table(["what", "figure", "of"], rows)
+
+
+# ----------------------------------------------------------------------------------------- stage 2
+
+
+def video_rows(
+    bench: Bench, name: str, clips: Sequence[WorldClip], prompts: Sequence[str], areas: np.ndarray,
+    steps: int | None = None, guidance: float | None = None, *, hands: bool = True,
+) -> list[Row]:  # fmt: skip
+    """Stage 2 in the given areas, scored; "outside" counts pixels off the area that are not the context's."""
+    steps = bench.model.steps[1] if steps is None else steps
+    guidance = bench.model.guidance if guidance is None else guidance
+
+    def compute() -> list[Row]:
+        outside: list[int] = []
+
+        def make(part: list[WorldClip], place: slice) -> np.ndarray:
+            videos = bench.model.videos(part, prompts[place], areas[place], steps, guidance)
+            for clip, video, area in zip(part, videos, areas[place], strict=True):
+                outside.append(int((video != clip.frames[0]).any(-1)[:, ~area].sum()))
+            return videos
+
+        rows = score_videos(bench, clips, make, hands=hands)
+        return [row | {"outside": count} for row, count in zip(rows, outside, strict=True)]
+
+    seeds = [clip.seed for clip in clips]
+    return bench.store.rows(name, seeds, compute, steps=steps, guidance=guidance, hands=hands)
+
+
+def used_areas(bench: Bench) -> np.ndarray:
+    """Stage 1's areas of all clips, N×H×W."""
+    size = bench.clips[0].size
+    return np.stack([unpack(row, size) for row in own_areas(bench)])
+
+
+def generated_rows(bench: Bench) -> list[Row]:
+    """Both stages as `handi generate` runs them."""
+    prompts = [clip.text for clip in bench.clips]
+    return video_rows(bench, "stage2", bench.clips, prompts, used_areas(bench))
+
+
+def stage2(bench: Bench) -> str:
+    """The section's tables."""
+    clips, few = bench.clips, bench.few
+    prompts, seeds = [clip.text for clip in clips], [clip.seed for clip in clips]
+    areas, k = used_areas(bench), len(few)
+    truth, rebuilt, ours = original_rows(bench), reconstruction_rows(bench), generated_rows(bench)
+    told = video_rows(bench, "stage2 true area", few, prompts[:k], true_areas(few))
+    stands = bench.store.rows("still", seeds, lambda: score_videos(bench, clips, lambda part, _: still(part)))
+    model = bench.model
+    text = f"Stage 2 ({model.steps[1]} steps, guidance {model.guidance:g}; 95 % interval):\n\n"
+    rows = [
+        _line("truth", truth, rebuilt),
+        _line("through the autoencoder", rebuilt, rebuilt),
+        _line("**generated, stage-1 area**", ours, rebuilt),
+        _line("generated, stage-1 area, the next line's clips", ours[:k], rebuilt[:k]),
+        _line("generated, true area", told, rebuilt[:k]),
+        _line("still (copy of the context)", stands, rebuilt),
+    ]
+    text += table(HEADER, rows)
+    hands = {acting: hand_count(rebuilt, acting=acting) for acting in (True, False)}
+    seen = {acting: found(rebuilt, acting=acting).percent for acting in (True, False)}
+    off = sum(row["outside"] for row in ours)
+    text += (
+        f"\nHands that count in all {len(clips)} clips: {hands[False]}, of which Υ finds {seen[False]} in "
+        f"the reconstructions; of acting sides {hands[True]}, of which it finds {seen[True]}.\n"
+        f"Pixels outside the area used that differ from the context: {off} of "
+        f"{_outside_count(areas, clips)}.\n"
+    )
+
+    rows = []
+    for steps in STEPS:
+        rows.append(_short(bench, f"stage2 steps {steps}", few, areas[:k], rebuilt[:k], steps=steps))
+    text += f"\nBy the number of steps (guidance {model.guidance:g}):\n\n" + table(["steps", *SHORT], rows)
+    rows = []
+    for scale in GUIDANCE:
+        name = f"stage2 guidance {scale:g}"
+        rows.append(_short(bench, name, few, areas[:k], rebuilt[:k], guidance=scale))
+    return text + f"\nBy guidance ({model.steps[1]} steps):\n\n" + table(["guidance", *SHORT], rows)
+
+
+HEADER = (
+    "clips are", "PSNR in the true area, dB", "hands found again, acting", "all hands",
+    "joint error / box, acting", "state change", "clips",
+)  # fmt: skip
+SHORT = ("PSNR in the true area, dB", "hands found again, acting", "state change", "clips")
+
+
+def _line(name: str, rows: Sequence[Row], reference: Sequence[Row]) -> list[object]:
+    """A line of the main table; found again: of the hands that Υ finds in the reference."""
+    return [
+        name,
+        psnr_in_area(rows).text(2),
+        found_again(rows, reference, acting=True).percent,
+        found_again(rows, reference, acting=False).percent,
+        joint_error(rows, acting=True).text(3),
+        mean_state(rows).text(2),
+        len(rows),
+    ]
+
+
+def _short(
+    bench: Bench, name: str, clips: Sequence[WorldClip], areas: np.ndarray, reference: Sequence[Row],
+    *, steps: int | None = None, guidance: float | None = None,
+) -> list[object]:  # fmt: skip
+    if steps in (None, bench.model.steps[1]) and guidance in (None, bench.model.guidance):
+        rows = generated_rows(bench)[: len(clips)]
+    else:
+        rows = video_rows(bench, name, clips, [clip.text for clip in clips], areas, steps, guidance)
+    return [
+        steps if steps is not None else f"{guidance:g}",
+        psnr_in_area(rows).text(2),
+        found_again(rows, reference, acting=True).percent,
+        mean_state(rows).text(2),
+        len(rows),
+    ]
+
+
+def _outside_count(areas: np.ndarray, clips: Sequence[WorldClip]) -> int:
+    return int((~areas).sum()) * len(clips[0].frames)

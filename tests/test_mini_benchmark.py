@@ -1,0 +1,274 @@
+"""benchmarks/mini.py scores the truth as the truth, a still as a still, and keeps what it measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from estimates import mean, pooled_psnr, psnr_difference, ratio
+from hand_match import match_hands
+from mini_curve import step_errors
+from mini_data import Store, shuffled
+from mini_model import NULL, PipelineModel, restored, still
+from mini_prompts import _other_things, prompts, sibling_rows
+from mini_scores import (
+    Bench,
+    found,
+    found_again,
+    iou,
+    joint_error,
+    mean_state,
+    psnr_in_area,
+    score_videos,
+    squared_error,
+)
+from mini_sheets import clip_page, sibling_page
+from mini_stage1 import area_rows, best_cut, stage1, training_areas, unpack
+from mini_stage2 import autoencoder, generated_rows, stage2
+
+from handi.errors import InputError
+from handi.world import render_clip, siblings, write_clip
+
+
+class Oracle:
+    """Knows the truth where it is asked with the clip's own prompt; anything else gives it a still."""
+
+    name, sha256, steps, guidance = "oracle", "0", (2, 2), 1.0
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def reconstruct(self, clips):
+        return np.stack([clip.frames for clip in clips])
+
+    def areas(self, clips, prompts, steps=None):
+        self.calls += 1
+        areas = [
+            clip.area_moved if clip.text == text else np.ones_like(clip.area_moved)
+            for clip, text in zip(clips, prompts, strict=True)
+        ]
+        return np.stack(areas).astype(np.float32), np.stack(areas)
+
+    def videos(self, clips, prompts, areas, steps=None, guidance=None):
+        self.calls += 1
+        stands = still(clips)
+        made = [
+            clip.frames if clip.text == text else stands[n]
+            for n, (clip, text) in enumerate(zip(clips, prompts, strict=True))
+        ]
+        return np.where(np.asarray(areas)[:, None, :, :, None], np.stack(made), stands)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return [render_clip(seed, size=128) for seed in (900_011, 900_012)]
+
+
+@pytest.fixture(scope="module")
+def group():
+    return siblings(900_011, size=64, count=2)
+
+
+@pytest.fixture
+def bench(clips, group, tmp_path):
+    return Bench(Oracle(), clips, [group], Store(tmp_path / "scores", "0"), tmp_path, some=2)
+
+
+def test_truth_scores_as_truth_and_a_still_as_a_still(bench, clips):
+    truth = score_videos(bench, clips, lambda part, _: np.stack([clip.frames for clip in part]))
+    stands = score_videos(bench, clips, lambda part, _: still(part))
+    assert psnr_in_area(truth).value == np.inf
+    assert 10 < psnr_in_area(stands).value < 25
+    assert mean_state(truth).value == 1
+    assert mean_state(stands).value == 0
+    assert found_again(truth, truth, acting=True).value == 1
+    assert found(truth, acting=True).value > 0.5
+    assert found_again(stands, truth, acting=True).value < found_again(truth, truth, acting=True).value
+    assert 0 < joint_error(truth, acting=True).value < 0.35
+
+
+def test_noise_in_the_area_hides_the_hands_and_the_state(bench, clips):
+    rng = np.random.default_rng(0)
+
+    def noise(part, _):
+        frames = rng.integers(0, 255, (len(part), 16, 128, 128, 3), dtype=np.uint8)
+        return restored(frames, part, np.stack([clip.area_moved for clip in part]))
+
+    truth = score_videos(bench, clips, lambda part, _: np.stack([clip.frames for clip in part]))
+    rows = score_videos(bench, clips, noise)
+    assert found_again(rows, truth, acting=True).value == 0
+    assert psnr_in_area(rows).value < 12
+    assert mean_state(rows).value < 0.9
+
+
+def test_the_whole_report_of_an_oracle(bench, clips):
+    tables = autoencoder(bench) + stage1(bench, None) + stage2(bench) + prompts(bench)
+    assert "**stage 1, cleaned area** | 1.000 (1.000 to 1.000)" in tables
+    assert "Fewest steps that reach 0.8: 1." in tables
+    assert "differ from the context: 0 of" in tables
+    generated = next(line for line in tables.splitlines() if "**generated, stage-1 area**" in line)
+    assert "exact" in generated
+    assert "100.0 % (100.0 to 100.0)" in generated
+    assert "**generated**, each in its stage-1 area | 1.000" in tables
+    assert "the true clips | 1.000" in tables
+    assert "stills (chance) | 0.500" in tables
+
+
+def test_what_was_measured_is_not_measured_again(bench, clips):
+    first = generated_rows(bench)
+    calls = bench.model.calls
+    assert generated_rows(bench) == first
+    assert bench.model.calls == calls
+    bench.store = Store(bench.store.folder, "another model")
+    generated_rows(bench)
+    assert bench.model.calls > calls
+    path = bench.store.folder / "stage2.json"
+    assert json.loads(path.read_text())["key"]["model"] == "another model"
+
+
+def test_an_area_survives_the_store(bench, clips):
+    row = area_rows(bench, "areas", clips, [clip.text for clip in clips])[0]
+    assert (unpack(row, 128) == clips[0].area_moved).all()
+    assert row["iou"] == row["iou_raw"] == 1
+
+
+def test_pixels_changed_outside_the_area_are_counted(bench, clips):
+    class Leaky(Oracle):
+        def videos(self, *arguments):
+            videos = super().videos(*arguments)
+            videos[:, 3, 0, 0] ^= 1
+            return videos
+
+    bench.model = Leaky()
+    outside = [row["outside"] for row in generated_rows(bench)]
+    assert outside == [int(not clip.area_moved[0, 0]) for clip in clips]
+    assert sum(outside) > 0
+
+
+def test_siblings_of_one_thing_and_of_another():
+    clip = render_clip(900_011, size=32)
+    a, b = (
+        replace(clip, choice={"object": "x", "which": "0"}),
+        replace(clip, choice={"object": "y", "which": "0"}),
+    )
+    assert _other_things(a, b)
+    assert not _other_things(a, replace(clip, choice={"into": "x", "object": "z"}))
+
+
+def test_an_area_that_ignores_the_prompt_is_nearer_to_its_own_in_half_of_the_pairs(bench):
+    class Deaf(Oracle):
+        def areas(self, clips, prompts, steps=None):
+            areas = np.zeros((len(clips), *clips[0].area_moved.shape), bool)
+            areas[:, 20:50, 10:60] = True
+            return areas.astype(np.float32), areas
+
+    bench.model = Deaf()
+    (row,) = sibling_rows(bench)
+    assert np.mean(row["nearer"]) == 0.5
+
+
+def test_sheets_have_a_row_for_every_picture(bench, clips):
+    assert clip_page(bench, clips).shape == (2 * 3 * (128 + 16), 9 * 128, 3)
+    assert sibling_page(bench, bench.groups[0]).shape == (2 * 2 * (64 + 16), 9 * 64, 3)
+
+
+# ------------------------------------------------------------------------------------- the pipeline
+
+
+def test_a_real_pipeline_gives_areas_and_videos(model_folder):
+    clips = [render_clip(900_011, size=64), render_clip(900_012, size=64)]
+    model = PipelineModel(str(model_folder), batch=1)
+    model.steps = (2, 2)
+    texts = [clip.text for clip in clips]
+    soft, areas = model.areas(clips, texts, 2)
+    assert soft.shape == areas.shape == (2, 64, 64)
+    videos = model.videos(clips, texts, areas, steps=1)
+    whole = model.pipe(
+        [clip.frames[0] for clip in clips], texts, generator=model._given(clips, texts)["generator"],
+        area_inference_steps=2, num_inference_steps=1,
+    )  # fmt: skip
+    assert (whole.motion_area == areas).all()
+    assert np.abs(whole.frames.astype(int) - videos).max() <= 1  # a batch rounds otherwise than one clip
+    none, _ = model.areas(clips, [NULL] * 2, 2)
+    assert np.isfinite(none).all()
+    with pytest.raises(InputError, match="empty"):
+        model.areas(clips, ["", ""], 2)
+    assert model.reconstruct(clips).shape == (2, 16, 64, 64, 3)
+
+
+def test_one_step_of_a_network_that_knows_and_of_one_that_copies(model_folder, monkeypatch):
+    clips = [render_clip(900_011, size=64)]
+    model = PipelineModel(str(model_folder))
+    truth = model.pipe.encode_images(clips[0].frames).transpose(0, 2)
+    level = model.pipe.scheduler.alphas_cumprod[700]
+    for clip, expected in ((truth, 0.0), (truth[:, :, :1], 1.0), (0.5 * (truth + truth[:, :, :1]), 0.25)):
+
+        def noise_that_leads_to_the_clip(x, *_, clip=clip, **__):
+            return (x - level.sqrt() * clip) / (1 - level).sqrt()
+
+        monkeypatch.setattr(model.pipe.unet, "forward", noise_that_leads_to_the_clip)
+        ((error, copy),) = step_errors(model, clips, [clips[0].text], 700)
+        assert error / copy == pytest.approx(expected, abs=1e-3)
+
+
+# --------------------------------------------------------------------------------------- arithmetic
+
+
+def test_estimates_know_the_answers():
+    assert mean([1.0, 2.0, np.nan]).value == 1.5
+    assert mean([1.0, 2.0, np.nan]).n == 2
+    assert ratio([1, 0], [2, 2]).value == 0.25
+    assert pooled_psnr([0.5, 1.5], [100, 100]).value == pytest.approx(20)
+    better = psnr_difference([1, 2, 3], [10, 20, 30], [10, 10, 10])
+    assert better.value == pytest.approx(10)
+    assert better.low == pytest.approx(10)  # the same gain in each clip: paired, so no spread
+    rng = np.random.default_rng(1)
+    spread = mean(rng.normal(size=400))
+    assert spread.low < spread.value < spread.high
+    assert 0.15 < spread.high - spread.low < 0.25  # 2 · 1.96 / √400
+
+
+def test_areas_and_errors_know_the_answers():
+    a, b = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    assert iou(a, b) == 1
+    a[:2], b[1:3] = True, True
+    assert iou(a, b) == pytest.approx(1 / 3)
+    frames = np.zeros((2, 4, 4, 3), np.uint8)
+    assert squared_error(frames + 255, frames, a) == (2 * 8 * 3, 2 * 8 * 3)
+
+
+def test_the_best_cut_of_a_mean_mask():
+    areas = np.zeros((10, 8, 8), bool)
+    areas[:, :4] = True
+    areas[:3, 4:] = True  # in three of ten: above no threshold that helps
+    assert (best_cut(areas) == areas[-1]).all()
+
+
+def test_baselines_refuse_test_clips(tmp_path):
+    write_clip(tmp_path, render_clip(900_011, size=32), pictures="png")
+    with pytest.raises(InputError, match="kept for test"):
+        training_areas(tmp_path)
+
+
+def test_shuffled_prompts_are_others():
+    clips = [render_clip(900_011 + n, size=32) for n in range(2)]
+    texts = [clip.text for clip in clips]
+    assert all(text != other for text, other in zip(texts, shuffled(clips), strict=True))
+    with pytest.raises(SystemExit):
+        shuffled([clips[0], clips[0]])
+
+
+def test_a_hand_is_found_within_reach_and_once():
+    rng = np.random.default_rng(0)
+    joints, inside = np.zeros((42, 2)), np.zeros(42, bool)
+    joints[21:], inside[21:] = rng.random((21, 2)) * 0.2 + 0.4, True
+    box = np.ptp(joints[21:], axis=0).max()
+    assert match_hands(joints, inside, [joints[21:] + np.array([0.1 * box, 0])]) == {1: pytest.approx(0.1)}
+    assert match_hands(joints, inside, [joints[21:] + np.array([0.4 * box, 0])]) == {1: None}
+    inside[31:] = False  # ten joints in sight do not make a hand
+    assert match_hands(joints, inside, []) == {}
+    both = np.concatenate([joints[21:], joints[21:]])
+    one = match_hands(both, np.ones(42, bool), [joints[21:]])
+    assert sorted(one.values(), key=str) == [pytest.approx(0), None]
