@@ -85,10 +85,9 @@ class Run:
         if recipe.run.checkpointing:
             setup.enable_checkpointing(module)
         trained = [p for p in module.parameters() if p.requires_grad]
-        self.say(
-            f"{recipe.stage}: {sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors are "
-            f"trained on {len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
-        )
+        count = f"{sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors"
+        work = f"{len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
+        self.say(f"{recipe.stage}: {count} are trained on {work}")
         optimizer = make_optimizer(trained, recipe.optim, fused=self.accelerator.device.type == "cuda")
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.inner: StepModule = self.accelerator.unwrap_model(self.module)

@@ -114,7 +114,8 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     parts = checkpoint.load(start if recipe.model.preset is not None else str(recipe.model.init))
     if recipe.stage == "stage1" and parts.area_unet is None:
         card = replace(parts.card, stage1=StageSettings())
-        parts = replace(parts, area_unet=copy.deepcopy(parts.unet), card=card)
+        blank = torch.zeros(card.height, card.width)  # until the mean of the training areas takes its place
+        parts = replace(parts, area_unet=copy.deepcopy(parts.unet), prior_mask=blank, card=card)
     if recipe.stage == "stage2" and recipe.model.from_stage1:
         if parts.area_unet is None:
             raise InputError("model.from_stage1: this model has no stage 1", where=parts.source)
@@ -140,7 +141,7 @@ def networks_of(recipe: Recipe, parts: Checkpoint) -> Networks:
     return Networks(
         vae=parts.vae,
         text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
+        tokenizer=copy.deepcopy(parts.tokenizer),  # it remembers its last padding, and would be saved with it
         unet=parts.unet,
         area_unet=parts.area_unet,
         scheduler=HandiPipeline.from_checkpoint(parts).scheduler,
@@ -164,7 +165,8 @@ def finished(module: StepModule, parts: Checkpoint, clips: ClipSet) -> Checkpoin
     height, width = clips.size
     card = replace(parts.card, height=height, width=width, frames=clips.frames, weights="trained")
     networks = {name: getattr(module, name) for name in PARTS}
-    return replace(parts, **networks, prior_mask=module.networks.prior_mask, card=card, published=False)
+    tokenizer = copy.deepcopy(parts.tokenizer)
+    return replace(parts, **networks, tokenizer=tokenizer, prior_mask=module.networks.prior_mask, card=card)
 
 
 def write_lora(module: StepModule, network: str, path: Path) -> None:

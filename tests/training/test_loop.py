@@ -1,0 +1,425 @@
+"""The loop, end to end on the tiny model: stages, resuming, stopping, bad batches, LoRA, accumulation."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from handi.config import parse_recipe
+from handi.errors import InputError, ModelError
+from handi.models import checkpoint
+from handi.training import module
+from handi.training.loop import Run, train
+from handi.training.track import read_log
+from handi.training.watch import BadBatch
+from handi.world.produce import Settings, produce
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate():
+    yield
+    AcceleratorState._reset_state()  # it remembers the precision of the first run of a process
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """clips/, val/ and a tiny autoencoder's run, vae/."""
+    home = tmp_path_factory.mktemp("home")
+    assert not produce(home / "clips", clips=4, seed=0, settings=Settings(size=32, pictures="png"))
+    assert not produce(home / "val", clips=2, seed=800_000, settings=Settings(size=32, pictures="png"))
+    train(recipe_of(home, "vae", model={"preset": "tiny"}, out=home / "vae"), say=quiet)
+    return home
+
+
+def quiet(message):
+    pass
+
+
+def recipe_of(home, stage, *, out, model=None, **overrides):
+    """Two steps of two clips, four frames each; the hand loss is off, as the tiny model shows none."""
+    content = {
+        "stage": stage,
+        "model": model or {"init": str(home / "vae" / "model")},
+        "data": {"path": str(home / "clips"), "frames": 4, "flip": True, "workers": 0},
+        "loss": {"hand": {"weight": 0}},
+        "optim": {"lr": 1e-3, "batch": 2, "ema": 0.9},
+        "run": {"out": str(out), "steps": 2, "log_every": 1, "device": "cpu"},
+    }
+    return parse_recipe(content, {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+def weights(run, step, group="model"):
+    return load_file(run / "checkpoints" / f"step-{step:08d}" / f"{group}.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ----------------------------------------------------------------------------------- every stage
+
+
+@pytest.mark.parametrize(("stage", "network"), [("stage1", "area_unet"), ("stage2", "unet")])
+def test_a_stage_trains_its_network_only_and_leaves_a_model_that_generates(
+    home, tmp_path, handi, stage, network
+):
+    out = tmp_path / "run"
+    recipe = recipe_of(home, stage, out=out, data__validation=str(home / "val"), run__validate_every=1)
+    recipe = replace(recipe, run=replace(recipe.run, sample_every=2, samples=1, gradients_every=1))
+    assert train(recipe, say=quiet) == 0
+    before, after = checkpoint.load(home / "vae" / "model"), checkpoint.load(out / "model")
+    for name in ("unet", "area_unet", "vae", "text_encoder"):
+        untouched = same(getattr(before, name).state_dict(), getattr(after, name).state_dict())
+        assert untouched == (name != network), name
+    assert after.card.weights == "trained"
+    assert (after.card.height, after.card.frames) == (32, 16)
+    lines = read_log(out / "log.jsonl", kind="train")
+    assert [line["step"] for line in lines] == [1, 2]
+    assert [line["samples"] for line in lines] == [2, 4]
+    terms = {"noise", "miou"} if stage == "stage1" else {"noise", "transport", "flow", "cutout"}
+    for line in lines:
+        assert line["total"] == pytest.approx(sum(line[term] for term in terms), rel=1e-5)
+        assert all(line[f"gradient/{term}"] > 0 for term in terms)
+        assert line["gradient"] > 0
+    assert len(read_log(out / "log.jsonl", kind="validate")) == 2
+    assert (out / "samples" / "step-00000002.png").exists()
+    code, _, err = handi(
+        "generate",
+        "--image",
+        "example",
+        "--prompt",
+        "cut it",
+        "--model",
+        out / "model",
+        "--out",
+        tmp_path / "v",
+    )
+    assert code == 0, err
+
+
+def test_the_prior_mask_is_the_mean_of_the_training_areas(home, tmp_path):
+    from handi.data.world import WorldClips
+
+    train(recipe_of(home, "stage1", out=tmp_path / "run"), say=quiet)
+    clips = WorldClips(home / "clips")
+    mean = torch.stack([torch.from_numpy(clips[n].area).float() for n in range(4)]).mean(0)
+    assert torch.allclose(checkpoint.load(tmp_path / "run" / "model").prior_mask, mean)
+
+
+@pytest.mark.parametrize(
+    ("stage", "steps", "fall"), [("vae", 40, 0.93), ("stage1", 60, 0.25), ("stage2", 50, 0.5)]
+)
+def test_four_clips_are_learned_by_heart(home, tmp_path, stage, steps, fall):
+    """The loss falls, and goes on falling."""
+    recipe = recipe_of(home, stage, out=tmp_path / "run", loss__snr_gamma=5)
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, flip=False, dropout=0.0, texts=("short",)),
+        optim=replace(recipe.optim, batch=4, lr=1e-2, ema=0.0),
+        run=replace(recipe.run, steps=steps, save_every=steps),
+    )
+    train(recipe, say=quiet)
+    curve = [line["total"] for line in read_log(tmp_path / "run" / "log.jsonl", kind="train")]
+    middle = len(curve) // 2
+    start, middle, end = (sum(curve[n : n + 10]) / 10 for n in (0, middle - 5, len(curve) - 10))
+    assert start > middle > end
+    assert end < fall * start, (start, middle, end)
+
+
+def test_a_published_folder_without_a_stage_1_trains_one(home, tmp_path, model_folder):
+    published = tmp_path / "published"
+    shutil.copytree(model_folder, published)
+    shutil.rmtree(published / "area_unet")
+    for name in ("handi.json", "prior_mask.safetensors"):
+        (published / name).unlink()
+    recipe = recipe_of(home, "stage1", out=tmp_path / "run", model={"init": str(published)})
+    recipe = replace(recipe, optim=replace(recipe.optim, batch=1), run=replace(recipe.run, steps=1))
+    train(recipe, say=quiet)
+    trained, start = checkpoint.load(tmp_path / "run" / "model"), checkpoint.load(published)
+    assert trained.card.stage1 is not None
+    assert same(trained.unet.state_dict(), start.unet.state_dict())
+    moved, origin = trained.area_unet.state_dict(), start.unet.state_dict()
+    assert not same(moved, origin)
+    assert all(torch.allclose(moved[name], origin[name], atol=0.01) for name in origin)
+
+
+# --------------------------------------------------------------------------- stopping and resuming
+
+
+@pytest.mark.parametrize("stage", ["vae", "stage1", "stage2"])
+def test_pieces_add_up_to_the_same_run_to_the_bit(home, tmp_path, monkeypatch, stage):
+    def run(out, piece=None):
+        recipe = recipe_of(home, stage, out=tmp_path / out, run__steps=5, optim__schedule="cosine")
+        with monkeypatch.context() as patch:
+            if piece:
+                patch.setattr(Run, "_out_of_time", lambda self: self.step == piece)
+            assert train(recipe, say=quiet) == 0
+
+    run("whole")
+    for piece in (2, 3, None):
+        run("pieces", piece)
+    for group in ("model", "ema", "optimizer"):
+        assert same(weights(tmp_path / "whole", 5, group), weights(tmp_path / "pieces", 5, group)), group
+    logs = [read_log(tmp_path / out / "log.jsonl", kind="train") for out in ("whole", "pieces")]
+    for lines in logs:
+        for line in lines:
+            del line["time"], line["seconds_per_step"]
+    assert logs[0] == logs[1]
+    models = [checkpoint.load(tmp_path / out / "model") for out in ("whole", "pieces")]
+    assert checkpoint.fingerprint(models[0]) == checkpoint.fingerprint(models[1])
+
+
+def test_a_fresh_model_is_the_same_when_its_run_goes_on_although_clips_have_come(home, tmp_path, monkeypatch):
+    clips, out, said = tmp_path / "clips", tmp_path / "run", []
+    produce(clips, clips=1, seed=0, settings=Settings(size=32, pictures="png"))
+    recipe = recipe_of(home, "vae", out=out, model={"preset": "tiny"}, data__path=str(clips))
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_out_of_time", lambda self: self.step == 1)
+        train(recipe, say=quiet)
+    basis = checkpoint.load(out / "start").vae.state_dict()["basis.components"]
+    produce(clips, clips=2, seed=0, settings=Settings(size=32, pictures="png"))
+    train(recipe, say=said.append)
+    assert torch.equal(checkpoint.load(out / "model").vae.state_dict()["basis.components"], basis)
+    assert any("other training clips than before: 2, there were 1" in line for line in said)
+
+
+def test_a_killed_process_goes_on_to_the_same_weights(home, tmp_path):
+    def recipe(out):
+        return recipe_of(home, "stage1", out=tmp_path / out, run__steps=30, run__save_every=3)
+
+    train(recipe("whole"), say=quiet)
+    path = tmp_path / "killed.yaml"
+    path.write_text(json.dumps(recipe("killed").as_dict()))  # JSON is YAML
+    process = subprocess.Popen([sys.executable, "-m", "handi", "train", str(path)], stderr=subprocess.DEVNULL)
+    first = tmp_path / "killed" / "checkpoints" / "step-00000003"
+    deadline = time.monotonic() + 200
+    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
+    assert not (tmp_path / "killed" / "model").exists()
+    train(recipe("killed"), say=quiet)
+    for group in ("model", "ema", "optimizer"):
+        assert same(weights(tmp_path / "whole", 30, group), weights(tmp_path / "killed", 30, group))
+
+
+def test_a_signal_saves_and_ends_with_its_code(home, tmp_path, monkeypatch):
+    recipe = recipe_of(home, "stage1", out=tmp_path / "run", run__steps=9)
+    original = Run._pass
+
+    def passing(self, *arguments, **options):
+        if self.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Run, "_pass", passing)
+    assert train(recipe, say=quiet) == 128 + signal.SIGTERM
+    assert weights(tmp_path / "run", 2)
+
+
+def test_minutes_stop_the_run_with_a_checkpoint_and_a_model(home, tmp_path):
+    out = tmp_path / "run"
+    recipe = recipe_of(home, "stage1", out=out, run__steps=100_000)
+    assert train(replace(recipe, run=replace(recipe.run, minutes=0.02)), say=quiet) == 0
+    (saved,) = (out / "checkpoints").iterdir()
+    step = int(saved.name.removeprefix("step-"))
+    assert 0 < step < 100_000
+    made = checkpoint.fingerprint(checkpoint.load(out / "model"))
+    shutil.rmtree(out / "model")
+    assert train(replace(recipe, run=replace(recipe.run, minutes=0)), say=quiet) == 0  # just the model
+    assert checkpoint.fingerprint(checkpoint.load(out / "model")) == made
+    assert [entry.name for entry in (out / "checkpoints").iterdir()] == [saved.name]
+
+
+def test_resume_and_fresh(home, tmp_path):
+    out = tmp_path / "run"
+    recipe = recipe_of(home, "stage1", out=out)
+    with pytest.raises(InputError, match="no checkpoint to go on from"):
+        train(recipe, resume="resume", say=quiet)
+    train(recipe, say=quiet)
+    other = recipe_of(home, "stage1", out=out, optim__lr="5e-4", run__steps=3)
+    with pytest.raises(InputError, match=r"optim\.lr 0\.001, now 0\.0005"):
+        train(other, say=quiet)
+    train(replace(other, run=replace(other.run, accept_changes=True)), resume="resume", say=quiet)
+    assert weights(out, 3)
+    said = []
+    train(recipe, resume="fresh", say=said.append)
+    assert weights(tmp_path / "run.1", 3)
+    assert not (out / "checkpoints" / "step-00000003").exists()
+    assert any("run.1" in line for line in said)
+
+
+# ------------------------------------------------------------------------------------ what may go wrong
+
+
+@pytest.mark.parametrize("bad", ["loss", "gradient", "explosion"])
+def test_a_bad_batch_stops_the_run_and_is_named(home, tmp_path, monkeypatch, bad):
+    calls = []
+
+    def step(networks, batch, loss, generator):
+        calls.append(batch.names)
+        weight = next(p for p in networks.vae.parameters() if p.requires_grad)
+        term = weight.square().mean() + 1
+        if len(calls) == 25:
+            if bad == "loss":
+                term = term * float("nan")
+            elif bad == "gradient":
+                term = term + (weight.square() * 0).sqrt().sum()  # finite, its slope is not
+            else:
+                term = term * 1000
+        return {"noise": term}
+
+    monkeypatch.setitem(module.STEPS, "vae", step)
+    recipe = recipe_of(home, "vae", out=tmp_path / "run", run__steps=40, run__save_every=24)
+    with pytest.raises(BadBatch) as error:
+        train(recipe, say=quiet)
+    assert all(name in str(error.value) for name in calls[-1])
+    assert f"the {'loss' if bad != 'gradient' else 'gradient'}" in str(error.value)
+    report = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
+    assert report["step"] == 25
+    assert [clip["name"] for clip in report["passes"][0]["clips"]] == calls[-1]
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run", 24).values())
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_wrong_recipes_are_refused_before_a_folder_is_made(home, tmp_path):
+    out = tmp_path / "run"
+    for recipe, message in (
+        (recipe_of(home, "stage1", out=out, data__path=str(tmp_path)), "holds no clips"),
+        (recipe_of(home, "stage1", out=out, data__frames=17), r"set data\.frames to 16"),
+        (recipe_of(home, "stage1", out=out, data__kind="shards"), r"data\.kind shards cannot be read"),
+        (recipe_of(home, "stage1", out=out, data__path=str(home / "val")), "kept for validation"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(recipe, say=quiet)
+    assert not out.exists()
+    with pytest.raises(InputError, match="needs a GPU"):
+        train(recipe_of(home, "stage1", out=out, run__precision="fp16"), say=quiet)
+    with pytest.raises(InputError, match="no preset 'large'"):
+        train(recipe_of(home, "vae", out=out, model={"preset": "large"}), say=quiet)
+    with pytest.raises(InputError, match=r"'area_net\.\*' matches no weight"):
+        train(recipe_of(home, "stage1", out=out, model__train="area_net.*"), say=quiet)
+    with pytest.raises(ModelError, match="no such model folder"):
+        train(recipe_of(home, "stage1", out=out, model={"init": "nowhere/at/all"}), say=quiet)
+
+
+# ------------------------------------------------------------------------------- how steps are made up
+
+
+def reconstruct(networks, batch, loss, generator):
+    """A step without chance, and of the same weight for every clip."""
+    pictures = batch.frames[:, :, 1]
+    latents = networks.vae.encode(pictures).latent_dist.mode()
+    return {"l2": (networks.vae.decode(latents).sample - pictures).square().mean()}
+
+
+def test_accumulation_equals_a_big_batch(home, tmp_path, monkeypatch):
+    monkeypatch.setitem(module.STEPS, "vae", reconstruct)
+    for out, batch, parts in (("big", 4, 1), ("small", 1, 4)):
+        train(
+            recipe_of(home, "vae", out=tmp_path / out, optim__batch=batch, optim__accumulate=parts), say=quiet
+        )
+    big, small = weights(tmp_path / "big", 2), weights(tmp_path / "small", 2)
+    start = checkpoint.load(home / "vae" / "model").vae.state_dict()
+    moved = {name: (big[name] - start[name.removeprefix("vae.")]).abs().max() for name in big}
+    assert max(moved.values()) > 5e-4
+    for name in big:
+        assert torch.allclose(big[name], small[name], atol=2e-5), name
+    curves = [
+        [line["total"] for line in read_log(tmp_path / out / "log.jsonl", kind="train")]
+        for out in ("big", "small")
+    ]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+
+
+def test_bf16_and_checkpointing_train_too(home, tmp_path):
+    train(recipe_of(home, "stage2", out=tmp_path / "plain"), say=quiet)
+    train(recipe_of(home, "stage2", out=tmp_path / "less", run__checkpointing="true"), say=quiet)
+    for name, value in weights(tmp_path / "plain", 2).items():
+        assert torch.allclose(value, weights(tmp_path / "less", 2)[name], atol=1e-5)
+    AcceleratorState._reset_state()
+    train(recipe_of(home, "stage2", out=tmp_path / "bf16", run__precision="bf16"), say=quiet)
+    assert {value.dtype for value in weights(tmp_path / "bf16", 2).values()} == {torch.float32}
+    totals = [read_log(tmp_path / out / "log.jsonl", kind="train")[0]["total"] for out in ("plain", "bf16")]
+    assert totals[0] != totals[1]
+    assert totals[0] == pytest.approx(totals[1], rel=0.05)
+
+
+def test_lora_trains_adapters_and_merges_them_into_the_model(home, tmp_path, model_folder):
+    pytest.importorskip("peft")
+    out = tmp_path / "run"
+    model = {"init": str(model_folder), "lora_rank": 2, "lora_targets": ["to_q", "to_v"]}
+    recipe = recipe_of(home, "stage2", out=out, model=model, optim__batch=1, optim__lr=0.01)
+    run = Run(recipe, "auto", quiet)
+    assert all(".lora_" in name for name, p in run.inner.named_parameters() if p.requires_grad)
+    base = {n: p.clone() for n, p in run.inner.unet.named_parameters() if not p.requires_grad}
+    assert run.go() == 0
+    saved = weights(out, 2)
+    assert saved
+    assert all(".lora_" in name for name in saved)
+    assert (out / "checkpoints" / "step-00000002" / "model.safetensors").stat().st_size < 200_000
+    merged = checkpoint.load(out / "model").unet.state_dict()
+    start = checkpoint.load(model_folder).unet.state_dict()
+    assert merged.keys() == start.keys()
+    changed = {name for name in start if not torch.equal(start[name], merged[name])}
+    assert changed
+    assert all(name.endswith(("to_q.weight", "to_v.weight")) for name in changed)
+    # by hand: W + (alpha / rank) B A, of the averaged weights
+    adapters = load_file(out / "lora.safetensors")
+    for name in changed:
+        layer = name.removesuffix(".weight")
+        up, down = (adapters[f"unet.{layer}.lora_{side}.default.weight"] for side in "BA")
+        assert torch.allclose(merged[name], start[name] + up @ down, atol=1e-6)
+        assert torch.equal(base[f"{layer}.base_layer.weight"], start[name])
+    train(replace(recipe, run=replace(recipe.run, steps=3, accept_changes=True)), say=quiet)  # and goes on
+    assert weights(out, 3)
+
+
+def test_dropout_layers_are_seeded_too(home, tmp_path, model_folder):
+    """AnimateAnything's blocks hold dropout, which draws from torch's own generator."""
+    totals = []
+    for out in ("one", "two"):
+        torch.manual_seed(len(totals))
+        recipe = recipe_of(home, "stage2", out=tmp_path / out, model={"init": str(model_folder)})
+        recipe = replace(recipe, optim=replace(recipe.optim, batch=1))
+        train(recipe, say=quiet)
+        totals.append([line["total"] for line in read_log(tmp_path / out / "log.jsonl", kind="train")])
+    assert totals[0] == totals[1]
+
+
+def test_workers_change_nothing(home, tmp_path):
+    for out, workers in (("none", 0), ("two", 2)):
+        train(recipe_of(home, "stage1", out=tmp_path / out, data__workers=workers), say=quiet)
+    assert same(weights(tmp_path / "none", 2), weights(tmp_path / "two", 2))
+
+
+def test_the_command(home, tmp_path, handi):
+    path = tmp_path / "mine.yaml"
+    recipe = recipe_of(home, "stage1", out=tmp_path / "run")
+    path.write_text(json.dumps(recipe.as_dict()))
+    code, _, err = handi("train", path, "--run.steps", "1", "--optim.lr=1e-4")
+    assert code == 0, err
+    assert f"the model is in {tmp_path / 'run' / 'model'}" in err
+    assert "lr: 0.0001" in (tmp_path / "run" / "recipe.yaml").read_text()
+    for arguments, code, message in (
+        ((path, "--optim.lrr", "1"), 1, "did you mean optim.lr?"),
+        (("mini_vaee",), 1, "give a YAML file, or one of: "),
+        ((path, "--optim.lr"), 2, "--optim.lr has no value"),
+        ((path, "--resume", "--fresh"), 2, "exclude each other"),
+        ((path, "--minutes", "-1"), 1, "run.minutes is -1"),
+    ):
+        found, _, err = handi("train", *arguments)
+        assert found == code
+        assert message in err
+        assert err.count("\n") == 1
