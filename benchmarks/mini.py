@@ -2,10 +2,11 @@
 
     python benchmarks/mini.py all --model mini --out out/mini --train data/world
 
-Sections: autoencoder, stage1, stage2, prompts, curve, sheets, speed. Each prints Markdown; what was measured
-is kept in OUT/scores and not measured again for the same weights, clips and settings, so a section can be
-run alone, and a run that was stopped goes on. Figures have 95 % intervals, bootstrapped over clips (over
-groups for siblings). Clips that are missing are rendered: into OUT/world and OUT/siblings, if not elsewhere.
+Sections: autoencoder, stage1, stage2, prompts, curve, sheets, speed, summary. Each prints Markdown and writes
+it to OUT/SECTION.md; `all` writes OUT/report.md too. What was measured is kept in OUT/scores and not measured
+again for the same weights, clips and settings (but for `speed`), so a run that was stopped goes on. Figures
+have 95 % intervals, bootstrapped over clips (over groups for siblings). Clips that are missing are rendered:
+into OUT/world and OUT/siblings, if not elsewhere.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import mini_data
 from estimates import table
 from mini_curve import curve
-from mini_data import Store
+from mini_data import Row, Store, load_clips, sibling_groups
 from mini_model import PipelineModel
 from mini_prompts import prompts
 from mini_scores import Bench
 from mini_sheets import sheets
-from mini_speed import speed
+from mini_speed import measure, speed
 from mini_stage1 import stage1
 from mini_stage2 import autoencoder, stage2
+from mini_summary import summary
 
-SECTIONS = ("autoencoder", "stage1", "stage2", "prompts", "curve", "sheets", "speed")
-WITH_SIBLINGS = {"prompts", "sheets"}
+SECTIONS = ("autoencoder", "stage1", "stage2", "prompts", "curve", "sheets", "speed", "summary")
+WITH_SIBLINGS = {"prompts", "sheets", "summary"}
 
 
 def main() -> None:
@@ -50,23 +51,21 @@ def main() -> None:
     arguments = parser.parse_args()
     wanted = SECTIONS if arguments.section == "all" else (arguments.section,)
 
-    if wanted == ("speed",):
-        print(speed(arguments.model, arguments.runs))
-        return
     model = PipelineModel(arguments.model, device=arguments.device, batch=arguments.batch)
-    size = model.pipe.card.height
-    groups = []
+    size, out = model.pipe.card.height, arguments.out
+    clips, groups = [], []
+    if wanted != ("speed",):
+        clips = load_clips(arguments.world or out / "world", arguments.clips, size)
     if WITH_SIBLINGS & set(wanted):
-        folder = arguments.siblings or arguments.out / "siblings"
-        groups = mini_data.sibling_groups(folder, arguments.groups, arguments.siblings_each, size)
-    bench = Bench(
-        model=model,
-        clips=mini_data.load_clips(arguments.world or arguments.out / "world", arguments.clips, size),
-        groups=groups,
-        store=Store(arguments.out / "scores", model.sha256),
-        out=arguments.out,
-        some=min(arguments.some, arguments.clips),
-    )
+        folder = arguments.siblings or out / "siblings"
+        groups = sibling_groups(folder, arguments.groups, arguments.siblings_each, size)
+    store = Store(out / "scores", model.sha256)
+    bench = Bench(model, clips, groups, store, out, some=min(arguments.some, arguments.clips))
+
+    def runs(again: bool = False) -> list[Row]:
+        count = arguments.runs
+        return store.rows("speed", range(count), lambda: measure(arguments.model, count), again=again)
+
     sections = {
         "autoencoder": lambda: autoencoder(bench),
         "stage1": lambda: stage1(bench, arguments.train),
@@ -74,17 +73,22 @@ def main() -> None:
         "prompts": lambda: prompts(bench),
         "curve": lambda: curve(bench),
         "sheets": lambda: sheets(bench),
-        "speed": lambda: speed(arguments.model, arguments.runs),
+        "speed": lambda: speed(runs(again=True)),
+        "summary": lambda: summary(bench, runs()),
     }
-    seeds = f"{bench.clips[0].seed} to {bench.clips[-1].seed}"
-    print(f"Model {model.name}, sha256 {model.sha256[:12]}; {len(bench.clips)} test clips, seeds {seeds}.\n")
+    seeds = f", test seeds {clips[0].seed} to {clips[-1].seed}" if clips else ""
+    title = f"Model {model.name}, sha256 {model.sha256[:12]}; {len(clips)} clips{seeds}.\n"
+    print(title)
     for name in wanted:
         text = sections[name]()
-        (arguments.out / f"{name}.md").write_text(text)
+        (out / f"{name}.md").write_text(text)
         print(f"## {name}\n\n{text}", flush=True)
-    rows = [[name, f"{seconds:.0f}"] for name, seconds in bench.store.seconds.items()]
-    (arguments.out / "cost.md").write_text(table(["condition", "CPU s"], rows))
-    print(f"CPU seconds of all that was measured: {sum(bench.store.seconds.values()):.0f} (cost.md)")
+    if arguments.section == "all":
+        parts = (f"## {name}\n\n{(out / f'{name}.md').read_text()}" for name in ("summary", *SECTIONS[:-1]))
+        (out / "report.md").write_text("\n".join([title, *parts]))
+    rows = [[name, f"{seconds:.0f}"] for name, seconds in store.seconds.items()]
+    (out / "cost.md").write_text(table(["condition", "CPU s"], rows))
+    print(f"CPU seconds of what was measured here: {sum(store.seconds.values()):.0f} (cost.md)")
 
 
 if __name__ == "__main__":

@@ -74,12 +74,23 @@ class Store:
         self.seconds: dict[str, float] = {}  # CPU seconds that each condition took when it was measured
 
     def rows(
-        self, name: str, seeds: Sequence[int], compute: Callable[[], list[Row]], **about: Any
+        self,
+        name: str,
+        seeds: Sequence[int],
+        compute: Callable[[], list[Row]],
+        *,
+        again: bool = False,
+        any_model: bool = False,
+        **about: Any,
     ) -> list[Row]:
-        """The rows of a condition of this model on these seeds, from its file or measured now."""
+        """The rows of a condition on these seeds, from its file or measured now.
+
+        again: measured now in any case; any_model: the model has no part in it; about: settings.
+        """
         path = self.folder / f"{name.replace(' ', '_')}.json"
-        key = json.loads(json.dumps({"model": self.model, "seeds": list(seeds), **about}))
-        if path.exists():
+        model = "any" if any_model else self.model
+        key = json.loads(json.dumps({"model": model, "seeds": list(seeds), **about}))
+        if path.exists() and not again:
             stored = json.loads(path.read_text())
             if stored["key"] == key:
                 self.seconds[name] = stored["seconds"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
-from estimates import mean, mean_difference, psnr_difference, table
+from estimates import Estimate, mean, mean_difference, psnr_difference, table
 from mini_data import Row, column, shuffled
 from mini_model import NULL, still
 from mini_scores import Bench, iou, mean_state, psnr_in_area
@@ -26,45 +26,40 @@ def prompts(bench: Bench) -> str:
 # ------------------------------------------------------------------------------------ wrong prompts
 
 
+def wrong_videos(bench: Bench) -> dict[str, list[Row]]:
+    """Stage 2 on some of the clips without a prompt and with another clip's: in the areas that the own
+    prompts gave, so that only stage 2 is misled, and in those that the wrong prompts gave."""
+    few, result = bench.few, {}
+    sentences = {"null": [NULL] * len(few), "shuffled": shuffled(bench.clips)[: len(few)]}
+    areas = used_areas(bench)[: len(few)]
+    for name, texts in sentences.items():
+        rows = video_rows(bench, f"stage2 {name}, own area", few, texts, areas, hands=False)
+        result[f"{name}, stage 2 only"] = rows
+    for name, area_rows in wrong_prompts(bench).items():
+        areas = np.stack([unpack(row, few[0].size) for row in area_rows])
+        rows = video_rows(bench, f"stage2 {name}, both", few, sentences[name], areas, hands=False)
+        result[f"{name}, both stages"] = rows
+    return result
+
+
 def _wrong(bench: Bench) -> str:
-    few = bench.few
-    k = len(few)
-    own_area, own = own_areas(bench)[:k], generated_rows(bench)[:k]
-    areas = used_areas(bench)[:k]
-    wrong = {"null": [NULL] * k, "shuffled": shuffled(bench.clips)[:k]}
-    wrong_area = wrong_prompts(bench)
-    rows: list[list[object]] = [
-        [
-            "own",
-            mean(column(own_area, "iou")).text(3),
-            "",
-            psnr_in_area(own).text(2),
-            "",
-            mean_state(own).text(2),
-            k,
-        ]
-    ]
-    for name, sentences in wrong.items():
-        other = video_rows(bench, f"stage2 {name}, own area", few, sentences, areas, hands=False)
-        rows.append([f"{name}, stage 2 only", "", "", *_against(own, other), k])
-    for name, sentences in wrong.items():
-        area_rows = wrong_area[name]
-        size = few[0].size
-        their = np.stack([unpack(row, size) for row in area_rows])
-        other = video_rows(bench, f"stage2 {name}, both", few, sentences, their, hands=False)
-        gap = mean_difference(column(own_area, "iou"), column(area_rows, "iou"))
-        area = mean(column(area_rows, "iou"))
-        rows.append([f"{name}, both stages", area.text(3), gap.text(3), *_against(own, other), k])
+    k = len(bench.few)
+    own_area, own, wrong_area = own_areas(bench)[:k], generated_rows(bench)[:k], wrong_prompts(bench)
+    best = mean(column(own_area, "iou")).text(3)
+    lines = [["own", best, "", psnr_in_area(own).text(2), "", mean_state(own).text(2), k]]
+    for name, rows in wrong_videos(bench).items():
+        area = ["", ""]
+        if name.endswith("both stages"):
+            ious = column(wrong_area[name.split(",")[0]], "iou")
+            area = [mean(ious).text(3), mean_difference(column(own_area, "iou"), ious).text(3)]
+        gap = psnr_difference(column(own, "error"), column(rows, "error"), column(own, "count"))
+        video = [psnr_in_area(rows).text(2), gap.text(2), mean_state(rows).text(2)]
+        lines.append([name, *area, *video, k])
     header = [
         "prompt", "mIoU of the area", "own better by", "PSNR in the true area, dB", "own better by, dB",
         "state change", "clips",
     ]  # fmt: skip
-    return "Wrong prompts (differences paired by clip; 95 % interval):\n\n" + table(header, rows)
-
-
-def _against(own: Sequence[Row], other: Sequence[Row]) -> list[object]:
-    gap = psnr_difference(column(own, "error"), column(other, "error"), column(own, "count"))
-    return [psnr_in_area(other).text(2), gap.text(2), mean_state(other).text(2)]
+    return "Wrong prompts (differences paired by clip; 95 % interval):\n\n" + table(header, lines)
 
 
 # ----------------------------------------------------------------------------------------- siblings
@@ -126,15 +121,20 @@ def _siblings(bench: Bench) -> str:
             ("stills (chance)", "still"),
         )
     ]
-    for name, other in (("all pairs", None), ("pairs that act on different things", True)):
-        shares, pairs = [], 0
-        for row in rows:
-            chosen = [n for n, a in zip(row["nearer"], row["apart"], strict=True) if other is None or a]
-            shares.append(float(np.mean(chosen)) if chosen else np.nan)
-            pairs += len(chosen)
-        of = f"{pairs} pairs in {sum(np.isfinite(shares))} groups"
-        lines.append(
-            [f"area nearer to its own truth than to the sibling's, {name}", mean(shares).percent, of]
-        )
+    for name, other in (("all pairs", False), ("pairs that act on different things", True)):
+        share, pairs = apart_shares(rows, other_things=other)
+        what = f"area nearer to its own truth than to the sibling's, {name}"
+        lines.append([what, share.percent, f"{pairs} pairs in {share.n} groups"])
     title = "Other actions from the same first frame (95 % interval over groups):\n\n"
     return title + table(["what", "figure", "of"], lines)
+
+
+def apart_shares(rows: Sequence[Row], *, other_things: bool) -> tuple[Estimate, int]:
+    """Share of sibling pairs whose area is nearer to its own truth (chance is one half), mean over groups,
+    and how many pairs; `other_things`: only pairs that act on different things."""
+    shares, pairs = [], 0
+    for row in rows:
+        chosen = [n for n, a in zip(row["nearer"], row["apart"], strict=True) if a or not other_things]
+        shares.append(float(np.mean(chosen)) if chosen else np.nan)
+        pairs += len(chosen)
+    return mean(shares), pairs

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from estimates import table
 
+CORES = 2
 PARTS = ("load", "encode", "stage1", "stage2", "decode", "write")
 
 
@@ -36,20 +37,29 @@ def run_once(model: str, image: Path | str, prompt: str, cores: list[int], out: 
     return {"in all": wall, "start": wall - sum(parts.values()), **parts}
 
 
-def speed(model: str, runs: int = 5, image: Path | str = "example", prompt: str = "pick up the cup") -> str:
-    """The section's table. The first run, which may read the disk, counts as well."""
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    results, loads = [], []
+def measure(
+    model: str, runs: int, image: Path | str = "example", prompt: str = "Cut the carrot."
+) -> list[dict[str, float]]:
+    """Seconds of each run, and how busy the machine was before it. The first run counts as well."""
+    cores = sorted(os.sched_getaffinity(0))[:CORES]
+    results = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(runs):
-            loads.append(os.getloadavg()[0])
-            results.append(run_once(model, image, prompt, cores, Path(folder) / str(number)))
-    rows = []
+            load = os.getloadavg()[0]
+            seconds = run_once(model, image, prompt, cores, Path(folder) / str(number))
+            results.append(seconds | {"load average": load, "cores": len(cores)})
+    return results
+
+
+def speed(results: list[dict[str, float]]) -> str:
+    """The section's table."""
+    rows, loads = [], [result["load average"] for result in results]
     for name in ("in all", "start", *PARTS):
         seconds = [result[name] for result in results if name in result]
         if seconds:
             middle = statistics.median(seconds)
             rows.append([name, f"{middle:.2f}", f"{min(seconds):.2f}", f"{max(seconds):.2f}"])
     loaded = f"load average beside it {min(loads):.1f} to {max(loads):.1f}"
-    title = f"`handi generate`, {len(cores)} cores, {runs} runs, {loaded}; seconds:\n\n"
+    cores = f"{results[0]['cores']:.0f} cores"
+    title = f"`handi generate`, {cores}, {len(results)} runs, {loaded}; seconds:\n\n"
     return title + table(["part", "median", "least", "most"], rows)

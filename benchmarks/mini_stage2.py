@@ -33,7 +33,15 @@ GUIDANCE = (1.0, 1.5, 2.0)
 def original_rows(bench: Bench) -> list[Row]:
     """The true clips themselves."""
     seeds = [clip.seed for clip in bench.clips]
-    return bench.store.rows("truth", seeds, lambda: score_videos(bench, bench.clips, _truth))
+    return bench.store.rows("truth", seeds, lambda: score_videos(bench, bench.clips, _truth), any_model=True)
+
+
+def still_rows(bench: Bench) -> list[Row]:
+    """The context image, standing."""
+    seeds = [clip.seed for clip in bench.clips]
+    return bench.store.rows(
+        "still", seeds, lambda: score_videos(bench, bench.clips, lambda part, _: still(part)), any_model=True
+    )
 
 
 def reconstruction_rows(bench: Bench) -> list[Row]:
@@ -136,11 +144,11 @@ def generated_rows(bench: Bench) -> list[Row]:
 def stage2(bench: Bench) -> str:
     """The section's tables."""
     clips, few = bench.clips, bench.few
-    prompts, seeds = [clip.text for clip in clips], [clip.seed for clip in clips]
+    prompts = [clip.text for clip in clips]
     areas, k = used_areas(bench), len(few)
     truth, rebuilt, ours = original_rows(bench), reconstruction_rows(bench), generated_rows(bench)
     told = video_rows(bench, "stage2 true area", few, prompts[:k], true_areas(few))
-    stands = bench.store.rows("still", seeds, lambda: score_videos(bench, clips, lambda part, _: still(part)))
+    stands = still_rows(bench)
     model = bench.model
     text = f"Stage 2 ({model.steps[1]} steps, guidance {model.guidance:g}; 95 % interval):\n\n"
     rows = [
@@ -170,7 +178,12 @@ def stage2(bench: Bench) -> str:
     for scale in GUIDANCE:
         name = f"stage2 guidance {scale:g}"
         rows.append(_short(bench, name, few, areas[:k], rebuilt[:k], guidance=scale))
-    return text + f"\nBy guidance ({model.steps[1]} steps):\n\n" + table(["guidance", *SHORT], rows)
+    text += f"\nBy guidance ({model.steps[1]} steps):\n\n" + table(["guidance", *SHORT], rows)
+    rows = []
+    for action in sorted({row["action"] for row in ours}):
+        part, same = ([r for r in some if r["action"] == action] for some in (ours, rebuilt))
+        rows.append([action, *_cells(part, same)])
+    return text + "\nBy action:\n\n" + table(["action", *SHORT], rows)
 
 
 HEADER = (
@@ -201,13 +214,13 @@ def _short(
         rows = generated_rows(bench)[: len(clips)]
     else:
         rows = video_rows(bench, name, clips, [clip.text for clip in clips], areas, steps, guidance)
-    return [
-        steps if steps is not None else f"{guidance:g}",
-        psnr_in_area(rows).text(2),
-        found_again(rows, reference, acting=True).percent,
-        mean_state(rows).text(2),
-        len(rows),
-    ]
+    return [steps if steps is not None else f"{guidance:g}", *_cells(rows, reference)]
+
+
+def _cells(rows: Sequence[Row], reference: Sequence[Row]) -> list[object]:
+    """The cells of SHORT."""
+    again = found_again(rows, reference, acting=True)
+    return [psnr_in_area(rows).text(1), again.percent, mean_state(rows).text(2), len(rows)]
 
 
 def _outside_count(areas: np.ndarray, clips: Sequence[WorldClip]) -> int:
