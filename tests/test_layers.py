@@ -20,6 +20,7 @@ LAYERS = {
     "handi.assets": 0,
     "handi.images": 1,
     "handi.inputs": 1,
+    "handi.counting": 1,
     "handi.progress": 1,
     "handi.video": 1,
     "handi.hands": 1,

@@ -28,6 +28,7 @@ from handi.models.autoencoder import PatchBasis, channels_last, zero_
 FLOW_CELLS = 2  # flow vectors along one side of a latent cell
 FAINT = -2.0  # logit of a cut-out before training: it covers 0.12
 FLOW_UNIT = 16.0  # pixels of flow for an output of 1, about the step of a hand between two frames
+POSE_UNIT = 4.0  # the same for a whole layer, whose gradient is the sum over all of its pixels
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class LiteUNet(ModelMixin, ConfigMixin):
         )
         self.mover = _Mover(latent_channels, width, inner_width, heads, mover_depth, condition)
         self.residual = _zero(nn.Linear(width, latent_channels))
-        self.transport = _Transporter(latent_channels, patch, width, layers) if layers else None
+        self.transport = _Transporter(latent_channels, patch, width, inner_width, layers) if layers else None
 
     def forward(
         self,
@@ -121,13 +122,13 @@ class LiteUNet(ModelMixin, ConfigMixin):
         noisy = sample.to(dtype).permute(0, 2, 3, 4, 1)  #                                   B×F×h×w×C
 
         fine, coarse = self._run(self.reader, context, area, text, clip)
-        features = self._run(self.mover, noisy, context, fine, coarse, moment)  #            B×F×h×w×width
+        features, places = self._run(self.mover, noisy, context, fine, coarse, moment)
         residual = self.residual(features).permute(0, 4, 1, 2, 3)  #                         B×C×F×h×w
         context = condition_latent.to(dtype)
         if self.transport is None:
             result, moved = (context + residual if self.config.from_context else residual), None
         else:
-            moved, covered = self.transport(features, fine, context)
+            moved, covered = self.transport(features, places, fine, context)
             # Where hands lie, the residual is held back while noise hides the truth: there it could only
             # blur them. The less noise is left, the more x_t knows better than the transport.
             noise = (time / 1000).to(dtype).view(-1, 1, 1, 1, 1)
@@ -167,7 +168,7 @@ class _Reader(nn.Module):
 
 
 class _Mover(nn.Module):
-    """The frames: x_t and the scene → features at the latents' size, every frame."""
+    """The frames: x_t and the scene → features of every frame, at the latents' size and at half of it."""
 
     def __init__(self, channels: int, width: int, inner: int, heads: int, depth: int, condition: int) -> None:
         super().__init__()
@@ -178,12 +179,14 @@ class _Mover(nn.Module):
         self.merge = _ConvBlock(width, condition)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, noisy: Tensor, context: Tensor, fine: Tensor, coarse: Tensor, moment: Tensor) -> Tensor:
+    def forward(
+        self, noisy: Tensor, context: Tensor, fine: Tensor, coarse: Tensor, moment: Tensor
+    ) -> tuple[Tensor, Tensor]:
         x = self.stem(torch.cat([noisy, context.expand_as(noisy)], -1)) + fine
         y = self.down(_fold(x)) + coarse
         for block in self.blocks:
             y = block(y, moment)
-        return self.norm(self.merge(x + _unfold(self.up(y)), moment))
+        return self.norm(self.merge(x + _unfold(self.up(y)), moment)), y
 
 
 class _SpaceTimeBlock(nn.Module):
@@ -316,16 +319,19 @@ class _Conv(nn.Module):
 class _Transporter(nn.Module):
     """Features → the context image moved: layers cut out of it, over a clean plate."""
 
-    def __init__(self, channels: int, patch: int, width: int, layers: int) -> None:
+    def __init__(self, channels: int, patch: int, width: int, inner: int, layers: int) -> None:
         super().__init__()
         self.basis = PatchBasis(channels, patch)
         self.layers = layers
+        self.pose = _Pose(inner, layers)
         self.flow = _zero(nn.Linear(width, layers * FLOW_CELLS**2 * 2))
         self.plate = _zero(nn.Linear(width, channels))
         self.cutout = _Cutout(patch, width, layers)
 
-    def forward(self, features: Tensor, scene: Tensor, context: Tensor) -> tuple[Transport, Tensor]:
-        """features B×F×h×w×width, scene B×1×h×w×width, context B×C×1×h×w.
+    def forward(
+        self, features: Tensor, places: Tensor, scene: Tensor, context: Tensor
+    ) -> tuple[Transport, Tensor]:
+        """features B×F×h×w×width, places B×F×h/2×w/2×inner, scene B×1×h×w×width, context B×C×1×h×w.
 
         → the transport, and how much of each latent cell hands cover, B×1×F×h×w.
         """
@@ -339,8 +345,7 @@ class _Transporter(nn.Module):
         flow = flow.permute(0, 1, 4, 5, 2, 6, 3, 7).reshape(
             batch, frames, self.layers, 2, height * FLOW_CELLS, width * FLOW_CELLS
         )
-        flow = flow.float() * FLOW_UNIT
-
+        flow = flow.float() * FLOW_UNIT + self.pose(places, flow.shape[-2:])
         moved = self._move(picture, cutout, flow)  #                               K of B×F×4×H×W
         colours, covers = zip(*(layer.split([3, 1], dim=2) for layer in moved), strict=True)
         frame = plate[:, None].expand(-1, frames, -1, -1, -1)
@@ -371,6 +376,30 @@ class _Transporter(nn.Module):
         )  #                                                                       (B·K)×4×(F·H)×W
         moved = moved.unflatten(0, (batch, layers)).unflatten(3, (frames, height))
         return moved.permute(1, 0, 3, 2, 4, 5).unbind()
+
+
+class _Pose(nn.Module):
+    """An affine motion of each layer in each frame: most of what a hand does, in six numbers."""
+
+    def __init__(self, inner: int, layers: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(inner)
+        self.query = nn.Parameter(torch.randn(layers, inner) / inner**0.5)  # where a layer looks
+        self.key = nn.Linear(inner, inner, bias=False)
+        self.hidden = nn.Linear(inner, inner)
+        self.motion = nn.Parameter(torch.zeros(layers, inner, 6))
+
+    def forward(self, places: Tensor, size: tuple[int, int]) -> Tensor:
+        """places B×F×h×w×inner, size h'×w' of the flow → flow B×F×K×2×h'×w' px."""
+        tokens = self.norm(places.flatten(2, 3))  #                                B×F×N×inner
+        attention = (self.query @ self.key(tokens).transpose(-1, -2)).softmax(-1)  #     B×F×K×N
+        seen = F.gelu(self.hidden(attention @ tokens))  #                          B×F×K×inner
+        motion = torch.einsum("bfki,kic->bfkc", seen, self.motion).float() * POSE_UNIT
+        down, across = (torch.linspace(-1, 1, side, device=places.device) for side in size)
+        place = torch.stack(
+            [torch.ones(size, device=places.device), *torch.meshgrid(across, down, indexing="xy")]
+        )
+        return torch.einsum("bfkdc,chw->bfkdhw", motion.unflatten(-1, (2, 3)), place)
 
 
 class _Cutout(nn.Module):

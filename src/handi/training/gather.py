@@ -1,8 +1,8 @@
 """Parameters and optimiser state as whole, named tensors: the same from one process, DDP or FSDP2.
 
-With FSDP2 (`fully_shard`) parameters are DTensors, each process holding a shard; then torch's own
-`torch.distributed.checkpoint.state_dict` puts them together and takes them apart. So a checkpoint can be
-gone on with on another number of GPUs. All processes must call these functions, as they communicate.
+With FSDP2 (`fully_shard`) parameters and what belongs to them are DTensors, each process holding a shard;
+torch puts them together and takes them apart. So a run can be gone on with on another number of GPUs. All
+processes must call these functions, as they communicate; only rank 0 needs what is gathered, and has it.
 """
 
 from __future__ import annotations
@@ -11,26 +11,35 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from handi.errors import ModelError
 
 
-def trainable(model: nn.Module) -> dict[str, Tensor]:
-    """Name → parameter that is trained; shards are put together (whole tensors, on every process)."""
-    return {name: whole(p) for name, p in model.named_parameters() if p.requires_grad}
-
-
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor itself, or all shards of a sharded one together."""
+    """The tensor itself, or all shards of a sharded one together, without its gradient."""
     return tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor.detach()
+
+
+def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors of the same names. Of sharded ones rank 0 alone has copies, on the CPU: one at a time
+    is whole on the GPU, and other processes get empty tensors."""
+    main = PartialState().is_main_process
+    out = {}
+    for name, tensor in tensors.items():
+        value = whole(tensor)
+        if isinstance(tensor, DTensor):
+            value = value.cpu() if main else value.new_empty(0)
+        out[name] = value
+    return out
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Name → parameter that is trained, gathered."""
+    return gathered({name: p for name, p in model.named_parameters() if p.requires_grad})
 
 
 @torch.no_grad()
@@ -44,40 +53,34 @@ def restore(target: Mapping[str, Tensor], saved: Mapping[str, Tensor], what: str
             f"the checkpoint's {what} are not this model's ({len(absent)} differ, first {absent[0]})"
         )
     for name, tensor in target.items():
-        value = saved[name]
-        if value.shape != tensor.shape:
-            raise ModelError(f"{name} is {tuple(value.shape)} in the checkpoint, {tuple(tensor.shape)} here")
-        if isinstance(tensor, DTensor):
-            value = value.to(tensor.device, tensor.dtype)
-            value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
-        tensor.copy_(value)
+        if saved[name].shape != tensor.shape:
+            there, here = tuple(saved[name].shape), tuple(tensor.shape)
+            raise ModelError(f"{name} is {there} in the checkpoint, {here} here")
+        tensor.copy_(_like(tensor, saved[name]))
+
+
+def _like(tensor: Tensor, value: Tensor) -> Tensor:
+    """A whole tensor shared out among processes as a sharded one is; else itself."""
+    if not isinstance(tensor, DTensor):
+        return value
+    return distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements)
 
 
 # ------------------------------------------------------------------------------------- the optimiser
 
 
 def pack_optimizer(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimiser's state: "parameter name|key" → whole tensor, and the entries that are no tensors.
+    """The optimiser's state: "parameter name|key" → tensor, gathered, and the entries that are no tensors.
 
     Its options (learning rate, betas) are not in it: they follow from the recipe and the step.
     """
-    inner = _inner(optimizer)
-    state: Any  # parameter name → key → value
-    if not inner.state:
-        state = {}
-    elif _sharded(model):
-        state = get_optimizer_state_dict(model, inner, options=_FULL)["state"]
-    else:
-        names = _names(model)
-        state = {names[id(p)]: entries for p, entries in inner.state.items()}
-    tensors, rest = {}, {}
-    for name, entries in state.items():
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    tensors: dict[str, Tensor] = {}
+    rest: dict[str, Any] = {}
+    for parameter, entries in _inner(optimizer).state.items():
         for key, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"{name}|{key}"] = value.detach()
-            else:
-                rest[f"{name}|{key}"] = value
-    return tensors, rest
+            (tensors if isinstance(value, Tensor) else rest)[f"{names[id(parameter)]}|{key}"] = value
+    return gathered(tensors), rest
 
 
 def unpack_optimizer(
@@ -85,34 +88,21 @@ def unpack_optimizer(
 ) -> None:
     """Give an optimiser the state that `pack_optimizer` took. Raises: ModelError for another model's."""
     inner = _inner(optimizer)
-    by_name: Any = {}  # parameter name → key → value
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    parameters = [p for group in inner.param_groups for p in group["params"]]
+    order = {names[id(parameter)]: (number, parameter) for number, parameter in enumerate(parameters)}
+    state: dict[int, dict[str, Any]] = {}
     for joined, value in {**tensors, **rest}.items():
         name, _, key = joined.rpartition("|")
-        by_name.setdefault(name, {})[key] = value
-    names = _names(model)
-    order = [names[id(p)] for group in inner.param_groups for p in group["params"]]
-    if strange := sorted(set(by_name) - set(order)):
-        raise ModelError(f"the checkpoint's optimiser holds {strange[0]}, which is not trained here")
-    options = inner.state_dict()["param_groups"]
-    if by_name and _sharded(model):
-        groups: Any = [{**group, "params": [order[i] for i in group["params"]]} for group in options]
-        set_optimizer_state_dict(model, inner, {"state": by_name, "param_groups": groups}, options=_FULL)
-    else:
-        state = {i: by_name[name] for i, name in enumerate(order) if name in by_name}
-        inner.load_state_dict({"state": state, "param_groups": options})
-
-
-_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        if name not in order:
+            raise ModelError(f"the checkpoint's optimiser holds {name}, which is not trained here")
+        number, parameter = order[name]
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            value = _like(parameter, value)
+        state.setdefault(number, {})[key] = value
+    inner.load_state_dict({"state": state, "param_groups": inner.state_dict()["param_groups"]})
 
 
 def _inner(optimizer: Optimizer) -> Optimizer:
     """The optimiser within accelerate's wrapper."""
     return getattr(optimizer, "optimizer", optimizer)
-
-
-def _names(model: nn.Module) -> dict[int, str]:
-    return {id(parameter): name for name, parameter in model.named_parameters()}
-
-
-def _sharded(model: nn.Module) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())

@@ -7,8 +7,9 @@
     RUN/samples/step-….png      sample sheets (`training/sheets.py`)
     RUN/model/                  a complete model folder, written whenever the run ends or pauses
 
-Everything random is a function of (seed, rank, step), so a run that was killed and gone on with is, to
-the bit, the run that was not (one process, CPU).
+Everything random is a function of the seed and of a sample's place in the run. So a run that was killed and
+gone on with is, to the bit, the run that was not (one process, CPU), and several processes have the gradients
+of one that takes their batches one after another.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from handi.errors import InputError
 from handi.files import replacing, writing
 from handi.progress import Progress
 from handi.training import setup
-from handi.training.gather import pack_optimizer, restore, trainable, unpack_optimizer, whole
+from handi.training.gather import gathered, pack_optimizer, restore, trainable, unpack_optimizer, whole
 from handi.training.gradients import gradient_norms
 from handi.training.module import StepModule, total_of
 from handi.training.optim import Average, choose_trained, learning_rate, make_optimizer
@@ -173,7 +174,10 @@ class Run:
         """Forward and backward of part `part` of a step; gives the batch and its terms, for the log."""
         optim, accelerator = self.recipe.optim, self.accelerator
         batch = batch.to(accelerator.device)
-        generator = _seeded(self.recipe.run.seed, STEP_STREAM, self.rank, self.step, part)
+        # By the place of its first sample in the run: the same noise however a step's samples are shared out
+        # among processes and parts, so that several processes have the gradients of one.
+        position = self.samples + (part * self.world + self.rank) * optim.batch
+        generator = _seeded(self.recipe.run.seed, STEP_STREAM, position)
         last = part == optim.accumulate - 1
         with nullcontext() if last else accelerator.no_sync(self.module):
             terms = self.module(batch, generator)
@@ -298,7 +302,7 @@ class Run:
         optimizer, rest = pack_optimizer(self.inner, self.optimizer)
         tensors = {"model": trainable(self.inner), "optimizer": optimizer}
         if self.average is not None:
-            tensors["ema"] = {name: whole(value) for name, value in self.average.values.items()}
+            tensors["ema"] = gathered(self.average.values)
         if (prior := self.inner.networks.prior_mask) is not None and self.recipe.stage == "stage1":
             tensors["prior"] = {"mask": prior}
         facts = {

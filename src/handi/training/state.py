@@ -5,9 +5,9 @@
         state.json       step, score, recipe, facts (where the sampler stands, gradient scaler, …)
         manifest.json    size and SHA-256 of every other file; a folder without it is no checkpoint
 
-There is no random state in it: everything random in training is a function of (seed, rank, step).
-A folder is made under another name, flushed to the disk and renamed, so whatever kills the process
-leaves the old checkpoints and at most a scratch folder that the next `save` sweeps away.
+There is no random state in it: everything random in training is a function of the seed and of a sample's
+place in the run. A folder is made under another name, flushed to the disk and renamed, so whatever kills
+the process leaves the old checkpoints and at most a scratch folder that the next `save` sweeps away.
 """
 
 from __future__ import annotations
