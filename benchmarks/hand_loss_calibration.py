@@ -12,8 +12,8 @@ frames 2, 6, 9 and 13, for the hands that Υ reads in the true frame's regions:
 - on the first clips, gradients with respect to the noise predictor's weights, of the hand loss and of its
   features: the norm (of the bare term) over the bare noise loss's, and the cosine between the two.
 
-As a yardstick the table begins with the true frames, blurred or noisy, and the plain reconstruction. The limit that
-it recommends is sigma/alpha of the largest t up to which, from the lowest on, the median presence
+As a yardstick the table begins with the true frames, blurred or noisy, and the plain reconstruction. The
+limit that it recommends is sigma/alpha of the largest t up to which, from the lowest on, the median presence
 stays above 0.9 and more than half of the reconstruction's hands are found anew.
 """
 
