@@ -17,38 +17,15 @@ from typing import Any
 from unittest import mock
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from transformers import CLIPTextConfig, CLIPTextModel
 
+from handi.counting import PeakBytes
 from handi.models import HandiUNet
+from handi.models.published import published_shapes
 
 GIB = 2**30
 SMALL = {"block_out_channels": (64, 128, 256, 256), "cross_attention_dim": 64, "attention_head_dim": 8}
-
-
-class PeakBytes(TorchDispatchMode):
-    """The most bytes that tensors made under this mode held at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                reference = StorageWeakRef(storage)
-                self._live.setdefault(reference.cdata, (reference, storage.nbytes()))
-        self._live = {key: entry for key, entry in self._live.items() if not entry[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self._live.values()))
-        return out
 
 
 @contextmanager
@@ -115,23 +92,8 @@ def main() -> None:
     if real != counted:
         raise SystemExit("the two counts differ: the figures below would mean nothing")
 
-    bf16 = torch.bfloat16
-    unet = build(lambda: HandiUNet(motion_mask=True, motion_strength=True), "meta", bf16)
-    vae = build(
-        lambda: AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-        ),
-        "meta",
-        bf16,
-    )
-    text_config = CLIPTextConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16
-    )
-    text = build(lambda: CLIPTextModel(text_config), "meta", bf16)
+    shapes = published_shapes()
+    unet, vae, text = (part.to(torch.bfloat16) for part in (shapes.unet, shapes.vae, shapes.text_encoder))
     parts = {"UNet, stage 1": weights(unet), "UNet, stage 2": weights(unet)}
     parts |= {"autoencoder": weights(vae), "text encoder": weights(text)}
     step, decode = unet_step(unet, "meta", 256, 448), decode_step(vae, "meta", 256, 448)

@@ -35,6 +35,8 @@ LAYERS = {
     "handi.pipeline": 3,
     "handi.training": 3,
     "handi.training.loop": 4,
+    "handi.training.estimate": 4,
+    "handi.training.estimate_table": 5,
     "handi.generate": 5,
     "handi.doctor": 5,
     "handi.cli": 6,

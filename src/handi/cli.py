@@ -286,9 +286,28 @@ def train(
     if minutes is not None:
         overrides["run.minutes"] = str(minutes)
     loaded = load_recipe(find_recipe(recipe), overrides)
+    if estimate:
+        return _estimate(loaded)
     from handi.training.loop import train as run
 
     return run(loaded, resume="resume" if resume else "fresh" if fresh else "auto", say=_say)
+
+
+def _estimate(recipe: Any) -> int:
+    """A table for people on stderr, JSON for programs on stdout."""
+    import json
+
+    from rich.console import Console
+
+    from handi.training.estimate import estimate
+    from handi.training.estimate_table import table
+
+    found = estimate(recipe)
+    Console(stderr=True).print(table(found))
+    for note in found.notes:
+        _say(f"note: {note}")
+    print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+    return 0
 
 
 def doctor() -> int:

@@ -128,6 +128,7 @@ def _answers() -> dict[str, Callable[..., Any]]:
 
     return {
         "__bool__": lambda self: True,
+        "equal": lambda self, other: True,
         "__int__": lambda self: 1,
         "__index__": lambda self: 1,
         "__float__": lambda self: 1.0,

@@ -270,6 +270,11 @@ class HandDetector:
             self._torch[device] = TorchNetworks(self.weights, device)
         return self._torch[device]
 
+    def modules_on(self, device: torch.device) -> list[torch.nn.Module]:
+        """The networks that `landmarks` and `detect` run in torch on a device: to be counted or moved."""
+        networks = self._torch_on(device)
+        return [networks.palm_net, networks.hand_net]
+
     def _label(self, networks: Networks) -> str:
         return f"{networks.name}, {self.weights.complexity}"
 
