@@ -18,8 +18,9 @@ from mini_scores import (
     psnr_in_area,
     score_videos,
     squared_error,
+    unpack,
 )
-from mini_stage1 import own_areas, unpack
+from mini_stage1 import own_areas
 
 from handi.world import WorldClip
 
@@ -132,7 +133,7 @@ def video_rows(
 def used_areas(bench: Bench) -> np.ndarray:
     """Stage 1's areas of all clips, N×H×W."""
     size = bench.clips[0].size
-    return np.stack([unpack(row, size) for row in own_areas(bench)])
+    return np.stack([unpack(row["area"], size) for row in own_areas(bench)])
 
 
 def generated_rows(bench: Bench) -> list[Row]:
