@@ -6,9 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -192,26 +189,6 @@ def test_a_fresh_model_is_the_same_when_its_run_goes_on_although_clips_have_come
     train(recipe, say=said.append)
     assert torch.equal(checkpoint.load(out / "model").vae.state_dict()["basis.components"], basis)
     assert any("other training clips than before: 2, there were 1" in line for line in said)
-
-
-def test_a_killed_process_goes_on_to_the_same_weights(home, tmp_path):
-    def recipe(out):
-        return recipe_of(home, "stage1", out=tmp_path / out, run__steps=30, run__save_every=3)
-
-    train(recipe("whole"), say=quiet)
-    path = tmp_path / "killed.yaml"
-    path.write_text(json.dumps(recipe("killed").as_dict()))  # JSON is YAML
-    process = subprocess.Popen([sys.executable, "-m", "handi", "train", str(path)], stderr=subprocess.DEVNULL)
-    first = tmp_path / "killed" / "checkpoints" / "step-00000003"
-    deadline = time.monotonic() + 200
-    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
-    assert not (tmp_path / "killed" / "model").exists()
-    train(recipe("killed"), say=quiet)
-    for group in ("model", "ema", "optimizer"):
-        assert same(weights(tmp_path / "whole", 30, group), weights(tmp_path / "killed", 30, group))
 
 
 def test_a_signal_saves_and_ends_with_its_code(home, tmp_path, monkeypatch):

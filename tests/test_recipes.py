@@ -1,0 +1,56 @@
+"""The recipes that ship: each can be read, says how it is run, and means what its header says."""
+
+from __future__ import annotations
+
+import pytest
+
+from handi.config import load_recipe
+from handi.errors import InputError
+from handi.recipes import HOME, bundled, find_recipe
+from handi.training.loop import train
+from handi.training.module import PARTS
+from handi.training.setup import NETWORK
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_a_bundled_recipe(name):
+    recipe = load_recipe(find_recipe(name))
+    header = [line for line in (HOME / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
+    text = "\n".join(header)
+    assert f"train {name}" in text
+    for entry in ("hardware  ", "time      ", "expected  "):
+        assert entry in text
+    assert recipe.name == name
+    assert str(recipe.out) == f"runs/{name}"
+    assert NETWORK[recipe.stage] in PARTS
+
+
+@pytest.mark.parametrize(("name", "clips"), [("epic", 60_429), ("ego4d", 85_521)])
+def test_the_papers_numbers(name, clips):
+    for stage in ("stage1", "stage2"):
+        recipe = load_recipe(find_recipe(f"{name}_{stage}"))
+        assert recipe.optim.lr == 5e-5
+        assert recipe.optim.batch * recipe.optim.accumulate == 48
+        assert recipe.run.steps * 48 == pytest.approx(50 * clips, abs=48)
+        assert recipe.run.precision == "bf16"
+        assert (recipe.data.dropout, recipe.data.frames) == (0.15, 16)
+        assert (recipe.loss.miou, recipe.loss.hand.weight) == (0.1, 0.1)
+
+
+def test_data_that_cannot_be_read_yet_is_no_pretence(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="shards cannot be read yet"):
+        train(load_recipe(find_recipe("epic_stage2"), {"run.device": "cpu"}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_and_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe("mini_vae") == find_recipe("mini_vae.yaml") == HOME / "mini_vae.yaml"
+    own = tmp_path / "mini_vae.yaml"
+    own.write_text("stage: vae")
+    assert find_recipe("mini_vae.yaml").samefile(own)  # a file of one's own comes first
+    with pytest.raises(InputError, match=r"one of: .*epic_stage1.*mini_vae"):
+        find_recipe("mini_stage3")
+    with pytest.raises(InputError, match="no such recipe"):
+        find_recipe("elsewhere/mini_vae")
