@@ -29,7 +29,7 @@ from mini_scores import (
 from mini_sheets import clip_page, sibling_page
 from mini_siblings import area_groups, on_other_things
 from mini_stage1 import area_rows, best_cut, stage1, training_areas
-from mini_stage2 import autoencoder, generated_rows, stage2
+from mini_stage2 import autoencoder, control_rows, generated_rows, stage2
 from mini_summary import summary
 
 from handi import HandiPipeline
@@ -93,6 +93,17 @@ def test_truth_scores_as_truth_and_a_still_as_a_still(bench, clips):
     assert found(truth, acting=True).value > 0.5
     assert found_again(stands, truth, acting=True).value < found_again(truth, truth, acting=True).value
     assert 0 < joint_error(truth, acting=True).value < 0.35
+
+
+def test_what_does_not_move_gains_pixels_and_half_the_state_but_no_hands(bench, clips):
+    rows = control_rows(bench)
+    state = {name: mean_state(scored).value for name, scored in rows.items()}
+    psnr = {name: psnr_in_area(scored).value for name, scored in rows.items()}
+    assert state["still"] == 0
+    assert 0.1 < state["smear"] < 0.9
+    assert 0.1 < state["ghost"] < 0.9
+    assert psnr["ghost"] > psnr["still"]
+    assert "hands" not in rows["ghost"][0]
 
 
 def test_noise_in_the_area_hides_the_hands_and_the_state(bench, clips):
