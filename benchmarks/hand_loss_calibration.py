@@ -7,22 +7,23 @@ motion area and the clip's text, and decoded: just what the Hand Refinement Loss
 frames 2, 6, 9 and 13, for the hands that Υ reads in the true frame's regions:
 
 - presence that Υ gives the decoded frame in those regions, and the joint error there (sides of the region);
-- whether the whole detector finds the hand again, palms first (docs/world.md's protocol, frames enlarged to
-  256 px), of those that it finds in the plain reconstruction, and the error of those found (share of a box);
-- on the first clips, the gradient of the hand loss with respect to the noise predictor's weights: its norm
-  (weight 1) over the noise loss's, and the cosine between the two.
+- whether the whole detector finds the hand anew, palms first (docs/world.md's protocol, frames enlarged to
+  256 px): of all, and of those that it finds in the plain reconstruction; the error (share of a hand's box);
+- on the first clips, gradients with respect to the noise predictor's weights, of the hand loss and of its
+  features: the norm (of the bare term) over the bare noise loss's, and the cosine between the two.
 
-As a yardstick the table begins with the true frames, blurred, and the plain reconstruction. The limit that
-it recommends is sigma/alpha of the largest t up to which, from the lowest on, the median presence
-stays above 0.9 and more than half of the reconstruction's hands are found again.
+As a yardstick the table begins with the true frames, blurred or noisy, and the plain reconstruction. The
+limit that it recommends is sigma/alpha of the largest t up to which, from the lowest on, the median presence
+stays above 0.9 and more than half of the reconstruction's hands are found anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ from handi.world import WorldClip
 from handi.world.truth import OUTSIDE
 
 LEVELS = (20, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
-BLURS = (0.5, 1.0, 1.5, 2.0, 3.0)  # sd in px
+BLURS, SPECKLES = (0.5, 1.0, 1.5, 2.0, 3.0), (0.05, 0.1)  # sd in px; sd of noise, of the range
+TERMS = ("hand", "hand_features")
 PRESENCE, AGAIN = 0.9, 0.5  # what the recommended level must keep
 
 
@@ -52,12 +54,13 @@ class Level:
     name: str  # heading of its row
     t: int | None = None  # timestep, of predictions
     gain: float = 0.0  # sigma / alpha
-    blur: float = 0.0  # sd in px, of true frames
+    true: bool = False  # frames that no network made
     presence: list[float] = field(default_factory=list)
     error: list[float] = field(default_factory=list)  # in the true region, of its side
     again: list[float | None] = field(default_factory=list)  # error of the hand found anew, of its box
-    ratio: list[float] = field(default_factory=list)  # gradient norm, hand loss over noise loss
-    cosine: list[float] = field(default_factory=list)
+    # Of each term of the hand loss: its gradient's norm over the noise loss's, and the cosine of the two.
+    ratio: dict[str, list[float]] = field(default_factory=lambda: {term: [] for term in TERMS})
+    cosine: dict[str, list[float]] = field(default_factory=lambda: {term: [] for term in TERMS})
 
 
 @dataclass(frozen=True)
@@ -116,9 +119,9 @@ def decode(pipe: HandiPipeline, x0: Tensor) -> Tensor:
     return 2 * pipe.decode(x0[:, :, list(ACTION_FRAMES)])[0].transpose(0, 1) - 1
 
 
-def look(detector: HandDetector, scene: Scene, pictures: Tensor, level: Level) -> Tensor:
-    """Note what Υ makes of the chosen frames of a clip, f×3×H×W in [-1, 1], and return the hand loss."""
-    read, truth = losses.read_hands(detector, pictures, scene.true, scene.rois)
+def look(detector: HandDetector, scene: Scene, pictures: Tensor, level: Level) -> dict[str, Tensor]:
+    """Note what Υ makes of the chosen frames of a clip, f×3×H×W in [-1, 1]; gives the hand loss's terms."""
+    read, truth = losses.read_hands(detector, pictures, scene.true, scene.rois, features=True)
     known = truth.visible
     size = torch.tensor(read.size[::-1]).to(read.joints)
     away = ((read.joints - truth.joints).detach() * size).unflatten(1, (2, 21)).norm(dim=-1).mean(-1)
@@ -132,11 +135,12 @@ def look(detector: HandDetector, scene: Scene, pictures: Tensor, level: Level) -
         inside = (scene.clip.visible[f] != OUTSIDE) & scene.clip.joints2d[f].any(-1)
         matched = match_hands(scene.clip.joints2d[f], inside, found)
         level.again += [matched.get(side) for side in (0, 1) if known[n, side]]
-    return losses.hand_refinement(read, truth)["hand"]
+    terms = losses.hand_refinement(read, truth, features=True)
+    return {term: terms[term] for term in TERMS}
 
 
-def compare_gradients(pipe: HandiPipeline, noise: Tensor, hand: Tensor, level: Level) -> None:
-    """Note how the two losses pull on the noise predictor's weights; nothing where no hand was readable."""
+def compare_gradients(pipe: HandiPipeline, noise: Tensor, terms: dict[str, Tensor], level: Level) -> None:
+    """Note how each term and the noise loss pull on the noise predictor's weights; no note of no pull."""
     weights = [weight for weight in pipe.unet.parameters() if weight.requires_grad]
 
     def pull(loss: Tensor) -> Tensor:
@@ -145,11 +149,11 @@ def compare_gradients(pipe: HandiPipeline, noise: Tensor, hand: Tensor, level: L
         )
         return torch.cat([part.flatten() for part in parts])
 
-    pulls = [pull(noise), pull(hand)]
-    norms = [float(pull.norm()) for pull in pulls]
-    if min(norms) > 0:
-        level.ratio.append(norms[1] / norms[0])
-        level.cosine.append(float(pulls[0] @ pulls[1]) / (norms[0] * norms[1]))
+    base = pull(noise)
+    for term, loss in terms.items():
+        if loss.requires_grad and (norm := float((own := pull(loss)).norm())) > 0:
+            level.ratio[term].append(norm / float(base.norm()))
+            level.cosine[term].append(float(own @ base) / (norm * float(base.norm())))
 
 
 def calibrate(
@@ -159,24 +163,37 @@ def calibrate(
     levels: Sequence[int],
     gradients: int,
 ) -> list[Level]:
-    """Blurred true frames, the plain reconstruction, and every level."""
+    """Spoilt true frames, the plain reconstruction, and every level."""
     bar = pipe.scheduler.alphas_cumprod
-    blurred = [Level(f"true frames, blurred {blur:g} px", blur=blur) for blur in BLURS]
+    spoilt = [(Level(name, true=True), spoil) for name, spoil in spoilt_frames().items()]
     plain = Level("reconstruction")
     predicted = [Level(f"t = {t}", t, float(((1 - bar[t]) / bar[t]).sqrt())) for t in levels]
     for number, clip in enumerate(clips):
         with torch.no_grad():
             scene = scene_of(pipe, clip)
-            for level in blurred:
-                look(detector, scene, gaussian_blur(scene.true, level.blur), level)
+            for level, spoil in spoilt:
+                look(detector, scene, spoil(scene.true), level)
             look(detector, scene, decode(pipe, scene.z), plain)
         for level in predicted:
             with torch.set_grad_enabled(number < gradients):
                 noise, x0 = predict(pipe, scene, int(level.t or 0))
-                hand = look(detector, scene, decode(pipe, x0), level)
-                if hand.requires_grad:
-                    compare_gradients(pipe, noise, hand, level)
-    return [*blurred, plain, *predicted]
+                terms = look(detector, scene, decode(pipe, x0), level)
+                if number < gradients:
+                    compare_gradients(pipe, noise, terms, level)
+    return [*(level for level, _ in spoilt), plain, *predicted]
+
+
+def spoilt_frames() -> dict[str, Callable[[Tensor], Tensor]]:
+    """Ways to make true frames f×3×H×W in [-1, 1] worse, by the names of their rows."""
+    ways: dict[str, Callable[[Tensor], Tensor]] = {"true frames": lambda pictures: pictures}
+    ways |= {f"blurred, sd {sd:g} px": partial(gaussian_blur, sd=sd) for sd in BLURS}
+    return ways | {f"noise, sd {sd:g}": partial(speckle, sd=sd) for sd in SPECKLES}
+
+
+def speckle(pictures: Tensor, sd: float) -> Tensor:
+    """f×3×H×W with white noise, `sd` a share of the range from black to white; always the same noise."""
+    noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0)).to(pictures)
+    return (pictures + 2 * sd * noise).clamp(-1, 1)
 
 
 def gaussian_blur(pictures: Tensor, sd: float) -> Tensor:
@@ -191,7 +208,7 @@ def gaussian_blur(pictures: Tensor, sd: float) -> Tensor:
 
 def reconstruction_of(levels: Sequence[Level]) -> Level:
     """The level that detections are compared with."""
-    return next(level for level in levels if level.t is None and not level.blur)
+    return next(level for level in levels if level.t is None and not level.true)
 
 
 def again_share(level: Level, reference: Level) -> float:
@@ -214,6 +231,10 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if np.isfinite(share) else "–"
 
 
+def _pull(ratios: Sequence[float], cosines: Sequence[float]) -> str:
+    return f"{np.median(ratios):.3g}, {np.median(cosines):.2f} ({len(ratios)})" if ratios else "–"
+
+
 def report(levels: Sequence[Level]) -> str:
     """The table and the recommendation, Markdown."""
     rows, base = [], reconstruction_of(levels)
@@ -227,17 +248,17 @@ def report(levels: Sequence[Level]) -> str:
                 f"{np.median(presence):.3f} ({np.quantile(presence, 0.25):.3f})",
                 _percent(np.mean(presence > losses.READABLE)),
                 f"{np.median(level.error or [np.nan]):.3f}",
+                _percent(len(found) / len(level.again) if level.again else np.nan),
                 _percent(again_share(level, base)),
                 f"{np.mean(found):.3f}" if found else "–",
-                f"{np.median(level.ratio):.3g} ({len(level.ratio)})" if level.ratio else "–",
-                f"{np.median(level.cosine):.2f}" if level.cosine else "–",
+                *(_pull(level.ratio[term], level.cosine[term]) for term in TERMS),
             ]
         )
     header = [
         "pictures", "sigma/alpha", "presence, median (25 %)", "above 0.5", "joint error in region",
-        "found again", "error of those found", "hand/noise gradient (clips)", "cosine",
+        "found anew", "of the reconstruction's", "error of those found",
+        "hand/noise gradient, cosine (clips)", "features/noise gradient, cosine (clips)",
     ]  # fmt: skip
-    detected = sum(error is not None for error in base.again)
     best = recommended(levels)
     verdict = (
         f"Recommended noise_limit: {best.gain:.2f} (t = {best.t})."
@@ -245,10 +266,10 @@ def report(levels: Sequence[Level]) -> str:
         else "No level can be read well enough: train without a hand loss, or use the features alone."
     )
     return (
-        f"{len(base.presence)} hands, of which the detector finds {detected} in the plain reconstruction.\n\n"
+        f"{len(base.presence)} hands that Υ reads in the true frames.\n\n"
         + table(header, rows)
         + f"\nRule: the largest t up to which the median presence stays above {PRESENCE} and more than "
-        f"{100 * AGAIN:.0f} % are found again. {verdict}\n"
+        f"{100 * AGAIN:.0f} % of the reconstruction's hands are found anew. {verdict}\n"
     )
 
 

@@ -61,14 +61,18 @@ def test_a_predictor_that_knows_the_noise_gives_the_reconstruction_back(pipe, de
         gain = ((1 - bar) / bar).sqrt()
         torch.testing.assert_close(x0, scene.z - 0.05 * gain, atol=1e-4, rtol=1e-4)
         found = calibration.Level("t = 500", 500, float(gain))
-        calibration.compare_gradients(pipe, noise, 3 * noise, found)
-        assert found.ratio == pytest.approx([3])
-        assert found.cosine == pytest.approx([1])
+        terms = {"hand": 3 * noise, "hand_features": -0.5 * noise}
+        calibration.compare_gradients(pipe, noise, terms, found)
+        calibration.compare_gradients(
+            pipe, noise, {"hand": 0 * noise, "hand_features": torch.ones(())}, found
+        )
+        assert found.ratio == {"hand": [pytest.approx(3)], "hand_features": [pytest.approx(0.5)]}
+        assert found.cosine == {"hand": [pytest.approx(1)], "hand_features": [pytest.approx(-1)]}
     finally:
         pipe.unet = real
 
 
-def test_presence_falls_and_errors_grow_with_blur(pipe, detector):
+def test_presence_falls_and_errors_grow_in_spoilt_frames(pipe, detector):
     clip = render_clip(900_003, size=64)
     with torch.no_grad():
         scene = calibration.scene_of(pipe, clip)
@@ -78,13 +82,15 @@ def test_presence_falls_and_errors_grow_with_blur(pipe, detector):
     assert min(plain.presence) > 0.5
     assert max(plain.error) < 1e-3
     assert len(plain.again) == len(plain.presence)
-    blurred = calibration.Level("blurred", blur=3.0)
+    blurred = calibration.Level("blurred", true=True)
     soft = calibration.gaussian_blur(scene.true, 3.0)
     assert soft.shape == scene.true.shape
     assert soft.mean() == pytest.approx(scene.true.mean().item(), abs=0.02)
     calibration.look(detector, scene, soft, blurred)
     assert sum(blurred.presence) < 0.8 * sum(plain.presence)
     assert min(blurred.error) > max(plain.error)
+    noisy = calibration.speckle(torch.zeros(4, 3, 64, 64), 0.1)
+    assert noisy.std() == pytest.approx(0.2, rel=0.05)
 
 
 def test_the_command_runs_to_its_table(model_folder, detector, tmp_path, monkeypatch):
@@ -93,5 +99,5 @@ def test_the_command_runs_to_its_table(model_folder, detector, tmp_path, monkeyp
         ["--model", str(model_folder), "--clips", "1", "--world", str(tmp_path / "world"), "--levels", "100"]
     )
     assert "| t = 100 | " in report
-    assert "blurred 0.5 px" in report
+    assert "| blurred, sd 0.5 px |" in report
     assert "Rule: the largest t" in report
