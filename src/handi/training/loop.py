@@ -120,6 +120,7 @@ class Run:
         recipe, run, optim = self.recipe, self.recipe.run, self.recipe.optim
         guard = Guard(self.folder, self.rank, optim.explosion)
         means, since = Means(), time.monotonic()
+        self.module.train()
         with ExitStack() as stack:
             stop = stack.enter_context(StopSignal())
             log = stack.enter_context(self._open_log()) if self.rank == 0 else None
