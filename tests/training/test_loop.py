@@ -115,15 +115,17 @@ def test_the_prior_mask_is_the_mean_of_the_training_areas(home, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stage", "steps", "fall"), [("vae", 40, 0.93), ("stage1", 60, 0.25), ("stage2", 50, 0.5)]
+    ("stage", "steps", "lr", "fall"),
+    # most of the autoencoder is its basis, which is fitted before: little is left to learn
+    [("vae", 60, 3e-3, 0.95), ("stage1", 60, 1e-2, 0.25), ("stage2", 50, 1e-2, 0.5)],
 )
-def test_four_clips_are_learned_by_heart(home, tmp_path, stage, steps, fall):
+def test_four_clips_are_learned_by_heart(home, tmp_path, stage, steps, lr, fall):
     """The loss falls, and goes on falling."""
     recipe = recipe_of(home, stage, out=tmp_path / "run", loss__snr_gamma=5)
     recipe = replace(
         recipe,
         data=replace(recipe.data, flip=False, dropout=0.0, texts=("short",)),
-        optim=replace(recipe.optim, batch=4, lr=1e-2, ema=0.0),
+        optim=replace(recipe.optim, batch=4, lr=lr, ema=0.0),
         run=replace(recipe.run, steps=steps, save_every=steps),
     )
     train(recipe, say=quiet)
