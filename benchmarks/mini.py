@@ -27,7 +27,7 @@ from mini_stage2 import autoencoder, stage2
 from mini_summary import summary
 
 SECTIONS = ("autoencoder", "stage1", "stage2", "prompts", "curve", "sheets", "speed", "summary")
-WITH_SIBLINGS = {"prompts", "sheets", "summary"}
+WITH_SIBLINGS = {"stage1", "prompts", "sheets", "summary"}
 
 
 def main() -> None:

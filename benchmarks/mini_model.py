@@ -132,3 +132,19 @@ def restored(frames: np.ndarray, clips: Sequence[WorldClip], areas: np.ndarray) 
 def still(clips: Sequence[WorldClip]) -> np.ndarray:
     """N×F×H×W×3: the context image, standing."""
     return np.stack([np.repeat(clip.frames[:1], len(clip.frames), axis=0) for clip in clips])
+
+
+def smear(clips: Sequence[WorldClip]) -> np.ndarray:
+    """N×F×H×W×3: the context image with the true area in its own mean colour, from the second frame on."""
+    videos = still(clips)
+    for clip, video in zip(clips, videos, strict=True):
+        video[1:, clip.area_moved] = np.rint(clip.frames[0][clip.area_moved].mean(0))
+    return videos
+
+
+def ghost(clips: Sequence[WorldClip]) -> np.ndarray:
+    """N×F×H×W×3: the mean of the true clip's frames, standing, from the second frame on."""
+    videos = still(clips)
+    for clip, video in zip(clips, videos, strict=True):
+        video[1:] = np.rint(clip.frames[1:].mean(0))
+    return videos

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,6 +59,17 @@ def iou(area: np.ndarray, truth: np.ndarray) -> float:
     """Intersection over union of two binary H×W areas; 1 where both are empty."""
     union = int((area | truth).sum())
     return int((area & truth).sum()) / union if union else 1.0
+
+
+def pack(area: np.ndarray) -> str:
+    """A binary H×W area as text for JSON."""
+    return base64.b64encode(np.packbits(area)).decode()
+
+
+def unpack(text: str, size: int) -> np.ndarray:
+    """The size×size area that `pack` was given."""
+    bits = np.frombuffer(base64.b64decode(text), np.uint8)
+    return np.unpackbits(bits, count=size * size).reshape(size, size).astype(bool)
 
 
 def state_change(frames: np.ndarray, truth: np.ndarray) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import numpy as np
 from estimates import mean, mean_difference, table
 from mini_data import Row, column, shuffled
 from mini_model import NULL
-from mini_scores import Bench, iou
+from mini_scores import Bench, iou, pack
+from mini_siblings import area_table
 
 from handi.images import read_image
 from handi.world import WorldClip, require_training
@@ -18,6 +18,7 @@ from handi.world.files import MOVED_BIT, read_record
 
 STEPS = (1, 2, 4, 8, 15)
 BAR = 0.80
+STEP_CLIPS = 4  # times as many clips as dearer sweeps have
 
 
 def area_rows(
@@ -34,18 +35,12 @@ def area_rows(
                 "action": clip.action,
                 "iou": iou(area, clip.area_moved),
                 "iou_raw": iou(mask > 0.5, clip.area_moved),
-                "area": base64.b64encode(np.packbits(area)).decode(),
+                "area": pack(area),
             }
             for clip, mask, area in zip(clips, soft, binary, strict=True)
         ]
 
     return bench.store.rows(name, [clip.seed for clip in clips], compute, steps=steps)
-
-
-def unpack(row: Row, size: int) -> np.ndarray:
-    """The binary area of a row, H×W."""
-    bits = np.frombuffer(base64.b64decode(row["area"]), np.uint8)
-    return np.unpackbits(bits, count=size * size).reshape(size, size).astype(bool)
 
 
 def own_areas(bench: Bench) -> list[Row]:
@@ -54,50 +49,52 @@ def own_areas(bench: Bench) -> list[Row]:
 
 
 def wrong_prompts(bench: Bench) -> dict[str, list[Row]]:
-    """Stage 1 on some of the clips without a prompt, and with another clip's."""
-    few = bench.few
+    """Stage 1 on every clip without a prompt, and with another clip's."""
+    clips = bench.clips
     return {
-        "null": area_rows(bench, "stage1 null", few, [NULL] * len(few)),
-        "shuffled": area_rows(bench, "stage1 shuffled", few, shuffled(bench.clips)[: len(few)]),
+        "null": area_rows(bench, "stage1 null", clips, [NULL] * len(clips)),
+        "shuffled": area_rows(bench, "stage1 shuffled", clips, shuffled(clips)),
     }
 
 
 def stage1(bench: Bench, train: Path | None) -> str:
     """The section's tables."""
-    own = own_areas(bench)
-    few, n = own[: bench.some], min(bench.some, len(own))
-    wrong = wrong_prompts(bench)
-    best = mean(column(own, "iou"))
-    rows = [
-        ["**stage 1, cleaned area**", best.text(3), "", len(own)],
-        ["stage 1, soft mask > 0.5", mean(column(own, "iou_raw")).text(3), "", len(own)],
+    own, n = own_areas(bench), len(bench.clips)
+    ious = column(own, "iou")
+    lines = [
+        ["**stage 1, cleaned area**", mean(ious).text(3), ""],
+        ["stage 1, soft mask > 0.5", mean(column(own, "iou_raw")).text(3), ""],
     ]
-    for name, other in wrong.items():
-        gap = mean_difference(column(few, "iou"), column(other, "iou"))
-        rows.append([f"{name} prompt", mean(column(other, "iou")).text(3), gap.text(3), n])
-    for name, ious in baselines(bench.clips, train).items():
-        gap = mean_difference(column(own, "iou"), ious)
-        rows.append([name, mean(ious).text(3), gap.text(3), len(ious)])
-    text = f"Motion area against the true one ({bench.model.steps[0]} steps), mIoU (95 % interval):\n\n"
-    text += table(["area", "mIoU", "stage 1 better by (paired)", "clips"], rows)
+    others = {f"{name} prompt": column(rows, "iou") for name, rows in wrong_prompts(bench).items()}
+    for name, other in (others | baselines(bench.clips, train)).items():
+        lines.append([name, mean(other).text(3), mean_difference(ious, other).text(3)])
+    text = f"Motion area against the true one ({bench.model.steps[0]} steps, {n} clips; 95 % interval):\n\n"
+    text += table(["area", "mIoU", "stage 1 better by (paired)"], lines)
+    return "\n".join([text, _step_table(bench), _action_table(own), area_table(bench)])
 
-    rows, reached = [], None
+
+def _step_table(bench: Bench) -> str:
+    lines, reached = [], None
+    some = bench.clips[: STEP_CLIPS * bench.some]
     for steps in STEPS:
-        if steps == bench.model.steps[0]:
-            some = few
-        else:
-            some = area_rows(bench, f"stage1 steps {steps}", bench.few, [c.text for c in bench.few], steps)
-        score = mean(column(some, "iou"))
+        rows = own_areas(bench)[: len(some)]
+        if steps != bench.model.steps[0]:
+            rows = area_rows(bench, f"stage1 steps {steps}", some, [clip.text for clip in some], steps)
+        score = mean(column(rows, "iou"))
         reached = steps if reached is None and score.value >= BAR else reached
-        rows.append([steps, score.text(3), mean(column(some, "iou_raw")).text(3), n])
-    text += "\nBy the number of steps:\n\n" + table(["steps", "mIoU", "soft mask > 0.5", "clips"], rows)
-    text += f"\nFewest steps that reach {BAR}: {reached or 'none of these'}.\n"
+        lines.append([steps, score.text(3), mean(column(rows, "iou_raw")).text(3)])
+    text = f"By the number of steps ({len(some)} clips):\n\n" + table(
+        ["steps", "mIoU", "soft mask > 0.5"], lines
+    )
+    return text + f"\nFewest steps that reach {BAR}: {reached or 'none of these'}.\n"
 
-    rows = []
+
+def _action_table(own: Sequence[Row]) -> str:
+    lines = []
     for action in sorted({row["action"] for row in own}):
         part = [row for row in own if row["action"] == action]
-        rows.append([action, mean(column(part, "iou")).text(2), len(part)])
-    return text + "\nBy action:\n\n" + table(["action", "mIoU", "clips"], rows)
+        lines.append([action, mean(column(part, "iou")).text(2), len(part)])
+    return "By action:\n\n" + table(["action", "mIoU", "clips"], lines)
 
 
 # --------------------------------------------------------------------------------------- baselines

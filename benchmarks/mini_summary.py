@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from estimates import Estimate, mean, mean_difference, pooled_psnr, psnr_difference, table
 from mini_data import Row, column
-from mini_prompts import apart_shares, sibling_rows, wrong_videos
+from mini_prompts import wrong_videos
 from mini_scores import Bench, found_again, mean_state, psnr_in_area
+from mini_siblings import apart_shares, area_groups, clip_groups
 from mini_stage1 import BAR, own_areas, wrong_prompts
 from mini_stage2 import generated_rows, original_rows, reconstruction_rows
 
@@ -18,7 +19,7 @@ SECONDS = 20.0
 def summary(bench: Bench, seconds: Sequence[Row]) -> str:
     """The section's table; "> x" is asked of the whole interval, "≥ x" of the figure."""
     truth, rebuilt, ours = original_rows(bench), reconstruction_rows(bench), generated_rows(bench)
-    own, siblings = own_areas(bench), sibling_rows(bench)
+    own, siblings = own_areas(bench), clip_groups(bench)
     psnr = {
         name: pooled_psnr(column(rebuilt, f"{name}_error"), column(rebuilt, f"{name}_count"))
         for name in ("plain", "moving")
@@ -29,11 +30,10 @@ def summary(bench: Bench, seconds: Sequence[Row]) -> str:
         _at_least("autoencoder: hands found again, %", found_again(rebuilt, truth, acting=False), 90, 1),
         _at_least("stage 1: mIoU of the area", mean(column(own, "iou")), BAR, 3),
     ]
-    few = own[: bench.some]
     for name, rows in wrong_prompts(bench).items():
-        gap = mean_difference(column(few, "iou"), column(rows, "iou"))
+        gap = mean_difference(column(own, "iou"), column(rows, "iou"))
         lines.append(_above(f"stage 1: mIoU, own prompt less {name}", gap, 0, 3))
-    moves = apart_shares(siblings, other_things=True)[0]
+    moves = apart_shares(area_groups(bench), other_things=True)[0]
     lines += [
         _above("stage 1: another thing's prompt moves the area to it, % of pairs", moves, 50, 1),
         _at_least("stage 2: PSNR in the true area, dB", psnr_in_area(ours), 21, 2),

@@ -74,6 +74,8 @@ def test_the_fingerprint_follows_every_entry_but_not_the_name(tmp_path):
         (with_(optim={"lr": "nan"}), {}, r"optim\.lr is nan"),
         (with_(model={}), {}, r"needs model\.init or model\.preset"),
         (with_(model={"init": "a", "preset": "mini"}), {}, r"needs model\.init or model\.preset"),
+        (with_(), {"model.frozen": "bf16"}, r"set run\.precision to bf16"),
+        (with_(), {"data.size": "100,448"}, "use multiples of 16"),
         (with_(optim=3), {}, "optim must hold entries"),
         (with_(name="x"), {}, "name is not an entry"),
     ],

@@ -13,7 +13,7 @@ from hand_match import match_hands
 from mini_curve import step_errors
 from mini_data import Store, shuffled
 from mini_model import NULL, PipelineModel, restored, still
-from mini_prompts import _other_things, prompts, sibling_rows
+from mini_prompts import prompts
 from mini_scores import (
     Bench,
     found,
@@ -24,10 +24,12 @@ from mini_scores import (
     psnr_in_area,
     score_videos,
     squared_error,
+    unpack,
 )
 from mini_sheets import clip_page, sibling_page
-from mini_stage1 import area_rows, best_cut, stage1, training_areas, unpack
-from mini_stage2 import autoencoder, generated_rows, stage2
+from mini_siblings import area_groups, on_other_things
+from mini_stage1 import area_rows, best_cut, stage1, training_areas
+from mini_stage2 import autoencoder, control_rows, generated_rows, stage2
 from mini_summary import summary
 
 from handi import HandiPipeline
@@ -93,6 +95,17 @@ def test_truth_scores_as_truth_and_a_still_as_a_still(bench, clips):
     assert 0 < joint_error(truth, acting=True).value < 0.35
 
 
+def test_what_does_not_move_gains_pixels_and_half_the_state_but_no_hands(bench, clips):
+    rows = control_rows(bench)
+    state = {name: mean_state(scored).value for name, scored in rows.items()}
+    psnr = {name: psnr_in_area(scored).value for name, scored in rows.items()}
+    assert state["still"] == 0
+    assert 0.1 < state["smear"] < 0.9
+    assert 0.1 < state["ghost"] < 0.9
+    assert psnr["ghost"] > psnr["still"]
+    assert "hands" not in rows["ghost"][0]
+
+
 def test_noise_in_the_area_hides_the_hands_and_the_state(bench, clips):
     rng = np.random.default_rng(0)
 
@@ -139,7 +152,7 @@ def test_what_was_measured_is_not_measured_again(bench, clips):
 
 def test_an_area_survives_the_store(bench, clips):
     row = area_rows(bench, "areas", clips, [clip.text for clip in clips])[0]
-    assert (unpack(row, 128) == clips[0].area_moved).all()
+    assert (unpack(row["area"], 128) == clips[0].area_moved).all()
     assert row["iou"] == row["iou_raw"] == 1
 
 
@@ -160,8 +173,8 @@ def test_siblings_of_one_thing_and_of_another():
     cup = SimpleNamespace(choice={"object": "cup 1", "which": "0"})
     can = SimpleNamespace(choice={"object": "can 1", "which": "0"})
     both = SimpleNamespace(choice={"object": "can 1", "into": "cup 1"})
-    assert _other_things(cup, can)
-    assert not _other_things(cup, both)
+    assert on_other_things(cup, can)
+    assert not on_other_things(cup, both)
 
 
 def test_an_area_that_ignores_the_prompt_is_nearer_to_its_own_in_half_of_the_pairs(bench):
@@ -172,7 +185,7 @@ def test_an_area_that_ignores_the_prompt_is_nearer_to_its_own_in_half_of_the_pai
             return areas.astype(np.float32), areas
 
     bench.model = Deaf()
-    (row,) = sibling_rows(bench)
+    (row,) = area_groups(bench)
     assert np.mean(row["nearer"]) == 0.5
 
 

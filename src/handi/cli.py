@@ -32,7 +32,7 @@ def generate(
     image: Annotated[str | None, _optional("FILE")] = None,
     prompt: Annotated[str | None, _optional("TEXT")] = None,
     batch: Annotated[Path | None, _optional("FILE.jsonl")] = None,
-    model: str = "random",
+    model: str = "mini",
     mask: Annotated[str | None, _optional("FILE")] = None,
     seed: int = 0,
     steps: _Int = None,
@@ -70,7 +70,8 @@ def generate(
         prompt: The action, as a short sentence.
         batch: File of requests, one JSON object a line. Relative paths in it count from its own folder.
         model: A model folder (handi's, AnimateAnything's, HANDI/IVG's), a hub id "owner/name", or
-            "random": a small untrained model to try the commands with; its pixels mean nothing.
+            "mini": the small model that ships with handi, 128×128, trained on a synthetic kitchen table
+            (docs/mini.md). "random": the same kind of thing untrained; its pixels mean nothing.
         mask: Motion area to use instead of stage 1's: a picture, bright where things may move, or "full".
         seed: Same seed, same clip. In a batch file it counts for the lines that name none.
         steps: Denoising steps of stage 2, the video.

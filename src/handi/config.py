@@ -301,6 +301,11 @@ def _check(recipe: Recipe, where: str | Path) -> None:
         value = getattr(section, name)
         place = type(section).__name__.removesuffix("Recipe").lower()
         need(math.isfinite(value) and value >= least, f"{place}.{name} is {value}", f"use {least} or more")
+    need(
+        model.frozen in ("fp32", run.precision),
+        f"model.frozen is {model.frozen}, run.precision {run.precision}",
+        f"set run.precision to {model.frozen}, or model.frozen to fp32",
+    )
     need(run.minutes is None or run.minutes >= 0, f"run.minutes is {run.minutes}", "use 0 or more")
 
 

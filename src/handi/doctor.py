@@ -107,8 +107,13 @@ def _models() -> Iterator[Finding]:
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
-    from handi.models.checkpoint import COMPONENTS
+    from handi.assets import MINI
+    from handi.models.checkpoint import CARD, COMPONENTS
 
+    if (MINI / CARD).exists():
+        yield Finding("model", f'"mini": {sum(p.stat().st_size for p in MINI.rglob("*")) / 2**20:.0f} MiB')
+    else:
+        yield Finding("model", f"mini is not in {MINI}", ok=False, mend="install handi again")
     yield Finding("model", '"random": built in, untrained; its pixels mean nothing')
     cache = Path(constants.HF_HUB_CACHE)
     home = next(p for p in (cache, *cache.parents) if p.exists())

@@ -62,7 +62,7 @@ class Request:
 class Settings:
     """What all clips of a run share; None: as the model's card says."""
 
-    model: str = "random"
+    model: str = "mini"
     frames: int | None = None
     height: int | None = None
     width: int | None = None

@@ -109,9 +109,10 @@ class HandiPipeline(DiffusionPipeline):
         revision: str | None = None,
         variant: str | None = None,
     ) -> HandiPipeline:
-        """A pipeline from a folder (ours, AnimateAnything's, HANDI/IVG's), a hub id, or "random".
+        """A pipeline from "mini", a folder (ours, AnimateAnything's, HANDI/IVG's), a hub id, or "random".
 
-        "random" is a small untrained model: its pixels mean nothing. Raises: ModelError.
+        "mini" ships with handi (docs/mini.md); "random" is small and untrained: its pixels mean nothing.
+        Raises: ModelError.
         """
         if str(model) == "random":
             parts = random_checkpoint(dtype=torch_dtype)

@@ -115,15 +115,17 @@ def test_the_prior_mask_is_the_mean_of_the_training_areas(home, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stage", "steps", "fall"), [("vae", 40, 0.93), ("stage1", 60, 0.25), ("stage2", 50, 0.5)]
+    ("stage", "steps", "lr", "fall"),
+    # most of the autoencoder is its basis, which is fitted before: little is left to learn
+    [("vae", 60, 3e-3, 0.95), ("stage1", 60, 1e-2, 0.25), ("stage2", 50, 1e-2, 0.5)],
 )
-def test_four_clips_are_learned_by_heart(home, tmp_path, stage, steps, fall):
+def test_four_clips_are_learned_by_heart(home, tmp_path, stage, steps, lr, fall):
     """The loss falls, and goes on falling."""
     recipe = recipe_of(home, stage, out=tmp_path / "run", loss__snr_gamma=5)
     recipe = replace(
         recipe,
         data=replace(recipe.data, flip=False, dropout=0.0, texts=("short",)),
-        optim=replace(recipe.optim, batch=4, lr=1e-2, ema=0.0),
+        optim=replace(recipe.optim, batch=4, lr=lr, ema=0.0),
         run=replace(recipe.run, steps=steps, save_every=steps),
     )
     train(recipe, say=quiet)
@@ -363,16 +365,23 @@ def test_lora_trains_adapters_and_merges_them_into_the_model(home, tmp_path, mod
     assert weights(out, 3)
 
 
-def test_dropout_layers_are_seeded_too(home, tmp_path, model_folder):
+def test_dropout_is_on_in_trained_networks_only_and_seeded(home, tmp_path, model_folder):
     """AnimateAnything's blocks hold dropout, which draws from torch's own generator."""
     totals = []
-    for out in ("one", "two"):
+    for out in ("one", "two", "pieces"):
         torch.manual_seed(len(totals))
         recipe = recipe_of(home, "stage2", out=tmp_path / out, model={"init": str(model_folder)})
         recipe = replace(recipe, optim=replace(recipe.optim, batch=1))
-        train(recipe, say=quiet)
+        for steps in (1, 2) if out == "pieces" else (2,):
+            run = replace(recipe.run, steps=steps, accept_changes=True)
+            training = Run(replace(recipe, run=run), "auto", quiet)
+            training.go()
+            dropouts = [m for m in training.inner.unet.modules() if isinstance(m, torch.nn.Dropout)]
+            assert any(m.p > 0 for m in dropouts)
+            assert all(m.training for m in dropouts)
+            assert not training.inner.vae.training
         totals.append([line["total"] for line in read_log(tmp_path / out / "log.jsonl", kind="train")])
-    assert totals[0] == totals[1]
+    assert totals[0] == totals[1] == totals[2]
 
 
 def test_workers_change_nothing(home, tmp_path):

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from handi.assets import MINI
 from handi.errors import InputError, ModelError
 from handi.files import writing
 from handi.models.autoencoder import PatchAutoencoder
@@ -156,11 +157,12 @@ def load(
 
 
 def locate(model: str | Path, *, revision: str | None = None) -> Path:
-    """The local folder of a model: the path itself, or the hub's snapshot (downloaded if need be).
+    """The local folder of a model: "mini", which ships with handi, the path itself, or the hub's snapshot
+    (downloaded if need be).
 
     Raises: ModelError where there is no such folder and no such repository can be reached.
     """
-    folder = Path(model).expanduser()
+    folder = MINI if str(model) == "mini" else Path(model).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -168,7 +170,7 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
     name = str(model)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(
-            "no such model folder", where=name, mend='give a folder, a hub id like "owner/name", or "random"'
+            "no such model folder", where=name, mend='give a folder, a hub id like "owner/name", or "mini"'
         )
     from huggingface_hub import snapshot_download
 

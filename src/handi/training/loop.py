@@ -14,6 +14,7 @@ of one that takes their batches one after another.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
@@ -93,6 +94,8 @@ class Run:
         optimizer = make_optimizer(trained, recipe.optim, fused=self.accelerator.device.type == "cuda")
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.inner: StepModule = self.accelerator.unwrap_model(self.module)
+        if self.inner.sharded and (recipe.run.sample_every or recipe.run.gradients_every):
+            self.say("note: with FSDP2 there are no sample sheets and no gradient norms of single terms")
         named = {name: p for name, p in self.inner.named_parameters() if p.requires_grad}
         self.trained = list(named.values())
         self.average = Average(named, recipe.optim.ema) if recipe.optim.ema else None
@@ -101,6 +104,9 @@ class Run:
         self.saved_step = -1
         if saved is not None:
             self._load(saved)
+        if self.rank == 0:
+            with replacing(self.folder / "recipe.yaml") as temporary:
+                temporary.write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False))
 
     @property
     def step_size(self) -> int:
@@ -114,6 +120,7 @@ class Run:
         recipe, run, optim = self.recipe, self.recipe.run, self.recipe.optim
         guard = Guard(self.folder, self.rank, optim.explosion)
         means, since = Means(), time.monotonic()
+        self.module.train()
         with ExitStack() as stack:
             stop = stack.enter_context(StopSignal())
             log = stack.enter_context(self._open_log()) if self.rank == 0 else None
@@ -123,7 +130,7 @@ class Run:
 
             while self.step < run.steps and not stop.asked() and not self._out_of_time():
                 number = self.step + 1
-                measure = _due(number, run.gradients_every)
+                measure = _due(number, run.gradients_every) and not self.inner.sharded
                 passes = [
                     self._pass(next(stream), part, measure=measure and part == 0)
                     for part in range(optim.accumulate)
@@ -154,7 +161,7 @@ class Run:
                 if self.rank == 0:
                     bar.advance(1, note)
                 score = self._validate(log) if _due(number, run.validate_every) else None
-                if _due(number, run.sample_every):
+                if _due(number, run.sample_every) and not self.inner.sharded:
                     self._draw_samples()
                 if _due(number, run.save_every) or number == run.steps:
                     self._save(score)
@@ -288,9 +295,6 @@ class Run:
             self.say(f"going on from step {saved.step}, {saved.folder}")
             if not self.recipe.run.accept_changes:
                 saved.check_recipe(self.recipe.as_dict(), free=FREE)
-        if self.rank == 0:
-            with replacing(self.folder / "recipe.yaml") as temporary:
-                temporary.write_text(yaml.safe_dump(self.recipe.as_dict(), sort_keys=False))
         return checkpoints, saved
 
     def _open_log(self) -> RunLog:
@@ -353,9 +357,16 @@ def open_accelerator(recipe: Recipe) -> Accelerator:
         raise InputError("run.precision fp16 needs a GPU", mend="use bf16, or no")
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
     # A step need not use every weight that is trained (AnimateAnything's networks have dead ones).
     unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    return Accelerator(cpu=cpu, mixed_precision=recipe.run.precision, kwargs_handlers=[unused])
+    accelerator = Accelerator(cpu=cpu, mixed_precision=recipe.run.precision, kwargs_handlers=[unused])
+    if accelerator.num_processes != launched:  # they would all write to one folder
+        raise InputError(
+            f"{launched} processes were launched, accelerate joins {accelerator.num_processes}",
+            mend="on CPUs say --run.device cpu",
+        )
+    return accelerator
 
 
 def set_aside(folder: Path) -> Path | None:

@@ -49,7 +49,13 @@ class StepModule(nn.Module):
                     setattr(module, name, nn.Parameter(value, requires_grad=False))
                 else:
                     parameter.data = value
-        self.cpu()
+            for name, buffer in list(module.named_buffers(recurse=False)):
+                setattr(module, name, buffer.cpu())
+
+    @property
+    def sharded(self) -> bool:
+        """FSDP2: every process holds a part of each weight, so none can run a network alone."""
+        return any(isinstance(parameter, DTensor) for parameter in self.parameters())
 
 
 def total_of(terms: dict[str, Tensor]) -> Tensor:

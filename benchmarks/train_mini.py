@@ -1,0 +1,115 @@
+"""Render, train and bundle mini: all that makes the model which ships with handi, on a CPU or on one GPU.
+
+    python benchmarks/train_mini.py --out out/train --clips 8000 --minutes 3 5 15 --bundle out/mini
+
+Run it again and it goes on where it stopped, in every part. --minutes are those of the autoencoder, stage 1
+and stage 2; what a piece does not finish the next one does, and the model is bundled from what there is.
+Without --minutes each part is trained to its recipe's last step. Further options of all three recipes stand
+after "--", such as `-- --run.precision bf16`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from handi.models import checkpoint
+from handi.training.setup import write_model
+
+STAGES = ("mini_vae", "mini_stage1", "mini_stage2")
+TRAINING_SEED, VALIDATION_SEED, VALIDATION_CLIPS = 0, 800_000, 64
+
+
+def handi(*arguments: str) -> None:
+    """Run the command; its failure is ours."""
+    print("handi", *arguments, flush=True)
+    code = subprocess.run([sys.executable, "-m", "handi", *arguments]).returncode
+    if code:
+        sys.exit(code)
+
+
+def render(world: Path, clips: int, workers: int) -> None:
+    """The training and the validation clips."""
+    for name, seed, count in (
+        ("train", TRAINING_SEED, clips),
+        ("val", VALIDATION_SEED, min(clips, VALIDATION_CLIPS)),
+    ):
+        handi(
+            "world", "--clips", str(count), "--seed", str(seed), "--size", "128",
+            "--workers", str(workers), "--pictures", "png", "--out", str(world / name),
+        )  # fmt: skip
+
+
+def train(out: Path, minutes: Sequence[float] | None, options: Sequence[str]) -> None:
+    """The three recipes, each from the model of the one before."""
+    for number, stage in enumerate(STAGES):
+        arguments = ["train", stage, "--run.out", str(out / stage)]
+        arguments += ["--data.path", str(out / "world/train"), "--data.validation", str(out / "world/val")]
+        if number:
+            arguments += ["--model.init", str(out / STAGES[number - 1] / "model")]
+        if minutes is not None:
+            arguments += ["--minutes", str(minutes[number])]
+        handi(*arguments, *options)
+
+
+def bundle(vae: Path, stage1: Path, stage2: Path, target: Path, steps: tuple[int, int]) -> None:
+    """One folder of 16-bit weights: each network from the run that trained it last.
+
+    The autoencoder's encoder is fitted before anything is trained, so its decoder may be trained longer than
+    the run that the other two started from. steps: of sampling, for the model card.
+    """
+    parts = checkpoint.load(stage2)
+    area = checkpoint.load(stage1)
+    autoencoder = checkpoint.load(vae).vae
+    if not torch.equal(autoencoder.basis.components, parts.vae.basis.components):
+        sys.exit(f"{vae} and {stage2} have encoders of different fits: their latents are not the same")
+    same = all(
+        torch.equal(one, other)
+        for one, other in zip(
+            area.text_encoder.state_dict().values(), parts.text_encoder.state_dict().values(), strict=True
+        )
+    )
+    if not same:
+        sys.exit(f"{stage1} and {stage2} have different text encoders")
+    card = replace(
+        parts.card,
+        stage1=replace(area.card.stage1, steps=steps[0]),
+        stage2=replace(parts.card.stage2, steps=steps[1]),
+    )
+    parts = replace(parts, vae=autoencoder, area_unet=area.area_unet, prior_mask=area.prior_mask, card=card)
+    for network in (parts.vae, parts.unet, parts.area_unet, parts.text_encoder):
+        network.to(torch.float16)
+    write_model(parts, target)
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    print(f"{target}: {size / 2**20:.1f} MiB, {checkpoint.fingerprint(checkpoint.load(target))}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the clips and the runs")
+    parser.add_argument("--clips", type=int, default=8000, help="to train on")
+    parser.add_argument("--workers", type=int, default=2, help="processes that render")
+    parser.add_argument("--minutes", type=float, nargs=3, help="of each part, in this piece")
+    parser.add_argument("--bundle", type=Path, help="folder for the finished model")
+    parser.add_argument("--only-bundle", action="store_true", help="of runs that there are already")
+    parser.add_argument("--steps", type=int, nargs=2, default=(1, 1), help="of sampling, both stages")
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments = parser.parse_args(sys.argv[1:split])
+    if not arguments.only_bundle:
+        render(arguments.out / "world", arguments.clips, arguments.workers)
+        train(arguments.out, arguments.minutes, sys.argv[split + 1 :])
+    if arguments.bundle:
+        runs = [arguments.out / stage / "model" for stage in STAGES]
+        bundle(*runs, arguments.bundle, tuple(arguments.steps))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The paper's two losses reach the networks' weights: gradients against finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from handi.config import HandLossRecipe, LossRecipe
+from handi.data.clips import Batch
+from handi.models import presets
+from handi.pipeline import HandiPipeline
+from handi.training.step import Networks, stage1_step, stage2_step
+
+
+@pytest.fixture(scope="module")
+def frame(clips) -> torch.Tensor:
+    """A picture with two hands, 3×H×W in [-1, 1]."""
+    return torch.from_numpy(clips["cut"][0].copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def networks(frame, detector=None) -> Networks:
+    """A tiny model whose basis knows the picture well, and whose layers cover all of it."""
+    sizes = presets.Preset(144, (4, 4, 8, 8), 96, 8, 16, 2, 1, 1, 2, 16, 1, 50, 16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(presets.PRESETS, "probe", sizes)
+        parts = presets.fresh("probe", ["cut the carrot"])
+    presets.fit_basis(parts, torch.stack([frame, frame.flip(-1)]))
+    with torch.no_grad():
+        parts.unet.transport.cutout.out.bias.fill_(5.0)
+    return Networks(
+        vae=parts.vae.requires_grad_(False),
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer,
+        unet=parts.unet,
+        area_unet=parts.area_unet,
+        scheduler=HandiPipeline.from_checkpoint(parts).scheduler,
+        prior_mask=torch.full(frame.shape[1:], 0.5),
+        detector=detector,
+    )
+
+
+def batch(frames: torch.Tensor, area: torch.Tensor, rois: torch.Tensor) -> Batch:
+    """frames 3×F×H×W, area H×W, rois 2×4: one clip."""
+    count = frames.shape[1]
+    return Batch(
+        names=["probe"],
+        frames=frames[None],
+        frame_index=torch.arange(count)[None],
+        area=area[None],
+        texts=["cut the carrot"],
+        joints=torch.zeros(1, count, 42, 2),
+        visible=torch.ones(1, count, 2, dtype=torch.bool),
+        rois=rois.expand(1, count, 2, 4),
+    )
+
+
+def slope(loss, weights: torch.Tensor, direction: torch.Tensor, reach: float) -> float:
+    """Central difference of a loss along a direction in the weights."""
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weights += sign * reach * direction
+            values.append(float(loss()))
+            weights -= sign * reach * direction
+    return (values[0] - values[1]) / (2 * reach)
+
+
+def test_the_hand_loss_moves_stage_2(frame, detector, clips):
+    """The true frame shows the hands 3 px further left than the network's: moving its layers is the mend."""
+    model = networks(frame, detector)
+    rois = detector.detect(clips["cut"][:1]).rois[0]
+    moved = frame.roll(-3, dims=-1)
+    rois[:, 0] -= 3
+    given = batch(torch.stack([frame, moved], 1), torch.ones(frame.shape[1:]), rois)
+    hand = HandLossRecipe(weight=1.0, frames=1, noise_limit=1e6, jitter=0)
+    recipe = LossRecipe(hand=hand)
+
+    def loss() -> torch.Tensor:
+        return stage2_step(model, given, recipe, torch.Generator().manual_seed(0))["hand"]
+
+    model.unet.zero_grad()
+    loss().backward()
+    reached = [name for name, p in model.unet.named_parameters() if p.grad is not None and p.grad.any()]
+    assert {"transport.pose.motion", "transport.flow.bias", "transport.plate.bias"} <= set(reached)
+
+    # The difference is taken along a pattern added to the answer: along the weights of the motion, bilinear
+    # look-ups have a kink at every pixel, and differences do not settle.
+    weights = model.unet.residual.bias
+    gradient = weights.grad.clone()
+    direction = gradient / gradient.norm()
+    pattern = model.vae.basis.to_pictures(direction[None, :, None, None])
+    pattern = pattern - model.vae.basis.to_pictures(torch.zeros_like(direction)[None, :, None, None])
+    level = 2 / 255 / float(pattern.square().mean().sqrt())  # a reach that changes pixels by one level, rms
+    found = [slope(loss, weights.data, direction, reach * level) for reach in (0.5, 0.7, 1.0)]
+    assert np.mean(found) == pytest.approx(float(gradient.norm()), rel=0.3)
+
+
+def test_the_area_loss_moves_stage_1(frame):
+    model = networks(frame)
+    area = torch.zeros(frame.shape[1:])
+    area[40:90, 30:120] = 1
+    given = batch(frame[:, None], area, torch.zeros(2, 4))
+
+    def loss() -> torch.Tensor:
+        return stage1_step(model, given, LossRecipe(miou=1.0), torch.Generator().manual_seed(0))["miou"]
+
+    model.area_unet.zero_grad()
+    loss().backward()
+    weights = model.area_unet.residual.bias
+    gradient = weights.grad.clone()
+    assert gradient.norm() > 1e-5
+    assert slope(loss, weights.data, gradient / gradient.norm(), 1e-2) == pytest.approx(
+        float(gradient.norm()), rel=0.05
+    )
+    assert all(p.grad is None for p in model.vae.parameters())
