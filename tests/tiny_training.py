@@ -65,7 +65,12 @@ TINY: dict[str, Any] = {
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     """A Python process of its own, in one thread, with its output to be read."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+        "PYTHONFAULTHANDLER": "1",
+    }
     command = [sys.executable, *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, **options
