@@ -53,6 +53,13 @@ def picture(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def forget_the_last_accelerator() -> None:
+    """accelerate remembers the precision of the first training of a process; a test's is its own."""
+    if (state := sys.modules.get("accelerate.state")) is not None:
+        state.AcceleratorState._reset_state()
+
+
 @pytest.fixture
 def handi(monkeypatch, capsys):
     """The command line in this process: handi("generate", …) → (exit code, stdout, stderr)."""
