@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from handi.world.clip import WorldClip
 
 SIZE, FRAMES = 32, 16
+TESTS = str(Path(__file__).parent)
 
 
 def tiny_clip(seed: int) -> WorldClip:
@@ -70,6 +72,8 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
         "OMP_NUM_THREADS": "1",
         "PYTHONWARNINGS": "ignore",
         "PYTHONFAULTHANDLER": "1",
+        # a test that starts itself finds this module, as pytest does by its `pythonpath`
+        "PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
     }
     command = [sys.executable, *map(str, arguments)]
     return subprocess.Popen(
