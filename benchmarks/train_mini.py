@@ -11,6 +11,7 @@ after "--", such as `-- --run.precision bf16`.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -86,6 +87,10 @@ def bundle(vae: Path, stage1: Path, stage2: Path, target: Path, steps: tuple[int
     for network in (parts.vae, parts.unet, parts.area_unet, parts.text_encoder):
         network.to(torch.float16)
     write_model(parts, target)
+    for path in target.glob("*/config.json"):  # diffusers notes where a network came from, on this machine
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     print(f"{target}: {size / 2**20:.1f} MiB, {checkpoint.fingerprint(checkpoint.load(target))}")
 
