@@ -65,8 +65,8 @@ class TransportRecipe:
     """Weights of the terms that teach LiteUNet's transport (training/step.py); other networks have none."""
 
     weight: float = 0.5  # the moved picture, before the residual; 0: none of the three
-    flow: float = 1.0  # where each joint of the true frames lies in the context image
-    cutout: float = 0.1  # a hand's joints lie in that hand's layer
+    joints: float = 1.0  # where the hands' joints are, in the context image and in every frame
+    cutout: float = 0.2  # which hands the context image shows, and that their joints lie in their layers
 
 
 @dataclass(frozen=True)

@@ -152,42 +152,40 @@ def soft_miou(mask: Tensor, truth: Tensor) -> dict[str, Tensor]:
 
 
 def joint_transport(
-    flow: Tensor, cutout: Tensor, joints: Tensor, size: tuple[int, int]
+    joints: Tensor, start: Tensor, presence: Tensor, cutout: Tensor, truth: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """How far a layered transport is from the hands' joints: (flow error, cut-out error), two scalars.
+    """How far the hands that a transport moves are from the true joints: (joint error, cut-out error).
 
-    flow B×F×K×2×h'×w' px and cutout B×K×H×W in [0, 1] as `models.lite.Transport` has them, layers 0 and 1
-    the left and the right hand; joints B×F×42×2 in [0, 1], zeros where there are none, frame 0 the context;
-    size (H, W). A joint at p_f in frame f lies at p_0 in the context image, so hand k's flow at p_f should
-    be p_0 − p_f: Huber, in eighths of a pixel's patch (8 px), mean over the joints that both frames show.
-    And its cut-out should hold hand k's joints of the context image, and no other should: cross-entropy.
+    joints B×F×2×22×2 px, start B×2×22×2 px and presence B×2 logits as `models.skeleton.Skeletons` has them,
+    cutout B×K×H×W in [0, 1], layers 0 and 1 the hands; truth B×F×42×2 in [0, 1], zeros where there are none,
+    frame 0 the context; size (H, W). Joint error: Huber, in units of 8 px, over the joints of the hands that
+    the context image shows, in it and in all frames. Cut-out error, cross-entropy: which hands it shows, and
+    that a hand's joints there lie in its own layer and in no other's.
     """
     height, width = size
-    wide = flow.new_tensor([width, height])
-    inside = ((joints > 0) & (joints < 1)).all(-1)
-    both = (inside & inside[:, :1]).unflatten(2, (2, 21)).float()  #             B×F×2×21
-    joints = joints.unflatten(2, (2, 21))
-    # detector's pixels have their centres at integers, grid_sample's at half integers
-    place = 2 * (joints + 0.5 / wide) - 1  #                                     B×F×2×21×2
-    total = flow.new_zeros(())
-    for hand in range(2):
-        found = F.grid_sample(
-            flow[:, :, hand].flatten(0, 1), place[:, :, hand].flatten(0, 1)[:, None], align_corners=False
-        )[:, :, 0].transpose(1, 2)  #                                            (B·F)×21×2
-        wanted = ((joints[:, :1, hand] - joints[:, :, hand]) * wide).flatten(0, 1)
-        error = F.huber_loss(found / 8, wanted / 8, reduction="none").sum(-1)
-        total = total + (error * both[:, :, hand].flatten(0, 1)).sum()
-    shown = inside[:, 0].unflatten(1, (2, 21)).float()  #                        B×2×21
-    context = place[:, 0].flatten(1, 2)[:, None]  #                              B×1×42×2
-    probability = F.grid_sample(cutout, context, align_corners=False)[:, :, 0].unflatten(2, (2, 21))
+    there = (truth != 0).any(-1).unflatten(2, (2, 21))  #                        B×F×2×21
+    inside = ((truth[:, 0] > 0) & (truth[:, 0] < 1)).all(-1).unflatten(1, (2, 21))  #  B×2×21
+    shown = inside.any(-1)  #                                                    B×2
+    # the detector's pixels have their middles at integers
+    wanted = truth.unflatten(2, (2, 21)) * truth.new_tensor([width, height]) + 0.5
+    counted = (there & shown[:, None, :, None]).float()
+    error = _mean_error(joints[..., :21, :], wanted, counted)
+    error = error + _mean_error(start[:, :, :21], wanted[:, 0], counted[:, 0])
+    place = 2 * wanted[:, 0] / truth.new_tensor([width, height]) - 1  #          B×2×21×2
+    probability = F.grid_sample(cutout, place.flatten(1, 2)[:, None], align_corners=False)[:, :, 0]
+    probability = probability.unflatten(2, (2, 21))  #                           B×K×2×21
     layer = torch.arange(cutout.shape[1], device=cutout.device)
     own = (layer[:, None] == torch.arange(2, device=cutout.device))[None, :, :, None]  # 1×K×2×1
     entropy = -torch.where(own, probability, 1 - probability).clamp(min=1e-3).log()
-    counted = shown[:, None].expand_as(entropy)
-    return (
-        total / both.sum().clamp(min=1),
-        (entropy * counted).sum() / counted.sum().clamp(min=1),
-    )
+    weight = inside[:, None].expand_as(entropy).float()
+    seen = F.binary_cross_entropy_with_logits(presence, shown.float())
+    return error, (entropy * weight).sum() / weight.sum().clamp(min=1) + seen
+
+
+def _mean_error(found: Tensor, true: Tensor, weight: Tensor) -> Tensor:
+    """Huber error of places …×2 px in units of 8 px, averaged by weights …."""
+    error = F.huber_loss(found / 8, true / 8, reduction="none").sum(-1)
+    return (error * weight).sum() / weight.sum().clamp(min=1)
 
 
 # ----------------------------------------------------------------------------------------------- hands

@@ -21,13 +21,14 @@ def frame(clips) -> torch.Tensor:
 
 def networks(frame, detector=None) -> Networks:
     """A tiny model whose basis knows the picture well, and whose layers cover all of it."""
-    sizes = presets.Preset(144, (4, 4, 8, 8), 96, 8, 16, 2, 1, 1, 2, 16, 1, 50, 16)
+    sizes = presets.Preset(144, (4, 4, 8, 8), 96, 8, 16, 2, 1, 1, 3, 16, 1, 50, 16)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets.PRESETS, "probe", sizes)
         parts = presets.fresh("probe", ["cut the carrot"])
     presets.fit_basis(parts, torch.stack([frame, frame.flip(-1)]))
     with torch.no_grad():
         parts.unet.transport.cutout.out.bias.fill_(5.0)
+        parts.unet.transport.joints.presence.bias.fill_(5.0)
     return Networks(
         vae=parts.vae.requires_grad_(False),
         text_encoder=parts.text_encoder,
@@ -82,7 +83,7 @@ def test_the_hand_loss_moves_stage_2(frame, detector, clips):
     model.unet.zero_grad()
     loss().backward()
     reached = [name for name, p in model.unet.named_parameters() if p.grad is not None and p.grad.any()]
-    assert {"transport.pose.motion", "transport.flow.bias", "transport.plate.bias"} <= set(reached)
+    assert {"transport.joints.later.out", "transport.flow.bias", "transport.plate.bias"} <= set(reached)
 
     # The difference is taken along a pattern added to the answer: along the weights of the motion, bilinear
     # look-ups have a kink at every pixel, and differences do not settle.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from handi.models.lite import POSE_UNIT, LiteUNet, signal_levels
+from handi.models.lite import LiteUNet, signal_levels
+from handi.models.skeleton import ELBOW, FOLLOWS, POINTS, REACH
 
 PATCH, CHANNELS, FRAMES = 4, 48, 3  # as many channels as a patch has numbers: the basis loses nothing
 
@@ -55,7 +56,7 @@ def test_a_clip_is_the_same_alone_and_in_a_batch():
     network, given = stirred(lite(layers=3)), inputs()
     both = network(**given)
     alone = network(**{name: value[1:] for name, value in given.items()})
-    torch.testing.assert_close(both[1:], alone, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(both[1:], alone, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -73,31 +74,50 @@ def test_every_condition_is_read(change):
     assert (network(**given) - before).abs().max() > 1e-4
 
 
-def test_transport_moves_what_is_cut_out_by_the_flow_and_leaves_the_rest():
-    """A hand's layer that covers all of the picture, moved right by two pixels and down by one."""
-    network, given = lite(layers=3), inputs()
-    transport = network.transport
+def covering(network: LiteUNet) -> None:
+    """Make the left hand's layer cover all of the picture, the others stay as they are."""
     with torch.no_grad():
-        transport.cutout.out.bias.view(3, 4)[0] = 100.0  # layer 0 covers everything, the others stay faint
-        transport.pose.hidden.bias.fill_(1.0)
-        seen = torch.nn.functional.gelu(torch.ones(16) + 0)  # what `hidden` gives with a zero weight
-        transport.pose.hidden.weight.zero_()
-        transport.pose.motion[0, :, 0] = -2.0 / POSE_UNIT / seen.sum()  # x of the flow, constant part
-        transport.pose.motion[0, :, 3] = -1.0 / POSE_UNIT / seen.sum()  # y
+        network.transport.cutout.out.bias.view(3, 4)[0] = 100.0
+        network.transport.joints.presence.bias.fill_(100.0)
+
+
+def test_transport_moves_what_is_cut_out_and_leaves_the_rest():
+    """A hand's layer that covers all of the picture; its joints go right by two pixels and down by one."""
+    network, given = lite(layers=3), inputs()
+    covering(network)
+    transport, gaze = network.transport, network.transport.joints.later
+    with torch.no_grad():
+        gaze.hidden.weight.zero_()
+        gaze.hidden.bias.fill_(1.0)
+        seen = torch.nn.functional.gelu(torch.ones(16)).sum()  # what `hidden` gives then
+        for axis, pixels in ((0, 2.0), (1, 1.0)):
+            gaze.out[:POINTS, :16, axis] = pixels / REACH / seen
+            gaze.out[ELBOW, :16, axis] *= 1 - FOLLOWS  # the rest of the way it follows its wrist
     _, moved = network(**given, details=True)
     assert moved is not None
     picture = transport.basis.to_pictures(given["condition_latent"][:, :, 0])
     shown = transport.basis.to_pictures(moved.latents[:, :, 1])
     torch.testing.assert_close(shown[:, :, 1:, 2:], picture[:, :, :-1, :-2], atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(moved.flow[:, :, 0, 0], torch.full_like(moved.flow[:, :, 0, 0], -2.0))
-    assert not moved.flow[:, :, 1].any()
+    left = moved.flow[:, :, 0, 0]
+    torch.testing.assert_close(left, torch.full_like(left, -2.0), atol=1e-4, rtol=0)
+    assert not moved.flow[:, :, 1:].any()
+
+
+def test_a_hand_that_is_not_there_is_not_moved():
+    network, given = stirred(lite(layers=3)), inputs()
+    with torch.no_grad():
+        network.transport.joints.presence.bias.fill_(-100.0)
+    _, moved = network(**given, details=True)
+    assert moved is not None
+    assert not moved.cutout[:, :2].any()
+    assert moved.cutout[:, 2:].all()
 
 
 def test_the_residual_is_held_back_under_hands_while_noise_is_high():
     network, given = lite(layers=3), inputs()
+    covering(network)
     with torch.no_grad():
         network.residual.bias.fill_(1.0)
-        network.transport.cutout.out.bias.view(3, 4)[0] = 100.0
     given["timestep"] = torch.tensor([0, 500])
     change = network(**given) - given["condition_latent"]
     torch.testing.assert_close(change[0], torch.ones_like(change[0]), atol=1e-4, rtol=0)
@@ -107,7 +127,8 @@ def test_the_residual_is_held_back_under_hands_while_noise_is_high():
 def test_it_comes_back_from_a_folder(tmp_path):
     network, given = stirred(lite(layers=3)), inputs()
     network.save_pretrained(tmp_path)
-    assert torch.equal(LiteUNet.from_pretrained(tmp_path).eval()(**given), network(**given))
+    back = LiteUNet.from_pretrained(tmp_path).eval()(**given)
+    torch.testing.assert_close(back, network(**given), atol=1e-5, rtol=1e-5)
     half = LiteUNet.from_pretrained(tmp_path, torch_dtype=torch.bfloat16).eval()(**given)
     assert torch.isfinite(half).all()
 

@@ -9,6 +9,7 @@ valid while the decoder is still being trained.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -17,6 +18,8 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_Layer = TypeVar("_Layer", bound=nn.Module)
 
 
 class LatentPoint:
@@ -182,7 +185,8 @@ def channels_last(module: nn.Module) -> None:
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def zero_(layer: nn.Conv2d | nn.Linear) -> None:
-    """Set a layer's weights to zero: what it adds is learned from nothing."""
+def zero_(layer: _Layer) -> _Layer:
+    """The layer with its weights set to zero: what it adds is learned from nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
+    return layer

@@ -6,8 +6,9 @@ Three parts (docs/mini.md has what each is worth):
    which of it is meant;
 2. the *mover* runs over the frames at half the latents' size: where everything is at each time, given x_t;
 3. *transport* (stage 2): instead of inventing a hand's pixels, a few layers cut out of the context image are
-   moved by smooth flows and laid over a clean plate, and a residual adds what no transport can give. A mean
-   of several motions is a sharp hand at the mean place, where a mean of several pictures is a blur.
+   moved and laid over a clean plate, and a residual adds what no transport can give. Hands move by their
+   bones (models/skeleton.py), other layers by smooth flows. A mean of several motions is a sharp hand at the
+   mean place, where a mean of several pictures is a blur.
 
 Inside, features are channels-last, B×F×h×w×C.
 """
@@ -23,7 +24,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handi.models.autoencoder import PatchBasis, channels_last, zero_
+from handi.models.autoencoder import channels_last, zero_
+from handi.models.transport import Transport, Transporter
 
 # The only schedule that LiteUNet is trained and sampled with.
 SCHEDULE = {
@@ -34,27 +36,13 @@ SCHEDULE = {
     # The last step of the schedule is pure noise, so that training and sampling start from the same thing.
     "rescale_betas_zero_snr": True,
 }
-FLOW_CELLS = 2  # flow vectors along one side of a latent cell
-FAINT = -2.0  # logit of a cut-out before training: it covers 0.12
-FLOW_UNIT = 16.0  # pixels of flow for an output of 1, about the step of a hand between two frames
-POSE_UNIT = 4.0  # the same for a whole layer, whose gradient is the sum over all of its pixels
-
-
-@dataclass(frozen=True)
-class Transport:
-    """How the context image was moved; what the losses on it need."""
-
-    latents: Tensor  # B×C×F×h×w, the moved picture before the residual
-    flow: Tensor  # B×F×K×2×h'×w' px: layer k at a place p of the frame shows the context at p + flow
-    cutout: Tensor  # B×K×H×W in [0, 1]: what of the context image belongs to layer k
 
 
 class LiteUNet(ModelMixin, ConfigMixin):
     """Predicts the clean latents (prediction type "sample") of a clip, B×C×F×h×w.
 
-    `layers` > 0 switches transport on. The first two layers are the left and the right hand (that is how
-    losses address them), the others are free. Clips may have any number of frames and any size in
-    whole latent cells with an even number of them a side.
+    `layers` switches transport on, 3 or more: the left and the right hand, and free ones. Clips may have any
+    number of frames and any size in whole latent cells with an even number of them a side.
     """
 
     _supports_gradient_checkpointing = True
@@ -92,8 +80,8 @@ class LiteUNet(ModelMixin, ConfigMixin):
             latent_channels, width, inner_width, heads, reader_depth, cross_attention_dim, condition
         )
         self.mover = _Mover(latent_channels, width, inner_width, heads, mover_depth, condition)
-        self.residual = _zero(nn.Linear(width, latent_channels))
-        self.transport = _Transporter(latent_channels, patch, width, inner_width, layers) if layers else None
+        self.residual = zero_(nn.Linear(width, latent_channels))
+        self.transport = Transporter(latent_channels, patch, width, inner_width, layers) if layers else None
         self.register_buffer("signal", signal_levels(), persistent=False)  # ᾱ by timestep
 
     def forward(
@@ -320,7 +308,7 @@ class _Modulation(nn.Module):
         super().__init__()
         self.parts = parts
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.project = _zero(nn.Linear(condition, 3 * parts * width))
+        self.project = zero_(nn.Linear(condition, 3 * parts * width))
 
     def forward(self, condition: Tensor) -> list[_Part]:
         values = self.project(condition)[:, :, None, None].chunk(3 * self.parts, -1)
@@ -338,116 +326,6 @@ class _Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2))
         return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
-
-
-# ------------------------------------------------------------------------------------------ transport
-
-
-class _Transporter(nn.Module):
-    """Features → the context image moved: layers cut out of it, over a clean plate."""
-
-    def __init__(self, channels: int, patch: int, width: int, inner: int, layers: int) -> None:
-        super().__init__()
-        self.basis = PatchBasis(channels, patch)
-        self.layers = layers
-        self.pose = _Pose(inner, layers)
-        self.flow = _zero(nn.Linear(width, layers * FLOW_CELLS**2 * 2))
-        self.plate = _zero(nn.Linear(width, channels))
-        self.cutout = _Cutout(patch, width, layers)
-
-    def forward(
-        self, features: Tensor, places: Tensor, scene: Tensor, context: Tensor
-    ) -> tuple[Transport, Tensor]:
-        """features B×F×h×w×width, places B×F×h/2×w/2×inner, scene B×1×h×w×width, context B×C×1×h×w.
-
-        → the transport, and how much of each latent cell hands cover, B×1×F×h×w.
-        """
-        batch, frames, height, width, _ = features.shape
-        latent = context[:, :, 0].float()
-        plate = latent + self.plate(scene)[:, 0].permute(0, 3, 1, 2).float()
-        pictures = self.basis.to_pictures(torch.cat([latent, plate]))
-        picture, plate = pictures.chunk(2)  #                                      B×3×H×W
-        cutout = self.cutout(scene[:, 0], picture).float()  #                      B×K×H×W
-        flow = self.flow(features).unflatten(-1, (self.layers, 2, FLOW_CELLS, FLOW_CELLS))
-        flow = flow.permute(0, 1, 4, 5, 2, 6, 3, 7).reshape(
-            batch, frames, self.layers, 2, height * FLOW_CELLS, width * FLOW_CELLS
-        )
-        flow = flow.float() * FLOW_UNIT + self.pose(places, flow.shape[-2:])
-        moved = self._move(picture, cutout, flow)  #                               K of B×F×4×H×W
-        colours, covers = zip(*(layer.split([3, 1], dim=2) for layer in moved), strict=True)
-        frame = plate[:, None].expand(-1, frames, -1, -1, -1)
-        for colour, cover in zip(reversed(colours), reversed(covers), strict=True):
-            frame = frame + cover * (colour - frame)  # hands come last: they are in front
-        latents = self.basis.to_latents(frame.flatten(0, 1)).unflatten(0, (batch, frames)).transpose(1, 2)
-        with torch.no_grad():
-            hands = 1 - math.prod(1 - cover for cover in covers[:2])  #            B×F×1×H×W
-        covered = F.avg_pool2d(hands.flatten(0, 1), self.basis.patch).unflatten(0, (batch, frames))
-        return Transport(latents, flow, cutout), covered.transpose(1, 2)
-
-    def _move(self, picture: Tensor, cutout: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
-        """Picture B×3×H×W and cut-outs B×K×H×W, looked up where the flows point: K of B×F×4×H×W."""
-        batch, frames, layers = flow.shape[:3]
-        height, width = picture.shape[-2:]
-        size = (height, width)
-        dense = F.interpolate(flow.flatten(0, 2), size, mode="bilinear", align_corners=False)
-        # grid_sample counts from -1 to 1 over the whole width
-        y = (torch.arange(height, device=flow.device) * 2 + 1) / height - 1
-        x = (torch.arange(width, device=flow.device) * 2 + 1) / width - 1
-        across = dense[:, 0] * (2 / width) + x
-        down = dense[:, 1] * (2 / height) + y[:, None]
-        grid = torch.stack([across, down], -1).unflatten(0, (batch, frames, layers))
-        grid = grid.transpose(1, 2).flatten(2, 3)  #                               B×K×(F·H)×W×2
-        source = torch.cat([picture[:, None].expand(-1, layers, -1, -1, -1), cutout[:, :, None]], 2)
-        moved = F.grid_sample(
-            source.flatten(0, 1), grid.flatten(0, 1), padding_mode="border", align_corners=False
-        )  #                                                                       (B·K)×4×(F·H)×W
-        moved = moved.unflatten(0, (batch, layers)).unflatten(3, (frames, height))
-        return moved.permute(1, 0, 3, 2, 4, 5).unbind()
-
-
-class _Pose(nn.Module):
-    """An affine motion of each layer in each frame: most of what a hand does, in six numbers."""
-
-    def __init__(self, inner: int, layers: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(inner)
-        self.query = nn.Parameter(torch.randn(layers, inner) / inner**0.5)  # where a layer looks
-        self.key = nn.Linear(inner, inner, bias=False)
-        self.hidden = nn.Linear(inner, inner)
-        self.motion = nn.Parameter(torch.zeros(layers, inner, 6))
-
-    def forward(self, places: Tensor, size: tuple[int, int]) -> Tensor:
-        """places B×F×h×w×inner, size h'×w' of the flow → flow B×F×K×2×h'×w' px."""
-        tokens = self.norm(places.flatten(2, 3))  #                                B×F×N×inner
-        attention = (self.query @ self.key(tokens).transpose(-1, -2)).softmax(-1)  #     B×F×K×N
-        seen = F.gelu(self.hidden(attention @ tokens))  #                          B×F×K×inner
-        motion = torch.einsum("bfki,kic->bfkc", seen, self.motion).float() * POSE_UNIT
-        down, across = (torch.linspace(-1, 1, side, device=places.device) for side in size)
-        place = torch.stack(
-            [torch.ones(size, device=places.device), *torch.meshgrid(across, down, indexing="xy")]
-        )
-        return torch.einsum("bfkdc,chw->bfkdhw", motion.unflatten(-1, (2, 3)), place)
-
-
-class _Cutout(nn.Module):
-    """Soft masks of the layers in the context image, at its full size."""
-
-    def __init__(self, patch: int, width: int, layers: int, inner: int = 24) -> None:
-        super().__init__()
-        self.steps = patch.bit_length() - 2  # doublings up to half of full size
-        self.up = nn.Linear(width, inner * 4**self.steps)
-        self.look = nn.Conv2d(12, inner, 3, padding=1)
-        self.merge = nn.Conv2d(inner, inner, 3, padding=1)
-        self.out = nn.Conv2d(inner, 4 * layers, 3, padding=1)
-        zero_(self.out)
-        channels_last(self)
-
-    def forward(self, scene: Tensor, picture: Tensor) -> Tensor:
-        """scene B×h×w×width, picture B×3×H×W → B×K×H×W in [0, 1]."""
-        features = F.pixel_shuffle(self.up(scene).permute(0, 3, 1, 2), 2**self.steps)
-        x = F.silu(features + self.look(F.pixel_unshuffle(picture.to(features.dtype), 2)))
-        x = x + F.silu(self.merge(x))
-        return (F.pixel_shuffle(self.out(x), 2) + FAINT).sigmoid()
 
 
 # --------------------------------------------------------------------------------------------- helpers
@@ -484,8 +362,3 @@ def _sinusoid(x: Tensor, width: int, low: float, high: float) -> Tensor:
     octaves = torch.linspace(math.log(low), math.log(high), width // 2, device=x.device)
     angles = x[..., None].float() * octaves.exp() * (math.pi / 2)
     return torch.cat([angles.cos(), angles.sin()], -1)
-
-
-def _zero(linear: nn.Linear) -> nn.Linear:
-    zero_(linear)
-    return linear

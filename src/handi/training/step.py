@@ -17,7 +17,7 @@ from handi import diffusion, losses
 from handi.config import HandLossRecipe, LossRecipe
 from handi.data.clips import Batch
 from handi.hands import HandDetector
-from handi.models.lite import Transport
+from handi.models.transport import Transport
 
 Terms = dict[str, Tensor]
 
@@ -129,7 +129,7 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
 def transport_terms(
     transport: Transport, z: Tensor, inside: Tensor, batch: Batch, recipe: LossRecipe
 ) -> Terms:
-    """What teaches LiteUNet's transport: the moved picture, and where the hands' joints come from.
+    """What teaches LiteUNet's transport: the moved picture, and where the hands' joints are.
 
     Pictures alone move a layer only once it half overlaps the place where it belongs; the joints of the true
     frames say from the first step on where that is. They are Υ's on real footage, so nothing but footage is
@@ -139,8 +139,11 @@ def transport_terms(
     picture = losses.noise_loss(transport.latents, z, mask=inside)["noise"]
     terms = {"transport": settings.weight * picture}
     height, width = batch.frames.shape[-2:]
-    flow, cutout = losses.joint_transport(transport.flow, transport.cutout, batch.joints, (height, width))
-    return terms | {"flow": settings.flow * flow, "cutout": settings.cutout * cutout}
+    hands = transport.skeletons
+    joints, cutout = losses.joint_transport(
+        hands.joints, hands.start, hands.presence, transport.cutout, batch.joints, (height, width)
+    )
+    return terms | {"joints": settings.joints * joints, "cutout": settings.cutout * cutout}
 
 
 def hand_terms(
