@@ -1,6 +1,6 @@
 """Render, train and bundle mini: all that makes the model which ships with handi, on a CPU or on one GPU.
 
-    python benchmarks/train_mini.py --out out/train --clips 8000 --minutes 3 5 15 --bundle out/mini
+    python benchmarks/train_mini.py --out out/train --scenes 4000 --minutes 3 5 15 --bundle out/mini
 
 Run it again and it goes on where it stopped, in every part. --minutes are those of the autoencoder, stage 1
 and stage 2; what a piece does not finish the next one does, and the model is bundled from what there is.
@@ -25,6 +25,7 @@ from handi.training.setup import write_model
 
 STAGES = ("mini_vae", "mini_stage1", "mini_stage2")
 TRAINING_SEED, VALIDATION_SEED, VALIDATION_CLIPS = 0, 800_000, 64
+SIBLINGS = 3  # training clips of a scene: where the picture gives the action away, words are not learned
 
 
 def handi(*arguments: str) -> None:
@@ -35,14 +36,14 @@ def handi(*arguments: str) -> None:
         sys.exit(code)
 
 
-def render(world: Path, clips: int, workers: int) -> None:
-    """The training and the validation clips."""
-    for name, seed, count in (
-        ("train", TRAINING_SEED, clips),
-        ("val", VALIDATION_SEED, min(clips, VALIDATION_CLIPS)),
+def render(world: Path, scenes: int, workers: int) -> None:
+    """The training clips, up to three of a scene, and the validation clips."""
+    for name, seed, count, siblings in (
+        ("train", TRAINING_SEED, scenes, SIBLINGS),
+        ("val", VALIDATION_SEED, min(scenes, VALIDATION_CLIPS), 1),
     ):
         handi(
-            "world", "--clips", str(count), "--seed", str(seed), "--size", "128",
+            "world", "--clips", str(count), "--siblings", str(siblings), "--seed", str(seed), "--size", "128",
             "--workers", str(workers), "--pictures", "png", "--out", str(world / name),
         )  # fmt: skip
 
@@ -100,7 +101,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the clips and the runs")
-    parser.add_argument("--clips", type=int, default=8000, help="to train on")
+    parser.add_argument("--scenes", type=int, default=4000, help="to train on, about three clips each")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--minutes", type=float, nargs=3, help="of each part, in this piece")
     parser.add_argument("--bundle", type=Path, help="folder for the finished model")
@@ -109,7 +110,7 @@ def main() -> None:
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments = parser.parse_args(sys.argv[1:split])
     if not arguments.only_bundle:
-        render(arguments.out / "world", arguments.clips, arguments.workers)
+        render(arguments.out / "world", arguments.scenes, arguments.workers)
         train(arguments.out, arguments.minutes, sys.argv[split + 1 :])
     if arguments.bundle:
         runs = [arguments.out / stage / "model" for stage in STAGES]

@@ -252,7 +252,7 @@ def train(
     on top of is named by --model.init.
 
     The bundled model's three trainings, on clips that `handi world` renders:
-        handi world --clips 8000 --seed 0 --out data/world/train
+        handi world --clips 4000 --siblings 3 --out data/world/train
         handi world --clips 64 --seed 800000 --out data/world/val
         handi train mini_vae
         handi train mini_stage1

@@ -47,7 +47,8 @@ class Networks:
 def vae_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
     """Autoencoder: reconstruction of one frame a clip, and of its area as a picture (stage 1's video).
 
-    The latents are blurred a little by noise, as those that a noise predictor makes will be.
+    The latents are blurred a little by noise, as those that a noise predictor makes will be. With a hand loss
+    the decoder keeps what makes hands readable.
     """
     frames = batch.frames
     rows = torch.arange(len(batch))
@@ -61,7 +62,13 @@ def vae_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: to
     error = networks.vae.decode(noisy).sample.float() - pictures
     # Edges count for themselves: fingers are thin, and what blurs them costs little in the mean.
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    return {"l1": error.abs().mean(), "l2": error.square().mean().sqrt(), "edges": edges}
+    terms = {"l1": error.abs().mean(), "l2": error.square().mean().sqrt(), "edges": edges}
+    if recipe.hand.weight:
+        drawn = batch.visible[rows, chosen].any(-1).nonzero()[: recipe.hand.frames, 0]
+        if len(drawn):
+            rois, made = batch.rois[drawn, chosen[drawn]], (pictures + error)[drawn]
+            terms |= read_terms(networks, made, pictures[drawn], rois, recipe.hand, generator)
+    return terms
 
 
 def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
@@ -159,8 +166,6 @@ def hand_terms(
     x0 B×C×F×h×w. Frames are drawn among those with a hand, over the whole batch: decoding them and running Υ
     with a gradient is what the loss costs.
     """
-    if networks.detector is None:
-        raise ValueError("the hand loss needs a hand detector")
     candidates = batch.visible.any(-1) & readable[:, None]  # B×F
     candidates[:, 0] = False  # the context image is given, not generated
     clips, frames = candidates.nonzero(as_tuple=True)
@@ -169,8 +174,21 @@ def hand_terms(
         return {"_hands": x0.new_zeros(())}
     clips, frames = clips[drawn], frames[drawn]
     generated = decode(networks.vae, x0[clips, :, frames][:, :, None])[:, :, 0]
-    true = batch.frames[clips, :, frames]
-    rois = batch.rois[clips, frames]
+    true, rois = batch.frames[clips, :, frames], batch.rois[clips, frames]
+    return read_terms(networks, generated, true, rois, recipe, generator)
+
+
+def read_terms(
+    networks: Networks,
+    generated: Tensor,
+    true: Tensor,
+    rois: Tensor,
+    recipe: HandLossRecipe,
+    generator: torch.Generator,
+) -> Terms:
+    """The hand loss's terms of generated against true frames B×3×H×W in [-1, 1], rois B×2×4."""
+    if networks.detector is None:
+        raise ValueError("the hand loss needs a hand detector")
     if recipe.jitter:
         rois = losses.jitter_rois(
             rois,
@@ -179,7 +197,7 @@ def hand_terms(
             scale=0.1 * recipe.jitter,
             rotation=0.1 * recipe.jitter,
         )
-    with torch.autocast(x0.device.type, enabled=False):  # Υ's own precision
+    with torch.autocast(generated.device.type, enabled=False):  # Υ's own precision
         read, truth = losses.read_hands(
             networks.detector, generated, true, rois, form=recipe.form, features=recipe.features > 0
         )
