@@ -29,7 +29,7 @@ def of(scores, figure: str) -> tuple[float, float, float, float]:
 
 
 def test_hands(scores):
-    # Eq. 2 as written knows the truth and orders nothing else: a hand that is not found lies in the corner, so
+    # Eq. 2 as written knows the truth and orders nothing else: a hand not found lies in the corner, so
     # a hand with the wrong label can cost more than none at all. Hence the matched error and the rates.
     truth, *others = of(scores, "hs_err_literal")
     assert truth == 0 < min(others)
