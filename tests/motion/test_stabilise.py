@@ -129,5 +129,6 @@ def test_points_are_carried_with_the_frame_and_absent_ones_stay_zero():
     points[:, :21] = (0.5, 0.5)
     carried = motion.carry(points)
     np.testing.assert_allclose(carried[0, :21], 0.5)
-    np.testing.assert_allclose(carried[1, :21], [[0.6, 0.45]] * 21, atol=0.004)
+    (x, y, depth) = true[1] @ (SIDE / 2, SIDE / 2, 1)
+    np.testing.assert_allclose(carried[1, :21], [[x / depth / SIDE, y / depth / SIDE]] * 21, atol=0.004)
     assert not carried[:, 21:].any()
