@@ -24,7 +24,7 @@ from handi.errors import HandiError
 from handi.types import BinaryMask, Frames, Picture
 
 Better = Literal["higher", "lower", "neither"]
-Part = Literal["reference", "context", "area", "text", "description", "truth", "siblings"]
+Part = Literal["reference", "context", "start", "area", "text", "description", "truth", "siblings"]
 
 
 class Unscored(HandiError):
@@ -42,8 +42,10 @@ class Pair:
     id: str
     generated: Frames
     reference: Frames | None = None
-    context: Picture | None = None  # H×W×3, the frame before the generated ones
+    context: Picture | None = None  # H×W×3, the context image: frame 0 of the true video
+    start: Picture | None = None  # H×W×3, frame 0 of the generated video: its own rendering of the context
     area: BinaryMask | None = None  # H×W, the true motion area (SPEC §2.1)
+    inside: BinaryMask | None = None  # H×W, the pixels that count in this scope; None: all
     text: str | None = None  # the short action: "Cut the carrot."
     description: str | None = None  # the enriched text
     truth: Path | None = None  # the record of a world clip
@@ -75,14 +77,15 @@ class Figure:
     better: Better
     unit: str = ""
     of: str = ""  # what exactly it is, in one line
+    wants: tuple[Part, ...] = ()  # parts of a Pair that it needs beyond those that its metric wants
 
 
 @runtime_checkable
 class Metric(Protocol):
     """What both kinds have. All but `weights` are attributes of the class, known without building it.
 
-    Building one (without arguments) reads its weights, and raises HandiError where they are not there: the
-    evaluation then says "skipped: reason" and goes on.
+    Building one, `kind(device)` with the name of a torch device, reads its weights, and raises HandiError
+    where they are not there: the evaluation then says "skipped: reason" and goes on.
     """
 
     name: str  # as `--metrics` takes it: "hand", "pixels", "fid"
