@@ -61,7 +61,9 @@ def recognise(tensors: Mapping[str, Tensor], where: str | Path) -> Weights:
     elif "visual_encoder.cls_token" in tensors and "text_decoder.cls.predictions.bias" in tensors:
         size = WIDTHS.get(side("visual_encoder.cls_token", -1))
         name = f"blip-{size}" if size else ""
-    elif "vision_model.embeddings.patch_embedding.weight" in tensors and "visual_projection.weight" in tensors:
+    elif (
+        "vision_model.embeddings.patch_embedding.weight" in tensors and "visual_projection.weight" in tensors
+    ):
         kernel = "vision_model.embeddings.patch_embedding.weight"
         names = {"ViT-L/14": "clip-l14", "ViT-B/32": "clip-b32"}
         found = {names[kind]: (shape[0], shape[2]) for kind, shape in SHAPES.items()}

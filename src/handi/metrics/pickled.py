@@ -23,7 +23,9 @@ from handi.errors import ModelError
 
 # Of Python's library: records without a function, which trainers leave in their configurations.
 _RECORDS = {"argparse.Namespace", "datetime.datetime", "datetime.timedelta", "uuid.UUID"} | {
-    f"pathlib.{kind}" for kind in ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath")
+    f"pathlib{place}.{kind}"
+    for place in ("", "._local")  # Python 3.13
+    for kind in ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath")
 }
 _TORCH_KNOWS = {"collections.OrderedDict", "collections.Counter", "_codecs.encode"} | {
     f"builtins.{kind}" for kind in ("set", "bytearray", "complex")
@@ -60,7 +62,9 @@ def read_pickled(path: str | Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise ModelError("no such file", where=path) from error
     except Exception as error:  # torch and pickle raise a dozen unrelated kinds for a damaged file
-        reason = " ".join(str(error).split(". ")[0].split())[:160] or type(error).__name__
+        # torch says at length what else one could do, and then what is wrong
+        said = str(error).rpartition("WeightsUnpickler error: ")[2]
+        reason = " ".join(said.split(". ")[0].split())[:160] or type(error).__name__
         raise ModelError(
             f"cannot be read as weights ({reason})", where=path, mend="copy it again: it may be cut short"
         ) from error
@@ -79,7 +83,9 @@ def _foreign_names(path: Path) -> set[str]:
     """Classes that the file names and that nobody needs. Raises: ModelError for names that are refused."""
     if is_program(path):
         raise ModelError(
-            "is a TorchScript program, not a file of weights", where=path, mend="see `handi doctor` for the right file"
+            "is a TorchScript program, not a file of weights",
+            where=path,
+            mend="see `handi doctor` for the right file",
         )
     foreign = set()
     for name in _names_in(path):
@@ -107,7 +113,9 @@ def _names_in(path: Path) -> set[str]:
                 names.add(f"{module}.{name}")
             elif code.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
                 raise ModelError(
-                    "names what it imports in a way that torch.save does not", where=path, mend="do not use this file"
+                    "names what it imports in a way that torch.save does not",
+                    where=path,
+                    mend="do not use this file",
                 )
     return names
 

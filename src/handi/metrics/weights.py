@@ -144,7 +144,7 @@ class Place:
 
 
 def cache_folder() -> Path:
-    """`HANDI_CACHE`, else `XDG_CACHE_HOME`/handi, else ~/.cache/handi; the metrics' files lie in `metrics`."""
+    """`HANDI_CACHE`, else `XDG_CACHE_HOME`/handi, else ~/.cache/handi; metrics' files in `metrics`."""
     if named := os.environ.get("HANDI_CACHE"):
         return Path(named).expanduser() / "metrics"
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handi" / "metrics"
@@ -169,7 +169,7 @@ def check(weights: Weights, path: Path) -> Found:
     published = file.name == (weights.hashed or weights.file)
     if weights.sha256 and published and digest != weights.sha256:
         raise ModelError(
-            f"has SHA-256 {digest[:12]}…, not {weights.sha256[:12]}…: it was cut, altered, or is another file",
+            f"has SHA-256 {digest[:12]}…, not {weights.sha256[:12]}…: it was cut, altered or exchanged",
             where=file,
             mend=f"take it from {weights.origin} again",
         )
@@ -196,7 +196,7 @@ def survey() -> list[Place]:
         try:
             path = _locate(weights)
             if path is None:
-                text = f"{weights.file} ({weights.size:.3g} MB; {weights.serves}) is not here"
+                text = f"{weights.file} ({weights.size:,g} MB; {weights.serves}) is not here"
                 seen.append(Place(weights, "missing", text, how_to_get(weights)))
                 continue
             found = check(weights, path)
@@ -262,7 +262,9 @@ def _locate(weights: Weights) -> Path | None:
         path = Path(named).expanduser()
         if path.exists():
             return path
-        raise ModelError("no such file or folder", where=path, mend=f"{weights.variable} names it: set it right")
+        raise ModelError(
+            "no such file or folder", where=path, mend=f"{weights.variable} names it: set it right"
+        )
     for place in weights.places:
         if place.exists():
             return place
@@ -290,7 +292,7 @@ def _is_published(found: Found) -> bool:
 
 
 def _origin_of(file: Path) -> str:
-    """", from NAME SHA" of a file that `handi convert-weights` wrote."""
+    """ ", from NAME SHA" of a file that `handi convert-weights` wrote."""
     if file.suffix != ".safetensors":
         return ""
     from safetensors import safe_open

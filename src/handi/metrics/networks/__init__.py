@@ -1,1 +1,1 @@
-"""The networks of the paper's metrics, in plain torch and transformers, with the keys of the published files."""
+"""The networks of the paper's metrics, in torch and transformers, keyed as the published files are."""

@@ -18,7 +18,7 @@ from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
 
 from handi.errors import ModelError
 from handi.metrics.networks.folders import load_transformers, read_config
-from handi.metrics.networks.running import CLIP_STATISTICS, device_of, measuring, on_best_device, standardise
+from handi.metrics.networks.running import CLIP_STATISTICS, device_of, measuring, ready, standardise
 from handi.types import Picture
 
 PROMPT = "a picture of"
@@ -31,7 +31,10 @@ _RENAMES = (  # published key → transformers', in this order
     (r"^visual_encoder\.patch_embed\.proj\.", "vision_model.embeddings.patch_embedding."),
     (r"^visual_encoder\.norm\.", "vision_model.post_layernorm."),
     (r"^visual_encoder\.blocks\.(\d+)\.attn\.qkv\.", r"vision_model.encoder.layers.\1.self_attn.qkv."),
-    (r"^visual_encoder\.blocks\.(\d+)\.attn\.proj\.", r"vision_model.encoder.layers.\1.self_attn.projection."),
+    (
+        r"^visual_encoder\.blocks\.(\d+)\.attn\.proj\.",
+        r"vision_model.encoder.layers.\1.self_attn.projection.",
+    ),
     (r"^visual_encoder\.blocks\.(\d+)\.norm([12])\.", r"vision_model.encoder.layers.\1.layer_norm\2."),
     (r"^visual_encoder\.blocks\.(\d+)\.mlp\.", r"vision_model.encoder.layers.\1.mlp."),
 )
@@ -40,14 +43,16 @@ _RENAMES = (  # published key → transformers', in this order
 class Captioner:
     """BLIP with BERT's words and its own two, [DEC] and [ENC]."""
 
-    def __init__(self, model: BlipForConditionalGeneration, words: BertTokenizer) -> None:
-        self.model, self.words = on_best_device(model), words
+    def __init__(
+        self, model: BlipForConditionalGeneration, words: BertTokenizer, device: str = "cpu"
+    ) -> None:
+        self.model, self.words = ready(model, device), words
         prompt = words(PROMPT).input_ids
         # generate() puts [DEC] in the first place and leaves the last, [SEP], out
         self.prompt = torch.tensor([prompt], device=device_of(self.model))
 
     def caption(self, picture: Picture) -> str:
-        """What a H×W×3 picture shows, without the prompt; one picture at a time, as a batch changes captions."""
+        """What a H×W×3 picture shows, without the prompt. One at a time: a batch changes captions."""
         with measuring():
             tokens = self.model.generate(
                 pixel_values=pixels_of(picture, self.model.config.vision_config.image_size)[None].to(
@@ -70,21 +75,33 @@ def pixels_of(picture: Picture, side: int) -> Tensor:
     return standardise(tensor, CLIP_STATISTICS)
 
 
-def load_blip_folder(folder: Path, words: BertTokenizer, size: str | None = None) -> Captioner:
+def load_blip_folder(
+    folder: Path, words: BertTokenizer, size: str | None = None, device: str = "cpu"
+) -> Captioner:
     """A transformers folder; `size` ("base", "large") is what it must be. Raises: ModelError."""
     config = read_config(folder, BlipConfig, "blip")
     _check_size(config.vision_config.hidden_size, size, folder)
-    return Captioner(load_transformers(BlipForConditionalGeneration, folder), words)
+    return Captioner(load_transformers(BlipForConditionalGeneration, folder), words, device)
 
 
 def build_blip(
-    tensors: Mapping[str, Tensor], where: str | Path, words: BertTokenizer, size: str | None = None
+    tensors: Mapping[str, Tensor],
+    where: str | Path,
+    words: BertTokenizer,
+    size: str | None = None,
+    device: str = "cpu",
 ) -> Captioner:
-    """A captioner with the weights of a published .pth, its sizes read off the weights. Raises: ModelError."""
-    needed = ("visual_encoder.cls_token", "visual_encoder.pos_embed", "visual_encoder.patch_embed.proj.weight")
+    """A captioner with the weights of a published .pth, its sizes read off them. Raises: ModelError."""
+    needed = (
+        "visual_encoder.cls_token",
+        "visual_encoder.pos_embed",
+        "visual_encoder.patch_embed.proj.weight",
+    )
     needed += ("text_decoder.bert.embeddings.word_embeddings.weight",)
     if missing := [key for key in needed if key not in tensors]:
-        raise ModelError(f"is not a BLIP captioner: {missing[0]} is missing", where=where, mend="see `handi doctor`")
+        raise ModelError(
+            f"is not a BLIP captioner: {missing[0]} is missing", where=where, mend="see `handi doctor`"
+        )
     _check_size(tensors["visual_encoder.cls_token"].shape[-1], size, where)
     renamed = {_rename(k): v.float() for k, v in tensors.items() if not k.endswith("position_ids")}
     model, info = BlipForConditionalGeneration.from_pretrained(
@@ -98,13 +115,15 @@ def build_blip(
                 where=where,
                 mend="see `handi doctor`",
             )
-    return Captioner(model, words)
+    return Captioner(model, words, device)
 
 
 def _check_size(width: int, size: str | None, where: str | Path) -> None:
     if size is not None and WIDTHS.get(width) != size:
         raise ModelError(
-            f"is BLIP {WIDTHS.get(width, 'of another size')}, not {size}", where=where, mend="see `handi doctor`"
+            f"is BLIP {WIDTHS.get(width, 'of another size')}, not {size}",
+            where=where,
+            mend="see `handi doctor`",
         )
 
 
@@ -137,7 +156,9 @@ def _config_of(tensors: Mapping[str, Tensor]) -> BlipConfig:
         "intermediate_size": 4 * text_width,
         "num_hidden_layers": _layers(tensors, r"text_decoder\.bert\.encoder\.layer\.(\d+)\."),
         "num_attention_heads": max(text_width // 64, 1),
-        "max_position_embeddings": tensors["text_decoder.bert.embeddings.position_embeddings.weight"].shape[0],
+        "max_position_embeddings": tensors["text_decoder.bert.embeddings.position_embeddings.weight"].shape[
+            0
+        ],
         "layer_norm_eps": 1e-12,
         "bos_token_id": vocabulary - 2,  # [DEC]; [ENC] is the last
     }

@@ -14,7 +14,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from handi.errors import ModelError
 from handi.metrics.networks.folders import first_line, load_transformers, read_config
-from handi.metrics.networks.running import CLIP_STATISTICS, device_of, measuring, on_best_device, standardise
+from handi.metrics.networks.running import CLIP_STATISTICS, device_of, measuring, ready, standardise
 
 # A model is the one that it is taken for by these: width, layers and patch of its image tower.
 SHAPES = {"ViT-L/14": (1024, 24, 14), "ViT-B/32": (768, 12, 32)}
@@ -23,8 +23,8 @@ SHAPES = {"ViT-L/14": (1024, 24, 14), "ViT-B/32": (768, 12, 32)}
 class Clip:
     """A CLIP model and its tokenizer; embeddings have length 1."""
 
-    def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
-        self.model, self.tokenizer = on_best_device(model), tokenizer
+    def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer, device: str = "cpu") -> None:
+        self.model, self.tokenizer = ready(model, device), tokenizer
 
     def embed_frames(self, frames: Tensor) -> Tensor:
         """L×3×H×W in [0, 1] → L×D: stretched to the model's square, bicubic without antialiasing."""
@@ -48,7 +48,7 @@ class Clip:
             return F.normalize(features.pooler_output, dim=-1)[0].cpu()
 
 
-def load_clip(folder: Path, kind: str | None = None) -> Clip:
+def load_clip(folder: Path, kind: str | None = None, device: str = "cpu") -> Clip:
     """A transformers folder of CLIP; `kind` ("ViT-L/14", "ViT-B/32") is what it must be.
 
     Raises: ModelError for a folder that is missing a file, damaged, or of another model.
@@ -72,4 +72,4 @@ def load_clip(folder: Path, kind: str | None = None) -> Clip:
             where=folder,
             mend="it needs tokenizer.json, or vocab.json and merges.txt",
         ) from error
-    return Clip(model, tokenizer)
+    return Clip(model, tokenizer, device)

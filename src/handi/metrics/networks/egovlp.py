@@ -7,6 +7,7 @@ al. 2021 (Frozen in Time), whose space-time attention this is.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -134,7 +135,7 @@ def shorter_side_and_crop(pictures: Tensor) -> Tensor:
     short = min(height, width)
     size = (int(SIDE * height / short), int(SIDE * width / short))
     pictures = F.interpolate(pictures, size=size, mode="bilinear", align_corners=False)
-    top, left = (int(round((side - SIDE) / 2)) for side in size)
+    top, left = (round((side - SIDE) / 2) for side in size)
     return pictures[..., top : top + SIDE, left : left + SIDE]
 
 
@@ -144,7 +145,7 @@ def even_frames(total: int, slots: int) -> list[int]:
     if total <= slots:
         return list(range(total))
     edges = [total * i // slots for i in range(slots + 1)]
-    return [(start + end - 1) // 2 for start, end in zip(edges, edges[1:], strict=False)]
+    return [(start + end - 1) // 2 for start, end in pairwise(edges)]
 
 
 def build_egovlp(tensors: Mapping[str, Tensor], where: str | Path, *, slots: int | None = None) -> EgoVLP:

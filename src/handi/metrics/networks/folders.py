@@ -12,7 +12,7 @@ from handi.errors import ModelError
 
 
 def read_config(folder: Path, kind: Any, model_type: str) -> Any:
-    """The config.json of a transformers folder. Raises: ModelError where there is none, or another model's."""
+    """The config.json of a transformers folder. Raises: ModelError: none, or another model's."""
     if not (folder / "config.json").is_file():
         raise ModelError(
             "has no config.json", where=folder, mend="give a model folder as transformers writes it"
@@ -58,6 +58,8 @@ def load_words(path: Path) -> BertTokenizer:
         raise ModelError(f"cannot be read ({first_line(error)})", where=path) from error
     if not {"[PAD]", "[UNK]", "[CLS]", "[SEP]"} <= set(words):
         raise ModelError(
-            "is not BERT's vocab.txt: it has no [PAD], [UNK], [CLS], [SEP]", where=path, mend="see `handi doctor`"
+            "is not BERT's vocab.txt: it has no [PAD], [UNK], [CLS], [SEP]",
+            where=path,
+            mend="see `handi doctor`",
         )
     return BertTokenizer(vocab=str(path))

@@ -28,9 +28,9 @@ def measuring() -> Iterator[None]:
         yield
 
 
-def on_best_device(network: Network) -> Network:
-    """The network, in evaluation mode, on the GPU where there is one."""
-    return network.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
+def ready(network: Network, device: str) -> Network:
+    """The network on a device, in evaluation mode."""
+    return network.eval().requires_grad_(False).to(device)
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -73,7 +73,9 @@ def fill(network: Network, tensors: Mapping[str, Tensor], where: str | Path, wha
     Raises: ModelError in one line where they are another model's, or not finite.
     """
     if reason := misfit(network, tensors):
-        raise ModelError(f"is not {what}: {reason}", where=where, mend="see `handi doctor` for the right file")
+        raise ModelError(
+            f"is not {what}: {reason}", where=where, mend="see `handi doctor` for the right file"
+        )
     for key, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ModelError(f"{key} has values that are not finite", where=where, mend="copy it again")
