@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
@@ -17,6 +17,7 @@ from handi.metrics.protocol import Extractor, Pair, Unscored
 from handi.motion.area import hull_area
 from handi.progress import Progress
 from handi.types import BinaryMask, Frames
+from handi.world.files import read_record
 
 Scope = Literal["full", "area-mask", "area-crop"]
 Subset = Literal["all", "motion-intensive"]
@@ -170,20 +171,20 @@ class Cases:
     # -------------------------------------------------------------------------------------- siblings
 
     def find_siblings(self) -> None:
-        """Group the world clips that start from the identical image, for `Pair.siblings`."""
+        """Group the world clips that start from the identical image, which are those of one seed."""
         groups = defaultdict(list)
         for id in self.ids:
-            if self.ref[id].truth is not None and self.context_frames:
-                try:
-                    first = self.ref[id].frames()[0]
-                except HandiError:
-                    continue  # it is refused when its turn comes
-                groups[hashlib.sha256(first.tobytes()).hexdigest()].append(id)
+            if (truth := self.ref[id].truth) is not None:
+                groups[read_record(truth)["seed"]].append(id)
         self._groups = {id: group for group in groups.values() if len(group) > 1 for id in group}
 
     def _siblings(self, id: str) -> tuple[Frames, ...]:
-        others = [other for other in self._groups.get(id, []) if other != id]
-        return tuple(self._read(self.ref[other])[self.context_frames :] for other in others)
+        found = []
+        for other in self._groups.get(id, []):
+            if other != id:
+                with suppress(HandiError):  # it is refused when its own turn comes
+                    found.append(self._read(self.ref[other])[self.context_frames :])
+        return tuple(found)
 
 
 def scoped(pair: Pair, scope: Scope) -> Pair:
