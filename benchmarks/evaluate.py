@@ -4,9 +4,9 @@
     python benchmarks/evaluate.py --metrics fid fvd clip  # others, where their weights are
     python benchmarks/evaluate.py --memory                # peak memory at 8, 64 and 256 videos
 
-Speed on a clip of the size that the paper's have, 16 frames of 256×448, in CPU time on one thread (other work on
-the machine does not count). A video is both sides, generated and true, as in a first run; where the true side lies
-in the cache it is half.
+Speed on a clip of the size that the paper's have, 16 frames of 256×448, in CPU time on one thread (other work
+on the machine does not count). A video is both sides, generated and true, as in a first run; where the true
+side lies in the cache it is half.
 """
 
 from __future__ import annotations
@@ -77,8 +77,10 @@ def speed(count: int, names: list[str]) -> str:
 
 
 def peak(count: int) -> float:
-    """Peak memory in MB of an evaluation of `count` videos of 64 px: pixels, motion, and a set metric as wide as
-    FID. The process's own memory, sampled; pages of mapped files are the system's to drop."""
+    """Peak memory in MB of an evaluation of `count` videos of 64 px: pixels, motion, a set as wide as FID's.
+
+    The process's own memory, sampled; pages of mapped files are the system's to drop.
+    """
     with tempfile.TemporaryDirectory() as name:
         ref, pred = Path(name) / "ref", Path(name) / "pred"
         ref.mkdir()

@@ -322,6 +322,13 @@ def test_the_command_ends_with_one_line_where_nothing_can_be_scored(handi, sides
     assert not (tmp_path / "out" / "results.json").exists()
 
 
+def test_the_help_names_every_metric(handi):
+    code, printed, _ = handi("evaluate", "--help")
+    assert code == 0
+    words = printed.replace(",", " ").replace(".", " ").split()
+    assert set(METRICS) <= set(words)
+
+
 def test_the_command_prints_a_table_and_writes_csv(handi, sides, tmp_path):
     pred, ref = sides
     out = tmp_path / "out"

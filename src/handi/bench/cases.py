@@ -47,11 +47,11 @@ class Cases:
         self._groups: dict[str, list[str]] = {}
         with Progress("check", len(self.asked), "videos") as bar:
             shapes = self._shapes(bar)
-        self.shape = _usual([shape for found in shapes.values() for shape in found])
+        self.shape = _usual([found[0] for found in shapes.values()])  # of the true ones, where there are any
         self.ids = [id for id in self.asked if id in shapes and self._fits(id, shapes[id])]
 
     def _shapes(self, bar: Progress) -> dict[str, list[Shape]]:
-        """What the files of each id announce; whatever is missing or damaged is refused."""
+        """What the files of each id announce, the true one first; what is missing or damaged is refused."""
         shapes = {}
         for id in self.asked:
             bar.advance()

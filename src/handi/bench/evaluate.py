@@ -15,10 +15,12 @@ from handi.bench.cache import FeatureCache
 from handi.bench.cases import Cases, Scope, Subset, scoped
 from handi.bench.intervals import CONFIDENCE, RESAMPLES
 from handi.bench.sets import Sets
+from handi.bench.show import write_csv
 from handi.bench.sides import read_side
 from handi.bench.tally import Tally, difference, reason
 from handi.errors import HandiError, InputError
 from handi.files import writing
+from handi.generate import choose_device
 from handi.images import VIDEO_SUFFIXES
 from handi.metrics import METRICS, metric_class
 from handi.metrics.protocol import Extractor, Metric, Pair, PairMetric, SetMetric, Unscored
@@ -47,7 +49,7 @@ class Settings:
     subset: Subset = "all"
     context_frames: int = 1  # at the start of each video, not scored
     resamples: int = RESAMPLES
-    device: str = "cpu"
+    device: str = "auto"
 
     def check(self) -> None:
         """Raises: InputError for a metric or a number that cannot be."""
@@ -81,6 +83,7 @@ class Built:
 
 def build_metrics(names: Sequence[str], device: str) -> Built:
     """The metrics of these names, all where there are none; those without weights say why."""
+    device = choose_device(device)
     built = Built(names=[name for name in METRICS if not names or name in names])
     for name in built.names:
         try:
@@ -96,7 +99,7 @@ def evaluate(
     pred: Path, ref: Path, out: Path, settings: Settings, *, versus: Path | None = None,
     cache_folder: Path | None = None, say: Callable[[str], None] = print, built: Built | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Score pred (and versus, on the same videos) against ref; write `out`/results.json and give its content.
+    """Score pred (and versus, on the same videos) against ref; write results.json and .csv, give the former.
 
     Features are kept in cache_folder (`out`/features where None). Videos that cannot be scored are named by
     `say`, and counted. built: metrics that are loaded already. Raises: InputError where none can be scored,
@@ -149,7 +152,7 @@ def evaluate(
 def _find_hands(device: str) -> Extractor:
     from handi.metrics.hand import FindHands
 
-    return FindHands(device)
+    return FindHands(choose_device(device))
 
 
 def _choose(cases: Cases, settings: Settings) -> None:
@@ -233,6 +236,7 @@ def _write(
             "resamples": settings.resamples,
             "confidence": CONFIDENCE,
         },
+        "device": choose_device(settings.device),
         "pred": str(sides[0]),
         "ref": str(ref),
         "n": n,
@@ -245,7 +249,8 @@ def _write(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "notes": _notes(cases, built),
     }
-    write_results(out / "results.json", results)
+    write_csv(out / "results.csv", results)
+    write_results(out / "results.json", results)  # last: where it lies, all does
     return results
 
 
