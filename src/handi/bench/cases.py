@@ -40,6 +40,7 @@ class Cases:
     ) -> None:  # fmt: skip
         self.preds, self.ref, self.names = preds, ref, names
         self.context_frames, self.cache, self._find_hands = context_frames, cache, find_hands
+        self._hands: Extractor | HandiError | None = None
         self.refused: dict[str, str] = {}
         self.no_area: dict[str, str] = {}  # why there is none, by id
         self.has_reference = any(entry.video is not None for entry in ref.values())
@@ -134,7 +135,7 @@ class Cases:
         area = entry.area()
         if area is None and entry.video is not None:
             try:
-                joints = self.cache(self._find_hands(), entry.frames() if true is None else true)
+                joints = self.cache(self._detector(), entry.frames() if true is None else true)
             except HandiError as error:
                 self.no_area[id] = str(error)
                 return None
@@ -148,6 +149,17 @@ class Cases:
             self.no_area[id] = "its motion area is empty"
             return None
         return area
+
+    def _detector(self) -> Extractor:
+        """Υ, built once. Raises: HandiError; where its weights are not to be had, the same one at once."""
+        if self._hands is None:
+            try:
+                self._hands = self._find_hands()
+            except HandiError as error:
+                self._hands = error
+        if isinstance(self._hands, HandiError):
+            raise self._hands
+        return self._hands
 
     def intensive(self) -> list[str]:
         """The tenth of the true videos with the largest motion areas, whether they were generated or not.

@@ -6,7 +6,6 @@ import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from handi.bench.sets import Sets
 from handi.bench.show import write_csv
 from handi.bench.sides import read_side
 from handi.bench.tally import Tally, difference, reason
-from handi.errors import HandiError, InputError
+from handi.errors import HandiError, InputError, OutputError
 from handi.files import writing
 from handi.generate import choose_device
 from handi.images import VIDEO_SUFFIXES
 from handi.metrics import METRICS, metric_class
-from handi.metrics.protocol import Extractor, Metric, Pair, PairMetric, SetMetric, Unscored
+from handi.metrics.protocol import Extractor, Figure, Metric, Pair, PairMetric, SetMetric, Unscored
 from handi.metrics.results import write_results
 from handi.progress import Progress
 
@@ -114,7 +113,7 @@ def evaluate(
         read_side(ref),
         context_frames=settings.context_frames,
         cache=features,
-        find_hands=cache(lambda: _find_hands(settings.device)),
+        find_hands=lambda: _find_hands(settings.device),
         names=[str(side) for side in sides],
     )
     _choose(cases, settings)
@@ -136,6 +135,8 @@ def evaluate(
             try:
                 pairs = _load(cases, id, built, settings)
                 _score(pairs, built, tallies, whole, limited, features, settings.scope)
+            except OutputError:  # a full disk is not this video's fault
+                raise
             except HandiError as error:
                 cases.refused[id] = str(error)
             bar.advance()
@@ -203,7 +204,7 @@ def _tables(
     by_name = {metric.name: metric for metric in built.metrics}
     for name in built.names:
         metric = by_name.get(name)
-        for figure in metric_class(name).figures:
+        for figure in _figures(name):
             if metric is None:
                 entries: list[dict[str, Any]] = [{"skipped": built.skipped[name]} for _ in tables]
             elif metric in built.sets:
@@ -216,6 +217,15 @@ def _tables(
             for table, entry in zip(tables, entries, strict=True):
                 table[figure.name] = {**entry, **about}
     return tables
+
+
+def _figures(name: str) -> Sequence[Figure]:
+    """A metric's figures, also of one that is skipped; where its very module cannot be imported, its name."""
+    try:
+        figures: Sequence[Figure] = metric_class(name).figures
+    except Exception:
+        return [Figure(name, name, "neither")]
+    return figures
 
 
 def _write(
