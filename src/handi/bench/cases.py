@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from handi.bench.cache import FeatureCache
-from handi.bench.sides import Entry, Shape
+from handi.bench.entries import Entry, Shape
 from handi.errors import HandiError, InputError
 from handi.metrics.protocol import Extractor, Pair, Unscored
 from handi.motion.area import hull_area
