@@ -21,7 +21,7 @@ from handi.errors import HandiError, InputError, OutputError
 from handi.files import writing
 from handi.generate import choose_device
 from handi.images import VIDEO_SUFFIXES
-from handi.metrics import METRICS, metric_class
+from handi.metrics import METRICS, check_metric, metric_class
 from handi.metrics.protocol import Extractor, Figure, Metric, Pair, PairMetric, SetMetric, Unscored
 from handi.metrics.results import write_results
 from handi.progress import Progress
@@ -53,7 +53,7 @@ class Settings:
     def check(self) -> None:
         """Raises: InputError for a metric or a number that cannot be."""
         for name in self.metrics:
-            metric_class(name)
+            check_metric(name)
         if self.context_frames < 0:
             raise InputError(f"{self.context_frames} context frames", mend="use 0 or more")
         if self.resamples < 2:
