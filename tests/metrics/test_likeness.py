@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from unittest import mock
 
@@ -150,13 +151,13 @@ def test_clip_scores(clip_folder, monkeypatch):
     monkeypatch.setattr("handi.metrics.weights.check", unchecked)
     images, text = likeness.ClipImages(), likeness.ClipText()
     pair = Pair(
-        "v", frames(seed=1), reference=frames(seed=2), text="cut", description="the hand cut the carrot"
+        "v", frames(seed=1), reference=frames(seed=2), text="cut", description="a hand cut the carrot"
     )
     generated, true = (images.frames(x) for x in (pair.generated, pair.reference))
     cosines = [float(np.dot(a, b)) for a, b in zip(generated, true, strict=True)]
     scores = images.scores(pair, uncached)
     assert scores["clip_gt"] == pytest.approx(np.mean(cosines), abs=1e-6)
-    neighbours = [float(np.dot(a, b)) for a, b in zip(generated, generated[1:], strict=False)]
+    neighbours = [np.dot(a, b) for a, b in pairwise(generated)]
     assert scores["clip_cs"] == pytest.approx(np.mean(neighbours), abs=1e-6)
     same = images.scores(Pair("v", pair.generated, reference=pair.generated), uncached)
     assert same["clip_gt"] == pytest.approx(1, abs=1e-6) != scores["clip_gt"]
@@ -260,7 +261,7 @@ def towers() -> dict[int, EgoVLP]:
     """EgoVLP with thin towers: what is around them does not depend on their size."""
     thin = DistilBertConfig(vocab_size=40, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
     found = {}
-    with mock.patch("handi.metrics.networks.egovlp.DistilBertConfig", lambda: thin):
+    with mock.patch("handi.metrics.networks.egovlp.DistilBertConfig", return_value=thin):
         for slots in (16, 4):
             found[slots] = EgoVLP(slots, 32, 1, 2)
             found[slots].load_state_dict(seeded(found[slots]))
@@ -326,10 +327,9 @@ def test_blip_score(ego_files, words_file, monkeypatch, tmp_path, towers):
     expected = [embed(c) @ target / np.linalg.norm(embed(c)) / np.linalg.norm(target) for c in captions]
     (score,) = metric.scores(pair, uncached).values()
     assert score == pytest.approx(float(np.mean(expected)), abs=1e-5)
+    # the short action where nothing else is known
     short = metric.scores(Pair("v", pair.generated, text="cut the carrot"), uncached)
-    assert short["blip_base"] != pytest.approx(
-        score, abs=1e-4
-    )  # the short action where nothing else is known
+    assert short["blip_base"] != pytest.approx(score, abs=1e-4)
     assert len(metric.weights) == 3
 
 
@@ -363,7 +363,7 @@ def test_set_metrics(name, rows, monkeypatch, tmp_path):
     a = np.concatenate([metric.extractor(frames(9, seed=s)) for s in range(6)])
     b = np.concatenate([metric.extractor(frames(9, seed=s) // 2) for s in range(6)])
     assert metric.distance(a, b) > 100 * abs(metric.distance(a, a)) or metric.distance(a, a) < 1e-9
-    assert list(metric.weights.values())[0] in metric.extractor.key
+    assert next(iter(metric.weights.values())) in metric.extractor.key
     assert metric.enough == (2048 if name in ("fid", "fvd") else 0)
 
 

@@ -186,7 +186,7 @@ def test_frames_are_bytes():
 def test_a_file_of_another_model():
     inception = {key: torch.zeros(value.shape) for key, value in on_meta(Inception).state_dict().items()}
     with pytest.raises(
-        ModelError, match="x.pth: is not I3D for FVD .*weights are missing, among them Conv3d"
+        ModelError, match=r"x\.pth: is not I3D for FVD .*weights are missing, among them Conv3d"
     ):
         build_i3d(inception, "x.pth")
     with pytest.raises(ModelError, match="is not FID's Inception"):
@@ -205,7 +205,7 @@ def test_a_file_of_another_model():
 def test_egovlp_of_other_slots():
     with pytest.raises(ModelError, match="EgoVLP of 4 frames, not of 16"):
         build_egovlp({TEMPORAL: torch.zeros(1, 4, 768)}, "x.pth", slots=16)
-    with pytest.raises(ModelError, match="is not EgoVLP: 3.. of 327 weights are missing"):
+    with pytest.raises(ModelError, match=r"is not EgoVLP: 3.. of 327 weights are missing"):
         build_egovlp({"a": torch.zeros(1)}, "x.pth", slots=16)
 
 

@@ -106,10 +106,10 @@ def test_files_that_are_no_weights(tmp_path, legacy):
     torch.save({"w": torch.ones(64, 64)}, path, _use_new_zipfile_serialization=not legacy)
     assert torch.equal(read_pickled(path)["w"], torch.ones(64, 64))
     path.write_bytes(path.read_bytes()[:-900])
-    with pytest.raises(ModelError, match="file.pth"):
+    with pytest.raises(ModelError, match=r"file\.pth"):
         read_pickled(path)
     path.write_text("<html>404</html>")
-    with pytest.raises(ModelError, match="file.pth"):
+    with pytest.raises(ModelError, match=r"file\.pth"):
         read_pickled(path)
     torch.save([1, 2], path)
     with pytest.raises(ModelError, match="holds no weights"):
@@ -165,7 +165,7 @@ def test_a_variable_goes_before_the_cache(cache, monkeypatch, tmp_path):
 def test_a_wrong_hash_is_refused(cache):
     cache.mkdir(parents=True)
     (cache / "pt_inception-2015-12-05-6726825d.pth").write_bytes(b"something else")
-    with pytest.raises(ModelError, match="has SHA-256 .* not 6726825d0af5"):
+    with pytest.raises(ModelError, match=r"has SHA-256 .* not 6726825d0af5"):
         find("inception")
     (cache / "i3d_pretrained_400.pt").write_bytes(b"something else")
     with pytest.raises(ModelError, match="not the published file"):
