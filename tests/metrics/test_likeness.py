@@ -333,7 +333,7 @@ def test_blip_score(ego_files, words_file, monkeypatch, tmp_path, towers):
     assert len(metric.weights) == 3
 
 
-# ------------------------------------------------------------------------------------------ FID, KID, FVD, KVD
+# ------------------------------------------------------------------------------- FID, KID, FVD, KVD
 
 
 class _Mean(torch.nn.Module):
