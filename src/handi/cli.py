@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union
 
 import tyro
 
+from handi.cli_bench import ablate, bench, gallery
 from handi.errors import HandiError, InputError
 
 
@@ -335,6 +336,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "hands": hands,
     "world": world,
     "train": train,
+    "bench": bench,
+    "ablate": ablate,
+    "gallery": gallery,
     "doctor": doctor,
 }
 
@@ -389,8 +393,8 @@ def _parser(arguments: list[str]) -> Any:
 
 
 def _joined(arguments: list[str]) -> list[str]:
-    """`handi train`'s --optim.lr 1e-4 as --section.key optim.lr=1e-4, which tyro can read."""
-    if arguments[:1] != ["train"]:
+    """`handi train`'s --optim.lr 1e-4 as --section.key optim.lr=1e-4, which tyro can read; `ablate`'s too."""
+    if arguments[:1] not in (["train"], ["ablate"]):
         return arguments
     joined, rest = arguments[:1], arguments[1:]
     while rest:
@@ -401,7 +405,7 @@ def _joined(arguments: list[str]) -> list[str]:
             continue
         if not equals:
             if not rest:
-                _usage(f"{argument} has no value", "train")
+                _usage(f"{argument} has no value", arguments[0])
             value = rest.pop(0)
         joined += ["--section.key", f"{key}={value}"]
     return joined

@@ -42,6 +42,9 @@ class DataRecipe:
     size: tuple[int, ...] = ()  # height, width in px, of kinds that resize; empty: the model's own
     frames: int = 16  # of a sample, context included; fewer than the clip's are drawn evenly spaced
     area: Literal["moved", "hull"] = "moved"  # motion area of world clips: pixels that change, or hand hulls
+    told: Literal["own", "full", "prior"] = (
+        "own"  # area that stage 2 is told: the clip's, the frame, the prior
+    )
     flip: bool = False  # mirror half of the samples, words included
     texts: tuple[str, ...] = ("short", "paraphrase", "enriched")  # kinds to draw from, where a clip has them
     dropout: float = 0.15  # share of samples without text, for classifier-free guidance
