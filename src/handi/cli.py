@@ -197,6 +197,7 @@ def world(
     motion_blur: _Switch = False,
     handheld: _Switch = False,
     pictures: Literal["mp4", "png"] = "mp4",
+    siblings: int = 1,
 ) -> int:
     """Render clips of the synthetic hand-action world, with exact ground truth.
 
@@ -205,6 +206,9 @@ def world(
 
     A thousand clips to train on:
         handi world --clips 1000 --seed 0 --size 128 --workers 2 --out data/world
+
+    Up to three actions from every first frame, so that only the text tells them apart:
+        handi world --clips 1000 --siblings 3 --out data/world
 
     Args:
         out: Folder for the clips.
@@ -217,14 +221,16 @@ def world(
         motion_blur: Blur what moves, as an open shutter does.
         handheld: Let the camera sway.
         pictures: mp4, or png for a lossless film strip.
+        siblings: Clips of one seed at most, each of another action; --clips then counts the seeds.
     """
     from handi.world.produce import Settings, produce
 
-    settings = Settings(size, action, motion_blur, handheld, pictures)
+    settings = Settings(size, action, motion_blur, handheld, pictures, siblings)
     failures = produce(out, clips=clips, seed=seed, settings=settings, workers=workers)
     for failure in failures:
         _say(f"error: {failure}")
-    _say(f"{clips - len(failures)} of {clips} clips are in {out}")
+    what = "clips" if siblings == 1 else "seeds"
+    _say(f"{clips - len(failures)} of {clips} {what} are in {out}")
     return 1 if failures else 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from handi.errors import InputError
 
 # Name → "module:class". In this order they run and are printed. A module is imported only when its metric is
-# asked for, and imports torch only when its metric is built.
+# asked for: most need torch.
 METRICS: dict[str, str] = {
     "hand": "handi.metrics.hand:HandError",
     "pixels": "handi.metrics.pixels:Pixels",
@@ -18,7 +18,7 @@ METRICS: dict[str, str] = {
 
 
 def metric_class(name: str) -> type[Any]:
-    """The class of a metric (see `protocol.Metric`), not yet built. Raises: InputError for an unknown name."""
+    """A metric's class (see `protocol.Metric`), not yet built. Raises: InputError for an unknown name."""
     if name not in METRICS:
         raise InputError(
             f"unknown metric {name!r}", where="--metrics", mend=f"choose from {', '.join(METRICS)}"
