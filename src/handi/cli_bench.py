@@ -46,10 +46,11 @@ def gallery(
     Args:
         methods: Folders of videos (ID.mp4, ID/video.mp4, ID/frames/), shown in this order.
         out: The page, a file.
-        ref: What the samples are: a folder or manifest as `handi evaluate --ref` takes it, with texts and context
-            images. Not needed where the first method's folder was written by `handi generate --batch`.
+        ref: What the samples are: a folder or manifest as `handi evaluate --ref` takes it, with texts
+            and context images. Not needed where the first method's folder was written by `handi generate --batch`.
         results: Folder of one folder a method, called by the method's name, with its results.json.
-        form: methods: a block a sample, a column a method. actions: a block a context image, a column an action.
+        form: methods: a block a sample, a column a method. actions: a block a context image, a column an
+            action.
         flow: Motion flow of appendix E, or the picture that the paper's authors publish under that name.
         title: Heading of the page.
         width: Widest that a frame is stored, in pixels.
@@ -95,12 +96,12 @@ def bench(
 ) -> int:
     """Make one of the paper's tables on your data: videos that are missing, scores, Markdown, LaTeX and CSV.
 
-    table1: parameters and seconds a video, on this machine. table2: methods × metrics × data sets. table3: the
-    ablation's rows. table4: BLIP by model size. The paper's own figures stand beside ours, with what keeps them
-    from being comparable. Stop it and run it again: it goes on where it stopped.
+    table1: parameters and seconds a video, on this machine. table2: methods × metrics × data sets.
+    table3: the ablation's rows. table4: BLIP by model size. The paper's own figures stand beside ours, with
+    what keeps them from being comparable. Stop it and run it again: it goes on where it stopped.
 
         handi bench table2 --data epic-kitchens=data/epic/test \\
-            --methods handi=handi:runs/epic_stage2/model aa=animate-anything:weights/AA static lfdm=videos:out/lfdm \\
+            --methods handi=handi:runs/epic_stage2/model aa=animate-anything:AA static lfdm=videos:out/lfdm \\
             --out out/table2
 
     Rows of table 3 are called MASK-HRL (none, stage1, prior, true; off, on); `handi ablate` makes them all:
@@ -111,7 +112,7 @@ def bench(
         data: True videos with texts, folders or manifests as `handi evaluate --ref` takes them. The names
             epic-kitchens and ego4d say that the clips are the paper's.
         methods: What to compare; SPEC is videos:FOLDER, handi:MODEL, animate-anything:FOLDER, pia:FOLDER,
-            cogvideox:FOLDER, static, flow, or a FILE.yaml with any program's command line (docs/baselines.md).
+            cogvideox:FOLDER, static, flow, or a FILE.yaml with a program's command line (docs/baselines.md).
         out: Folder for the table, the videos and the results.
         metrics: Only these, as `handi evaluate --metrics`; all where none is named.
         authors: Methods that run with the authors' own weights (nothing else can tell).
@@ -172,17 +173,18 @@ def ablate(
         tyro.conf.arg(name="section.key", metavar="VALUE", help_behavior_hint=""),
     ] = (),
 ) -> int:
-    """Train and score the whole grid of the paper's table 3 from one recipe: masks × Hand Refinement Loss × scope.
+    """Train and score the grid of the paper's table 3 from one recipe: masks × Hand Refinement Loss × scope.
 
-    Six trainings of stage 2 for eight rows (stage 1's area and the true one are told apart in sampling only), each
-    from the same model with the same steps and seed. Stop it and run it again: it goes on where it stopped.
+    Six trainings of stage 2 for eight rows (stage 1's area and the true one are told apart in sampling only),
+    each from the same model with the same steps and seed. Stop it and run it again: it goes on where it
+    stopped.
 
         handi world --clips 200 --seed 900000 --out data/world/test
         handi ablate mini_stage2 --model.init mini --data world=data/world/test --out out/ablation
 
     In pieces of an hour; only two rows; a shorter training:
         handi ablate mini_stage2 --data world=data/world/test --out out/ablation --minutes 60
-        handi ablate mini_stage2 --data world=data/world/test --out out/ablation --masks stage1 --run.steps 500
+        handi ablate mini_stage2 --data world=data/world/test --out out/short --masks stage1 --run.steps 500
 
     Args:
         recipe: A stage-2 recipe, a YAML file or the name of one that ships with handi. Its model.init has the

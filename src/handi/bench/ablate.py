@@ -1,4 +1,4 @@
-"""`handi ablate`: table 3 from one recipe. Trains what the grid needs, generates, scores; goes on when stopped.
+"""`handi ablate`: table 3 from one recipe: trains what the grid needs, generates, scores; can be stopped.
 
     OUT/train/AREA-HRL/           a training run each: AREA is own, full or prior
     OUT/videos/DATA/MASK-HRL/     the test clips of each row
@@ -119,10 +119,10 @@ def notes_of(grid: Grid) -> Sequence[str]:
     start = recipe.model.init if recipe.model.init is not None else f"preset {recipe.model.preset}"
     return [
         f"Each stage 2: recipe {recipe.name}, {recipe.run.steps} steps of "
-        f"{recipe.optim.batch * recipe.optim.accumulate} clips ({samples} samples), seed {recipe.run.seed}, from "
-        f"{Path(start).name}; one training a row, so the intervals say nothing about another seed.",
-        f"HRL: {recipe.loss.hand.form} form, η = {grid.hand_weight:g}. All rows share one stage 1. Rows Stage 1 and GT "
-        "share one training with the true area.",
+        f"{recipe.optim.batch * recipe.optim.accumulate} clips ({samples} samples), seed {recipe.run.seed}, "
+        f"from {Path(start).name}; one training a row, so the intervals say nothing about another seed.",
+        f"HRL: {recipe.loss.hand.form} form, η = {grid.hand_weight:g}. All rows share one stage 1. Rows "
+        "Stage 1 and GT share one training with the true area.",
     ]
 
 

@@ -71,7 +71,7 @@ class Method(Protocol):
 
 
 def one_by_one(tasks: Iterable[Task], make: Callable[[Task], Frames]) -> Iterator[Made]:
-    """Run a function on each task, timed; its HandiErrors become results. Sets clips to the protocol's form."""
+    """Run a function on each task, timed; its HandiErrors become results. Clips get the protocol's form."""
     for task in tasks:
         begin = time.perf_counter()
         try:
@@ -85,7 +85,7 @@ def one_by_one(tasks: Iterable[Task], make: Callable[[Task], Frames]) -> Iterato
 def conformed(frames: Frames, context: Picture) -> Frames:
     """F×H×W×3 frames of any number and size as a clip: 16 of them spread evenly, at the context's size.
 
-    Of 15 frames the context is taken to be missing and is put before them. Raises: InputError for fewer than 2.
+    Of 15 frames the context is taken to be missing and is put before them. Raises: InputError for one frame.
     """
     if len(frames) == FRAMES - 1:
         frames = np.concatenate([fitted(context[None], *frames.shape[1:3]), frames])

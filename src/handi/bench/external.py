@@ -10,9 +10,9 @@ A method file (its paths count from its own folder):
 
 In `command`, {inputs} is a folder with ID.png of every clip, prompts.txt (a line a clip, in the order of the
 pictures' names), requests.jsonl (id, image, prompt, seed) and requests.csv (text, ref); {out} is an empty
-folder beside it; {frames} and {seed} are numbers. So the program is started once for all clips. A command with
-{image} or {prompt} in it is started for each clip, with {id}, {height} and {width} as well. It is not read
-by a shell: it is split into words first, and filled in after that.
+folder beside it; {frames} and {seed} are numbers. So the program is started once for all clips. A command
+with {image} or {prompt} in it is started for each clip, with {id}, {height} and {width} as well. It is not
+read by a shell: it is split into words first, and filled in after that.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Command:
                 yield Made(one.id, frames, seconds)
 
     def _start(self, first: _Asked, inputs: Path, out: Path) -> str | None:
-        """Run the program to its end; its last words where it failed. Raises: InputError: cannot be started."""
+        """Run the program to its end; its last words where it failed. Raises: InputError: no such program."""
         values = {
             "inputs": inputs,
             "out": out,

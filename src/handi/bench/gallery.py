@@ -1,7 +1,7 @@
 """`handi gallery`: one HTML page that shows methods side by side, as the paper's Figure 6 does.
 
-The page is one file that opens from disk: every frame is in it. A video is stored as one picture that holds its
-frames (a film), so that all films of the page are moved by one clock and cannot be out of step.
+The page is one file that opens from disk: every frame is in it. A video is stored as one picture that holds
+its frames (a film), so that all films of the page are moved by one clock and cannot be out of step.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ def _summary(methods: Sequence[Shown], results: dict[str, Any]) -> str:
     notes = [f"Protocol {', '.join(sorted(protocols))}; intervals are 95 %, bootstrapped over the videos."]
     notes += [f"Skipped: {line}" for line in sorted(skipped)]
     return (
-        f"<div class=scroll><table class=summary><tr><th>Method</th><th>n</th>{head}</tr>{''.join(body)}</table>"
-        f"</div><p class=note>{'<br>'.join(map(escape, notes))}</p>"
+        f"<div class=scroll><table class=summary><tr><th>Method</th><th>n</th>{head}</tr>{''.join(body)}"
+        f"</table></div><p class=note>{'<br>'.join(map(escape, notes))}</p>"
     )
 
 
@@ -324,16 +324,16 @@ class _Page:
         """The whole page."""
         assets = files("handi.assets") / "gallery"
         what = {
-            "methods": f"{count} samples, {len(self.names)} methods. First row: the context image that all of them "
-            "are given, and their videos. Second row: the motion area, and the motion flow of each video.",
+            "methods": f"{count} samples, {len(self.names)} methods. First row: the context image that all "
+            "of them are given, and their videos. Second row: the motion area, and each video's motion flow.",
             "actions": f"Several actions from one context image, {len(blocks)} images. Below each video: the "
             "motion area and the motion flow.",
         }[self.settings.form]
         flow = {
-            "flow": "Motion flow (appendix E): share of frame pairs in which a pixel moves, from black (none) over "
-            "red to yellow (all).",
-            "authors": "Motion flow as the paper's page draws it: optical flow of the first two frames, hue is its "
-            "direction, brightness its length.",
+            "flow": "Motion flow (appendix E): share of frame pairs in which a pixel moves, black (none) "
+            "over red to yellow (all).",
+            "authors": "Motion flow as the paper's page draws it: optical flow of the first two frames; hue "
+            "is its direction, brightness its length.",
         }[self.settings.flow]
         values = {
             "title": escape(self.settings.title or "Hand-centric videos, side by side"),

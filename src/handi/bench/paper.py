@@ -17,7 +17,7 @@ LABELS = {
 _ALIASES = {"animate_anything": "aa", "animateanything": "aa", "opensora": "open_sora", "ours": "handi",
             "cogvideo_x": "cogvideox", "dynami_crafter": "dynamicrafter"}  # fmt: skip
 
-# Benchmark → (as tables head it, clips of its test split). The third is the tenth of the first that moves most.
+# Benchmark → (as tables head it, clips of its test split). The third: the tenth of the first that moves most.
 BENCHMARKS = {
     "epic-kitchens": ("EpicKitchens", 8857),
     "ego4d": ("Ego4D", 9931),

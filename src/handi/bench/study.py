@@ -34,7 +34,7 @@ class Study:
     data: dict[str, Path]  # name → folder or manifest of the true videos
     methods: list[Spec]
     out: Path
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     seed: int = 0
     clips: int | None = None  # of each data set; None: all
     say: Callable[[str], None] = print
@@ -60,7 +60,7 @@ class Study:
         return read_side(self.reference(data))
 
     def videos(self, spec: Spec, data: str) -> Path:
-        """The folder of a method's videos of a data set; those that are missing are made. Raises: HandiError."""
+        """The folder of a method's videos of a data set; missing ones are made. Raises: HandiError."""
         if spec.stored is not None:
             return spec.stored
         folder = self.out / "videos" / data / spec.name

@@ -1,4 +1,4 @@
-"""The paper's tables 1 to 4 on any data set: our figures, the paper's beside them, and what keeps them apart."""
+"""The paper's tables 1 to 4 on any data set: our figures, the paper's beside them, what keeps them apart."""
 
 from __future__ import annotations
 
@@ -54,12 +54,13 @@ def table1(study: Study, *, runs: int = 3, authors: Sequence[str] = ()) -> Table
         Column("stage1", "of these stage 1"),
         Column("stage2", "stage 2"),
     )
+    where = ", ".join(sorted(map(device_name, devices))) or "no device"
     notes = [
-        f"Here: mean of {runs} clips of {data} after one to warm up, one at a time, on {', '.join(sorted(map(device_name, devices))) or 'no device'}; "
-        "each method at its own size, steps and guidance.",
-        "Here parameters are those of all networks that run, each counted once. The paper's 3.674 for HANDI is twice "
-        "AnimateAnything's 1.837, so it counts the autoencoder and the text encoder twice.",
-    ]  # fmt: skip
+        f"Here: mean of {runs} clips of {data} after one to warm up, one at a time, on {where}; each method "
+        "at its own size, steps and guidance.",
+        "Here parameters are those of all networks that run, each counted once. The paper's 3.674 for HANDI "
+        "is twice AnimateAnything's 1.837, so it counts the autoencoder and the text encoder twice.",
+    ]
     return Table("Table 1. Efficiency", ("Method", "Source"), columns, rows, notes)
 
 
