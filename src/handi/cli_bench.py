@@ -47,7 +47,7 @@ def gallery(
         methods: Folders of videos (ID.mp4, ID/video.mp4, ID/frames/), shown in this order.
         out: The page, a file.
         ref: What the samples are: a folder or manifest as `handi evaluate --ref` takes it, with texts
-            and context images. Not needed where the first method's folder was written by `handi generate --batch`.
+            and context images. Not needed where `handi generate --batch` wrote the first method's folder.
         results: Folder of one folder a method, called by the method's name, with its results.json.
         form: methods: a block a sample, a column a method. actions: a block a context image, a column an
             action.

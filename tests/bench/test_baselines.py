@@ -1,4 +1,4 @@
-"""Methods under one protocol: floors, our pipeline, diffusers' pipelines, any program; kept and gone on with."""
+"""Methods under one protocol: floors, our pipeline, diffusers' pipelines, any program; what is kept."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_folders_that_are_no_pipelines_are_named(tmp_path, model_folder):
 # ------------------------------------------------------------------------------------ any program
 
 PROGRAM = '''
-"""A stand-in for somebody's model: it brightens the context image frame by frame, 8 frames of half the size."""
+"""A stand-in for somebody's model: 8 frames of half the size, brighter and brighter."""
 import json, sys
 from pathlib import Path
 import numpy as np
@@ -251,7 +251,8 @@ mode, inputs, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 requests = [json.loads(line) for line in open(inputs / "requests.jsonl")]
 prompts = (inputs / "prompts.txt").read_text().splitlines()
 pictures = sorted(inputs.glob("*.png"))
-assert [r["prompt"] for r in requests] == prompts and [r["image"] for r in requests] == list(map(str, pictures))
+assert [r["prompt"] for r in requests] == prompts
+assert [r["image"] for r in requests] == list(map(str, pictures))
 assert (inputs / "requests.csv").read_text().splitlines()[0] == "text,ref"
 if mode == "fail":
     sys.exit("out of memory: 80 GB are needed")
@@ -319,7 +320,7 @@ def test_a_program_that_takes_one_clip_at_a_time(tmp_path):
 
 
 def test_commands_that_cannot_be(tmp_path):
-    with pytest.raises(InputError, match="unknown {prompts}"):
+    with pytest.raises(InputError, match=r"unknown \{prompts\}"):
         Command("run {prompts} {out}")
     with pytest.raises(InputError, match="where its videos go"):
         Command("run {inputs}")
