@@ -277,7 +277,7 @@ def train(
     Args:
         recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_stage1, mini_stage2,
             small_vae, small_stage1, small_stage2, epic_stage1, epic_stage2, ego4d_stage1, ego4d_stage2,
-            folder_lora.
+            epic_animate_anything, folder_lora.
         minutes: Stop after so many minutes, with a checkpoint and a model. 0 writes the model of the last
             checkpoint and trains nothing.
         resume: Insist on a checkpoint to go on from. Without it one is used where it is there.
