@@ -1,4 +1,4 @@
-"""The truth, a video that stands still, a shuffled one and noise come out in the order in which they should."""
+"""The truth, a video that stands still, a shuffled one and noise come out in the order that they should."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def of(scores, figure: str) -> tuple[float, float, float, float]:
 
 
 def test_hands(scores):
-    truth, static, shuffled, noise = of(scores, "hs_err_literal")
-    assert truth == 0 < min(static, shuffled)
-    assert max(static, shuffled) < noise
+    # Eq. 2 as written knows the truth and orders nothing else: a hand not found lies in the corner, so
+    # a hand with the wrong label can cost more than none at all. Hence the matched error and the rates.
+    truth, *others = of(scores, "hs_err_literal")
+    assert truth == 0 < min(others)
     truth, static, shuffled, noise = of(scores, "hs_err_matched")
     assert truth == 0 < min(static, shuffled)
     assert noise is None  # there is no hand to match, which is not an error of 0

@@ -12,10 +12,10 @@ SET_SHARE = 20  # a set distance is resampled this many times less often: each c
 CHUNK = 64  # resamples drawn at a time
 _Z = 1.959963984540054  # standard normal quantile of 0.975
 
-Interval = tuple[float, float] | None
+Interval = list[float]  # low, high
 
 
-def mean_interval(values: Sequence[float], resamples: int = RESAMPLES) -> Interval:
+def mean_interval(values: Sequence[float], resamples: int = RESAMPLES) -> Interval | None:
     """Percentile bootstrap of the mean over videos; None for fewer than two.
 
     The order of the values counts (give them by sorted id), the number of calls before does not.
@@ -26,12 +26,12 @@ def mean_interval(values: Sequence[float], resamples: int = RESAMPLES) -> Interv
     means = np.concatenate([array[picks].mean(1) for picks in _picks(len(array), resamples)])
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, (tail, 1 - tail))
-    return float(low), float(high)
+    return [float(low), float(high)]
 
 
 def distance_interval(
     values: np.ndarray, of_picks: Callable[[np.ndarray], np.ndarray], n: int, resamples: int
-) -> list[tuple[float, float]]:
+) -> list[Interval]:
     """values ± 1.96 standard deviations of what `of_picks` makes of n resampled video numbers.
 
     A percentile interval would be wrong here: a resample has fewer distinct videos, so its distance carries
@@ -41,7 +41,7 @@ def distance_interval(
     count = max(resamples // SET_SHARE, 2)
     again = np.stack([of_picks(picks[0]) for picks in _picks(n, count, chunk=1)])
     reach = _Z * np.std(again, axis=0, ddof=1)
-    return [(float(value - far), float(value + far)) for value, far in zip(values, reach, strict=True)]
+    return [[float(value - far), float(value + far)] for value, far in zip(values, reach, strict=True)]
 
 
 def _picks(n: int, resamples: int, chunk: int = CHUNK) -> Iterator[np.ndarray]:

@@ -259,7 +259,7 @@ def _array(path: Path) -> np.ndarray:
     """An .npy file as a memory map. Raises: InputError for anything but F×H×W×3 uint8 or floats."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"is not an array that can be read ({error})", where=path) from error
     if array.ndim != 4 or array.shape[3] != 3 or not array.size:
         raise InputError(f"is {'×'.join(map(str, array.shape))}, not F×H×W×3", where=path)
@@ -274,7 +274,8 @@ def _whole_array(path: Path) -> Frames:
         return np.array(array)
     if not (finite := np.isfinite(array).all(axis=(1, 2, 3))).all():
         bad = np.flatnonzero(~finite)
-        raise InputError(f"NaN or infinite pixels in frame {bad[0]} and {len(bad) - 1} others", where=path)
+        more = f" and {len(bad) - 1} others" if len(bad) > 1 else ""
+        raise InputError(f"NaN or infinite pixels in frame {bad[0]}{more}", where=path)
     if array.min() < 0 or array.max() > 1:
         raise InputError(f"floats from {array.min():g} to {array.max():g}, not in [0, 1]", where=path)
     return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
