@@ -37,7 +37,8 @@ def gallery(
     The videos of two methods, of samples that a folder or manifest describes:
         handi gallery --ref data/test --methods handi=out/handi static=out/static --out gallery.html
 
-    With scores, of results/handi/results.json and so on, as `handi evaluate --out results/handi` writes them:
+    With scores, of results/handi/results.json and so on, as `handi evaluate --out results/handi` writes them
+    (or OUT/results/DATA of `handi bench`):
         handi gallery --ref data/test --methods handi=out/handi --results results --out gallery.html
 
     What `handi generate --batch` made; several actions from one context image (appendix D):
@@ -65,8 +66,7 @@ def gallery(
     folders = _named(methods)
     shown = []
     for name, folder in folders.items():
-        record = None if results is None else results / name / "results.json"
-        shown.append(read_method(name, folder, record if record is not None and record.is_file() else None))
+        shown.append(read_method(name, folder, None if results is None else _results_of(results / name)))
     if results is not None and not any(method.results for method in shown):
         raise InputError(f"holds no {next(iter(folders))}/results.json or any other method's", where=results)
     samples = samples_of_runs(next(iter(folders.values()))) if ref is None else read_side(ref)
@@ -228,6 +228,12 @@ def ablate(
         minutes=minutes,
     )
     return run(grid, settings, say=_say)
+
+
+def _results_of(folder: Path) -> Path | None:
+    """The results.json of a method: in its folder, or where `handi bench` keeps that of whole frames."""
+    places = (folder / "results.json", folder / "full-all" / "results.json")
+    return next((place for place in places if place.is_file()), None)
 
 
 def _named(items: tuple[str, ...]) -> dict[str, Path]:

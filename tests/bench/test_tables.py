@@ -107,7 +107,7 @@ def test_markdown_marks_best_second_and_reasons():
     assert lines[0] == "**Table & test**"
     assert lines[2] == "| Data | Method | HS-Err ↓ | CLIP_GT ↑ | n | beside the paper |"
     assert "<u>0.2000</u> <sub>[0.1000, 0.3000]</sub>" in lines[4]
-    assert "| **0.1000** | **0.9000** | 3.000 | not comparable: other data<sup>2</sup> |" in lines[5]
+    assert "| **0.1000** | **0.9000** | 3.000 | not comparable<sup>2</sup> |" in lines[5]
     assert "| 0.3000 | –<sup>3</sup> | – | comparable |" in lines[6]
     assert "| 0.01512 | 0.1000 |" in lines[7]  # alone in its group: no mark
     assert lines[-3:] == ["1. A note.", "2. other data", "3. no weights"]

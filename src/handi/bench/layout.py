@@ -74,7 +74,7 @@ class Table:
             cells = [
                 _markdown(self._styled(row, c), row.cells.get(c.key, Cell()), marks) for c in self.columns
             ]
-            remark = row.remark and f"{row.remark}{_superscript(marks.get(row.remark))}"
+            remark = f"{_verdict(row.remark)}{_superscript(marks.get(row.remark))}"
             lines.append("| " + " | ".join([*row.heads, *cells, remark]) + " |")
         return "\n".join([*lines, "", *(f"{n}. {note}" for n, note in enumerate(notes, start=1))]) + "\n"
 
@@ -98,7 +98,7 @@ class Table:
             before = row.heads[0] or before
             cells = [_latex(self._styled(row, c), row.cells.get(c.key, Cell()), marks) for c in self.columns]
             mark = marks.get(row.remark)
-            remark = f"{_tex(row.remark)}$^{{{mark}}}$" if mark else _tex(row.remark)
+            remark = _tex(_verdict(row.remark)) + (f"$^{{{mark}}}$" if mark else "")
             lines.append(" & ".join([*map(_tex, row.heads), *cells, remark]) + " \\\\")
         lines += ["\\bottomrule", "\\end{tabular}"]
         lines += [f"\\par\\footnotesize {n}. {_tex(note)}" for n, note in enumerate(notes, start=1)]
@@ -149,6 +149,11 @@ class Table:
 
 
 COMPARABLE, NOT_COMPARABLE = "comparable", "not comparable"
+
+
+def _verdict(remark: str) -> str:
+    """A remark without its reasons, which are a note."""
+    return NOT_COMPARABLE if remark.startswith(NOT_COMPARABLE) else remark
 
 
 def number(value: float) -> str:

@@ -40,6 +40,7 @@ class Study:
     say: Callable[[str], None] = print
     _built: Built | None = field(default=None, repr=False)
     _notes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    _made: set[tuple[str, str]] = field(default_factory=set, repr=False)
 
     def reference(self, data: str) -> Path:
         """The true side of a data set, reduced to `clips` clips."""
@@ -64,12 +65,15 @@ class Study:
         if spec.stored is not None:
             return spec.stored
         folder = self.out / "videos" / data / spec.name
+        if (spec.name, data) in self._made:
+            return folder
         method = spec.build()
         if method.peeks:
             self._notes[spec.name, data] = f"{spec.name} is given {method.peeks}"
         failures = produce(method, self.entries(data), folder, seed=self.seed, what=f"{spec.name}, {data}")
         for id, error in sorted(failures.items()):
             self.say(f"not made: {spec.name}: {id}: {error}")
+        self._made.add((spec.name, data))
         return folder
 
     def results(self, spec: Spec, data: str, *, scope: str = "full", subset: str = "all") -> dict[str, Any]:
