@@ -12,11 +12,10 @@ from handi.bench import paper
 from handi.bench.ablate import Grid, ablate, is_trained, specs_of
 from handi.bench.evaluate import Settings
 from handi.config import parse_recipe
-from handi.data.one_area import OneArea
 from handi.data.world import WorldClips
 from handi.errors import InputError
 from handi.motion.area import prior_area
-from handi.training.setup import open_data, prior_of
+from handi.training.setup import open_data, prior_of, training_batches
 from handi.training.state import recipe_changes
 from handi.world.files import write_clip
 
@@ -60,19 +59,19 @@ def test_six_trainings_make_eight_rows(clips, tmp_path):
 def test_clips_are_told_the_area_that_the_row_says(clips):
     recipe = tiny_recipe(clips)
     own = WorldClips(clips / "train")
-    areas = {}
-    for told in ("own", "full", "prior"):
-        data, _ = open_data(replace(recipe, data=replace(recipe.data, told=told)))
-        areas[told] = [data[index].area for index in range(len(data))]
-    assert all((area == own[n].area).all() for n, area in enumerate(areas["own"]))
-    assert all(area.all() for area in areas["full"])
+    true = {own[n].name: own[n].area for n in range(len(own))}
     expected = prior_area(prior_of(own).numpy())
     assert 0 < expected.mean() < 1
-    assert all((area == expected).all() for area in areas["prior"])
-    fingerprints = {OneArea(own, area).fingerprint() for area in (expected, np.ones((SIZE, SIZE), bool))}
-    assert len(fingerprints | {own.fingerprint()}) == 3
-    with pytest.raises(ValueError, match="an area of"):
-        OneArea(own, np.ones((4, 4), bool))
+    for told in ("own", "full", "prior"):
+        data = replace(recipe.data, told=told, validation=str(clips / "train"), flip=told != "own")
+        trained, held_out = open_data(replace(recipe, data=data))
+        for batches in (training_batches(replace(recipe, data=data), trained), held_out):
+            batch = batches.at(0, 6)
+            for name, area in zip(batch.names, batch.area.numpy(), strict=True):
+                wanted = {"own": true[name], "full": np.ones((SIZE, SIZE), bool), "prior": expected}[told]
+                assert (area == wanted).all()  # the prior of a mirrored clip is the same place
+    with pytest.raises(InputError, match="only stage 2 is told"):
+        parse_recipe(TINY | {"stage": "stage1", "data": {"path": "x", "told": "full"}})
 
 
 def test_the_prior_area_is_where_it_is_highest():

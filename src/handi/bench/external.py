@@ -62,7 +62,11 @@ class Command:
             raise InputError(f"command cannot be split into words ({error})", where=command) from error
         names = _names(command, SHARED | SINGLE, "command")
         if "out" not in names and output == OUTPUT:
-            raise InputError("the command does not say where its videos go", where=command, mend="use {out}, or say in `output` where they lie")
+            raise InputError(
+                "the command does not say where its videos go",
+                where=command,
+                mend="use {out}, or say in `output` where they lie",
+            )
         if not self.words:
             raise InputError("the command is empty")
         _names(output, {"id", "number"}, "output")

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from handi.config import DataRecipe, Recipe
 from handi.data.clips import Batches, ClipSet, Drawing
 from handi.data.folder import FolderClips
-from handi.data.one_area import OneArea
 from handi.data.world import WorldClips
 from handi.errors import InputError
 from handi.files import replacing
@@ -44,19 +43,17 @@ def open_data(recipe: Recipe) -> tuple[ClipSet, Batches | None]:
     """
     data = recipe.data
     clips = _open_clips(recipe, data.path, training=True)
-    area = _told_area(recipe, clips)
-    told = clips if area is None else OneArea(clips, area)
     if data.validation is None:
-        return told, None
+        return clips, None
     held_out = _open_clips(recipe, data.validation, training=False)
     _check_frames(data, held_out)
-    held_out = held_out if area is None else OneArea(held_out, area)
     # The clips in order, their short texts, the same frames every time.
-    return told, Batches(held_out, Drawing(data.frames), VALIDATION_SEED, shuffle=False)
+    told = told_area(recipe, clips)
+    return clips, Batches(held_out, Drawing(data.frames), VALIDATION_SEED, shuffle=False, told=told)
 
 
-def _told_area(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
-    """The one motion area that all clips of the recipe are given, H×W bool, or None: each has its own.
+def told_area(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
+    """The one motion area that all samples of the recipe are given, H×W bool, or None: each has its own.
 
     The prior is that of the model to start from, which will be sampled with it; of a fresh model, the mean
     over the clips.
@@ -85,7 +82,8 @@ def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
     """The run's samples. Raises: InputError where clips are shorter than asked for."""
     data = recipe.data
     _check_frames(data, clips)
-    return Batches(clips, Drawing(data.frames, data.flip, data.texts, data.dropout), recipe.run.seed)
+    drawing = Drawing(data.frames, data.flip, data.texts, data.dropout)
+    return Batches(clips, drawing, recipe.run.seed, told=told_area(recipe, clips))
 
 
 def _check_frames(data: DataRecipe, clips: ClipSet) -> None:
