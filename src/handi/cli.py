@@ -329,7 +329,7 @@ def evaluate(
     context_frames: int = 1,
     resamples: int = 1000,
     cache: Annotated[Path | None, _optional("DIR")] = None,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> int:
     """Score generated videos against the true ones: the paper's metrics, with confidence intervals.
 
@@ -359,23 +359,24 @@ def evaluate(
             "description"?, "truth"?}; paths count from the manifest's folder.
         out: Folder for the results.
         versus: Other generated videos, to compare with on the videos that both have.
-        metrics: Names of metrics; without it all: METRIC_NAMES.
+        metrics: Names of metrics; without it all: hand, pixels, motion, world, and with weights that `handi
+            doctor` lists fid, kid, fvd, kvd, clip, clip_text, egovlp, egovlp_ego4d, egovlp_stills, blip_base,
+            blip_large, blip_base_ego4d, blip_large_ego4d.
         scope: The whole frame, or the true motion area: everything outside it black, or cut off at its box.
         subset: All videos, or the tenth of the true ones with the largest motion areas.
         context_frames: Frames at the start of every video that are given, not generated, and not scored.
         resamples: Of the bootstrap; a twentieth of it for distances between sets (FID, FVD, KID, KVD).
         cache: Folder of features by content, to share between runs; without it OUT/features.
-        device: cpu, cuda, cuda:1, mps: where the networks run.
+        device: Where the networks run: auto, cpu, cuda, cuda:1, mps.
     """
     from rich.console import Console
 
     from handi.bench.evaluate import Settings
     from handi.bench.evaluate import evaluate as run
-    from handi.bench.show import lines, table, write_csv
+    from handi.bench.show import lines, table
 
     settings = Settings(metrics, scope, subset, context_frames, resamples, device)
     results = run(pred, ref, out, settings, versus=versus, cache_folder=cache, say=_say)
-    write_csv(out / "results.csv", results)
     Console().print(table(results))
     for line in lines(results):
         _say(line)

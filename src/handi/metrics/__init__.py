@@ -17,12 +17,17 @@ METRICS: dict[str, str] = {
 }
 
 
-def metric_class(name: str) -> type[Any]:
-    """A metric's class (see `protocol.Metric`), not yet built. Raises: InputError for an unknown name."""
+def check_metric(name: str) -> None:
+    """Raises: InputError for an unknown name."""
     if name not in METRICS:
         raise InputError(
             f"unknown metric {name!r}", where="--metrics", mend=f"choose from {', '.join(METRICS)}"
         )
+
+
+def metric_class(name: str) -> type[Any]:
+    """A metric's class (see `protocol.Metric`), not yet built. Raises: InputError for an unknown name."""
+    check_metric(name)
     module, _, kind = METRICS[name].partition(":")
     found: type[Any] = getattr(import_module(module), kind)
     return found
