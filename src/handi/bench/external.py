@@ -30,7 +30,7 @@ from string import Formatter
 from typing import Any
 
 from handi.bench.baselines import FRAMES, Made, Task, conformed
-from handi.bench.sides import Entry
+from handi.bench.entries import Entry
 from handi.errors import HandiError, InputError
 from handi.images import read_image, write_image
 from handi.types import Frames

@@ -21,8 +21,8 @@ import numpy as np
 from PIL import Image
 
 from handi import __version__
+from handi.bench.entries import Entry
 from handi.bench.shown import Clip, Shown, clip_of, context_of, own_area, same_context
-from handi.bench.sides import Entry
 from handi.errors import HandiError, InputError
 from handi.files import replacing
 from handi.images import open_image, resize, to_mask

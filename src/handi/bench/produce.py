@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from handi.bench.baselines import Made, Method, Task
-from handi.bench.sides import Entry
+from handi.bench.entries import Entry
 from handi.errors import HandiError, InputError
 from handi.files import staged
 from handi.generate import RUN_FILE

@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from handi.bench.sides import Entry, read_side
+from handi.bench.entries import Entry
+from handi.bench.sides import read_side
 from handi.errors import HandiError, InputError
 from handi.types import Frames, Picture
 from handi.video import probe_video
