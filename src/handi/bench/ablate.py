@@ -92,7 +92,14 @@ def ablate(grid: Grid, settings: Settings, *, say: Callable[[str], None] = print
         return 0
     name, place = grid.data
     study = Study(
-        {name: place}, specs_of(grid), grid.out, settings, seed=grid.seed, clips=grid.clips, say=say
+        {name: place},
+        specs_of(grid),
+        grid.out,
+        settings,
+        seed=grid.seed,
+        clips=grid.clips,
+        area=grid.recipe.data.area,  # what stage 2 has learned with
+        say=say,
     )
     for table, stem in zip(table3(study, scopes=grid.scopes), ("table3", "table3_more"), strict=True):
         table.notes += notes_of(grid)

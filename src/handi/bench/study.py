@@ -19,7 +19,7 @@ from handi import __version__
 from handi.bench.baselines import Spec
 from handi.bench.entries import Entry
 from handi.bench.evaluate import PROTOCOL, Built, Settings, build_metrics, evaluate
-from handi.bench.produce import produce
+from handi.bench.produce import Area, produce
 from handi.bench.sides import read_side
 from handi.errors import HandiError, InputError
 from handi.files import replacing
@@ -38,6 +38,7 @@ class Study:
     settings: Settings = field(default_factory=Settings)
     seed: int = 0
     clips: int | None = None  # of each data set; None: all
+    area: Area = "hull"  # of world clips, for methods that are given the true one
     say: Callable[[str], None] = print
     _built: Built | None = field(default=None, repr=False)
     _notes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
@@ -71,7 +72,9 @@ class Study:
         method = spec.build()
         if method.peeks:
             self._notes[spec.name, data] = f"{spec.name} is given {method.peeks}"
-        failures = produce(method, self.entries(data), folder, seed=self.seed, what=f"{spec.name}, {data}")
+        failures = produce(
+            method, self.entries(data), folder, seed=self.seed, area=self.area, what=f"{spec.name}, {data}"
+        )
         for id, error in sorted(failures.items()):
             self.say(f"not made: {spec.name}: {id}: {error}")
         self._made.add((spec.name, data))
