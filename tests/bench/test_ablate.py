@@ -103,7 +103,7 @@ def test_the_grid_end_to_end_is_stopped_and_gone_on_with(clips, tmp_path, monkey
     assert text.count("here, n = 2") == 6  # three rows, two scopes
     assert "| MA | 2 | Stage 1 | × | here, n = 2 |" in text
     assert "other data: squares (2 clips), the paper's is EpicKitchens" in text
-    assert "recipe tiny, 2 steps of 2 clips (4 samples), seed 0, from tiny" in text
+    assert "recipe tiny, 2 steps of 2 clips (4 samples), seed 0, from preset tiny" in text
     more = (tmp_path / "table3_more.md").read_text()
     assert "PSNR" in more
     assert (tmp_path / "table3.tex").is_file()

@@ -26,7 +26,10 @@ class _Diffusers:
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         self.calls = {name: value for name, value in calls.items() if value is not None}
-        self.pipe = self._load(Path(model).expanduser())
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            raise InputError("no such model folder", where=folder)
+        self.pipe = self._load(folder)
         self.pipe.set_progress_bar_config(disable=True)
         self.pipe.to(self.device)
         networks = {id(part): part for part in self.pipe.components.values() if hasattr(part, "parameters")}
