@@ -384,6 +384,41 @@ def evaluate(
     return 1 if results["n"] < results["asked"] else 0
 
 
+def convert_weights(
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE …")],
+    out: Annotated[Path | None, _optional("PATH")] = None,
+) -> int:
+    """Turn pickled weight files of the metrics (.pth, .pt, .bin) into safetensors, running nothing in them.
+
+    A pickled file is a program; the safetensors one holds numbers alone. Which model a file is, is told by
+    its weights; its SHA-256 is checked where the published one is known, and goes into the new file.
+    `handi doctor` lists the files, and where each is published.
+
+        handi convert-weights epic_mir_plus.pth egovlp.pth pt_inception-2015-12-05-6726825d.pth
+
+    Args:
+        files: Weight files as published. EgoVLP's carry their trainer's settings and optimizer; those are
+            left behind.
+        out: A folder, or for one file a .safetensors file. Without it: where `handi evaluate` looks; the
+            .bin of a transformers folder becomes the model.safetensors beside it.
+    """
+    from handi.metrics.convert import convert
+
+    if not files:
+        _usage("name a file", "convert-weights")
+    if len(files) > 1 and out is not None and out.suffix == ".safetensors":
+        _usage("several files need a folder as --out", "convert-weights")
+    failures = 0
+    for file in files:
+        try:
+            target, weights = convert(file, out)
+            _say(f"{file} is {weights.name} ({weights.serves}): wrote {target}")
+        except HandiError as error:
+            failures += 1
+            _say(f"error: {error}")
+    return 1 if failures else 0
+
+
 def doctor() -> int:
     """Show versions, devices, memory and models; name what is missing and the command that mends it."""
     from rich.console import Console
@@ -392,9 +427,12 @@ def doctor() -> int:
     from handi.doctor import examine
 
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column()
+    table.add_column(overflow="fold")  # a path that is cut cannot be used
     broken = 0
     for finding in examine():
-        mark = "[green]ok[/]" if finding.ok else "[red]mend[/]"
+        mark = "[red]mend[/]" if not finding.ok else "[dim]–[/]" if finding.optional else "[green]ok[/]"
         table.add_row(mark, finding.topic, finding.text)
         if not finding.ok:
             broken += 1
@@ -409,6 +447,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "world": world,
     "train": train,
     "evaluate": evaluate,
+    "convert-weights": convert_weights,
     "bench": bench,
     "ablate": ablate,
     "gallery": gallery,

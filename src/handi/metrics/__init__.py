@@ -14,6 +14,19 @@ METRICS: dict[str, str] = {
     "pixels": "handi.metrics.pixels:Pixels",
     "motion": "handi.metrics.motion:Motion",
     "world": "handi.metrics.judged:World",
+    "fid": "handi.metrics.distances:Fid",
+    "kid": "handi.metrics.distances:Kid",
+    "fvd": "handi.metrics.distances:Fvd",
+    "kvd": "handi.metrics.distances:Kvd",
+    "clip": "handi.metrics.likeness:ClipImages",
+    "clip_text": "handi.metrics.likeness:ClipText",
+    "egovlp": "handi.metrics.likeness:EgoVlp",
+    "egovlp_ego4d": "handi.metrics.likeness:EgoVlpEgo4d",
+    "egovlp_stills": "handi.metrics.likeness:EgoVlpStills",
+    "blip_base": "handi.metrics.likeness:BlipBase",
+    "blip_large": "handi.metrics.likeness:BlipLarge",
+    "blip_base_ego4d": "handi.metrics.likeness:BlipBaseEgo4d",
+    "blip_large_ego4d": "handi.metrics.likeness:BlipLargeEgo4d",
 }
 
 
