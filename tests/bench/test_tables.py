@@ -220,6 +220,14 @@ def test_table1_counts_and_times(folders, tmp_path, model_folder):
     assert "not comparable" in rows[0].remark
 
 
+def test_a_model_is_sampled_with_its_rows_mask(folders, tmp_path, model_folder):
+    made = study(folders, tmp_path, f"none-off=handi:{model_folder}", metrics=("pixels",), clips=1)
+    tables.table3(made, scopes=("full",))
+    record = json.loads((tmp_path / "videos/squares/none-off/1/run.json").read_text())
+    assert record["method"]["mask"] == "full"
+    assert record["seconds"] > 0
+
+
 def test_table3_orders_rows_as_the_paper(folders, tmp_path):
     good, fast = folders / "good", folders / "fast"
     made = study(folders, tmp_path, f"true-on=videos:{good}", f"none-off=videos:{fast}")

@@ -23,7 +23,7 @@ from handi.bench import paper
 from handi.bench.baselines import Spec
 from handi.bench.evaluate import Settings
 from handi.bench.study import Study
-from handi.bench.tables import cell_name, table3
+from handi.bench.tables import SAMPLED, cell_name, table3
 from handi.config import Recipe
 from handi.errors import InputError
 from handi.training.loop import FREE, train
@@ -31,7 +31,6 @@ from handi.training.state import MANIFEST, recipe_changes
 
 Told = Literal["own", "full", "prior"]
 TOLD: dict[str, Told] = {"none": "full", "stage1": "own", "prior": "prior", "true": "own"}
-SAMPLED = {"none": "full", "stage1": "stage1", "prior": "prior", "true": "true"}  # masks of `baselines.Handi`
 
 
 @dataclass(frozen=True)
