@@ -206,8 +206,8 @@ def table3(
 ) -> list[Table]:
     """The ablation: its methods are called MASK-HRL, mask in none, stage1, prior, true and HRL in off, on.
 
-    A model of handi's is sampled with its row's mask; rows that are not among the methods are left out. Gives a
-    second table with our further figures. Raises: InputError for other names, HandiError.
+    A model of handi's is sampled with its row's mask; rows that are not among the methods are left out. Gives
+    a second table with our further figures. Raises: InputError for other names, HandiError.
     """
     data = next(iter(study.data))
     known = {cell_name(mask, hrl): (mask, hrl) for mask, hrl in paper.CELLS}
