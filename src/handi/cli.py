@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union
 
 import tyro
 
+from handi.cli_bench import ablate, bench, gallery
 from handi.errors import HandiError, InputError
 
 
@@ -276,7 +277,7 @@ def train(
     Args:
         recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_stage1, mini_stage2,
             small_vae, small_stage1, small_stage2, epic_stage1, epic_stage2, ego4d_stage1, ego4d_stage2,
-            folder_lora.
+            epic_animate_anything, folder_lora.
         minutes: Stop after so many minutes, with a checkpoint and a model. 0 writes the model of the last
             checkpoint and trains nothing.
         resume: Insist on a checkpoint to go on from. Without it one is used where it is there.
@@ -317,6 +318,107 @@ def _estimate(recipe: Any) -> int:
     return 0
 
 
+def evaluate(
+    pred: Path,
+    ref: Path,
+    out: Path,
+    versus: Annotated[Path | None, _optional("DIR")] = None,
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME …", help_behavior_hint="")] = (),
+    scope: Literal["full", "area-mask", "area-crop"] = "full",
+    subset: Literal["all", "motion-intensive"] = "all",
+    context_frames: int = 1,
+    resamples: int = 1000,
+    cache: Annotated[Path | None, _optional("DIR")] = None,
+    device: str = "auto",
+) -> int:
+    """Score generated videos against the true ones: the paper's metrics, with confidence intervals.
+
+    Writes results.json (all figures, per video, n, intervals, what was skipped and why, hashes, versions) and
+    results.csv to --out, and prints a table. A metric whose weights are not there is skipped with the reason;
+    a video that cannot be scored is named, and the gap in n is stated.
+
+    Both sides are folders, or JSONL manifests; videos are matched by id, the name without its ending. A
+    folder holds videos (ID.mp4), arrays (ID.npy, F×H×W×3), what `handi generate --batch` wrote (ID/), frames
+    (ID/0000.png …) or clips of `handi world`; --ref may also hold motion_area/ID.png, context/ID.png, ID.txt
+    and prompts.jsonl:
+        handi evaluate --pred out/clips --ref data/test --out out/scores
+
+    Two models on the same videos, with the difference and its interval:
+        handi evaluate --pred out/ours --versus out/theirs --ref data/test --out out/scores
+
+    Some metrics, inside the motion area alone, on the tenth of the clips with the largest areas:
+        handi evaluate --pred out/clips --ref data/test --metrics hand pixels --scope area-mask \\
+            --subset motion-intensive --out out/scores
+
+    Without true videos (a --ref that holds motion areas and prompts) what needs none is still measured.
+    docs/metrics.md defines every figure.
+
+    Args:
+        pred: Generated videos. A line of a manifest is {"id", "video"}.
+        ref: True videos. A line of a manifest is {"id", "video"?, "area"?, "context"?, "text"?,
+            "description"?, "truth"?}; paths count from the manifest's folder.
+        out: Folder for the results.
+        versus: Other generated videos, to compare with on the videos that both have.
+        metrics: Names of metrics; without it all: hand, pixels, motion, world, and with weights that `handi
+            doctor` lists fid, kid, fvd, kvd, clip, clip_text, egovlp, egovlp_ego4d, egovlp_stills, blip_base,
+            blip_large, blip_base_ego4d, blip_large_ego4d.
+        scope: The whole frame, or the true motion area: everything outside it black, or cut off at its box.
+        subset: All videos, or the tenth of the true ones with the largest motion areas.
+        context_frames: Frames at the start of every video that are given, not generated, and not scored.
+        resamples: Of the bootstrap; a twentieth of it for distances between sets (FID, FVD, KID, KVD).
+        cache: Folder of features by content, to share between runs; without it OUT/features.
+        device: Where the networks run: auto, cpu, cuda, cuda:1, mps.
+    """
+    from rich.console import Console
+
+    from handi.bench.evaluate import Settings
+    from handi.bench.evaluate import evaluate as run
+    from handi.bench.show import lines, table
+
+    settings = Settings(metrics, scope, subset, context_frames, resamples, device)
+    results = run(pred, ref, out, settings, versus=versus, cache_folder=cache, say=_say)
+    Console().print(table(results))
+    for line in lines(results):
+        _say(line)
+    _say(f"wrote {out / 'results.json'}")
+    return 1 if results["n"] < results["asked"] else 0
+
+
+def convert_weights(
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE …")],
+    out: Annotated[Path | None, _optional("PATH")] = None,
+) -> int:
+    """Turn pickled weight files of the metrics (.pth, .pt, .bin) into safetensors, running nothing in them.
+
+    A pickled file is a program; the safetensors one holds numbers alone. Which model a file is, is told by
+    its weights; its SHA-256 is checked where the published one is known, and goes into the new file.
+    `handi doctor` lists the files, and where each is published.
+
+        handi convert-weights epic_mir_plus.pth egovlp.pth pt_inception-2015-12-05-6726825d.pth
+
+    Args:
+        files: Weight files as published. EgoVLP's carry their trainer's settings and optimizer; those are
+            left behind.
+        out: A folder, or for one file a .safetensors file. Without it: where `handi evaluate` looks; the
+            .bin of a transformers folder becomes the model.safetensors beside it.
+    """
+    from handi.metrics.convert import convert
+
+    if not files:
+        _usage("name a file", "convert-weights")
+    if len(files) > 1 and out is not None and out.suffix == ".safetensors":
+        _usage("several files need a folder as --out", "convert-weights")
+    failures = 0
+    for file in files:
+        try:
+            target, weights = convert(file, out)
+            _say(f"{file} is {weights.name} ({weights.serves}): wrote {target}")
+        except HandiError as error:
+            failures += 1
+            _say(f"error: {error}")
+    return 1 if failures else 0
+
+
 def doctor() -> int:
     """Show versions, devices, memory and models; name what is missing and the command that mends it."""
     from rich.console import Console
@@ -325,9 +427,12 @@ def doctor() -> int:
     from handi.doctor import examine
 
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column()
+    table.add_column(overflow="fold")  # a path that is cut cannot be used
     broken = 0
     for finding in examine():
-        mark = "[green]ok[/]" if finding.ok else "[red]mend[/]"
+        mark = "[red]mend[/]" if not finding.ok else "[dim]–[/]" if finding.optional else "[green]ok[/]"
         table.add_row(mark, finding.topic, finding.text)
         if not finding.ok:
             broken += 1
@@ -341,6 +446,11 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "hands": hands,
     "world": world,
     "train": train,
+    "evaluate": evaluate,
+    "convert-weights": convert_weights,
+    "bench": bench,
+    "ablate": ablate,
+    "gallery": gallery,
     "doctor": doctor,
 }
 
@@ -395,8 +505,8 @@ def _parser(arguments: list[str]) -> Any:
 
 
 def _joined(arguments: list[str]) -> list[str]:
-    """`handi train`'s --optim.lr 1e-4 as --section.key optim.lr=1e-4, which tyro can read."""
-    if arguments[:1] != ["train"]:
+    """`handi train`'s --optim.lr 1e-4 as --section.key optim.lr=1e-4, which tyro can read; `ablate`'s too."""
+    if arguments[:1] not in (["train"], ["ablate"]):
         return arguments
     joined, rest = arguments[:1], arguments[1:]
     while rest:
@@ -407,7 +517,7 @@ def _joined(arguments: list[str]) -> list[str]:
             continue
         if not equals:
             if not rest:
-                _usage(f"{argument} has no value", "train")
+                _usage(f"{argument} has no value", arguments[0])
             value = rest.pop(0)
         joined += ["--section.key", f"{key}={value}"]
     return joined

@@ -58,7 +58,7 @@ class HandError:
                of="share of the hands found in the true frames that have a partner in the generated one",
                wants=("reference",)),
         Figure("hand_rate", "frames with a hand", "higher", of="share of generated frames with a hand found"),
-        Figure("hand_rate_reference", "… in the reference", "neither",
+        Figure("hand_rate_reference", "frames with a hand, reference", "neither",
                of="share of true frames with a hand found", wants=("reference",)),
     )  # fmt: skip
     needs = ("hands",)

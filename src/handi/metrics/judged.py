@@ -26,8 +26,8 @@ class World:
                wants=("siblings",)),
         Figure("true_hands_found", "true hands found", "higher",
                of=f"share of the true hands of frames {', '.join(map(str, ACTION_FRAMES))} that Υ finds"),
-        Figure("true_hand_error", "error of those", "lower",
-               of="their mean joint distance from the exact joints, as a share of the hand's box"),
+        Figure("true_hand_error", "true hands' error", "lower",
+               of="mean joint distance of those found from the exact joints, as a share of the hand's box"),
     )  # fmt: skip
     needs = ("hands",)
     wants = ("truth", "reference", "context")

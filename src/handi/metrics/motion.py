@@ -27,8 +27,8 @@ class FlowCounts:
 class Motion:
     """Appendix E's motion flow as numbers, and what changes where nothing should.
 
-    They need whole frames, whatever the scope. The flow counts the pairs of the generated video with its own
-    frame 0; drift is measured against the true context image, or its own frame 0 where that is not known.
+    They need whole frames, whatever the scope. Flow and drift are those of the generated video with its own
+    frame 0 (the true context image where it holds none).
     """
 
     name = "motion"
@@ -39,7 +39,11 @@ class Motion:
         Figure("flow_mean", "motion flow", "neither",
                of="share of pixels and frame pairs with flow above the threshold: 0 is a still video"),
         Figure("background_drift", "background drift", "lower", "levels",
-               of="mean |frame − context image| outside the motion area, of 255 levels", wants=("area",)),
+               of="mean |frame − frame 0 of the same video| outside the motion area, of 255 levels",
+               wants=("area",)),
+        Figure("background_error", "background error", "lower", "levels",
+               of="mean |frame − true context image| outside the motion area, of 255 levels",
+               wants=("area", "context")),
     )  # fmt: skip
     needs = ()
     wants = ()
@@ -61,7 +65,9 @@ class Motion:
         scores = {"flow_mean": float(flow.mean(dtype=np.float64))}
         if pair.area is not None and pair.area.any():
             scores["flow_inside"] = flow_share(flow, pair.area)
-            scores["background_drift"] = drift(frames[1:], _context(pair, frames), pair.area)
+            scores["background_drift"] = drift(frames[1:], frames[0], pair.area)
+            if pair.context is not None:
+                scores["background_error"] = drift(frames[1:], pair.context, pair.area)
         return scores
 
 
@@ -77,7 +83,3 @@ def drift(frames: Frames, context: Picture, area: BinaryMask) -> float:
         return math.nan
     there = context[outside].astype(np.int16)
     return float(np.mean([np.abs(frame[outside] - there).mean() for frame in frames]))
-
-
-def _context(pair: Pair, frames: Frames) -> Picture:
-    return pair.context if pair.context is not None else frames[0]
