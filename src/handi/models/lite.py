@@ -129,7 +129,7 @@ class LiteUNet(ModelMixin, ConfigMixin):
         if self.transport is None:
             result, moved = (context + residual if self.config.from_context else residual), None
         else:
-            moved, covered = self.transport(features, places, fine, context)
+            moved, covered = self.transport(features, places, fine, context, self.signal[time.long()])
             # Where hands lie, the residual is held back while noise hides the truth: there it could only
             # blur them. The less noise is left, the more x_t knows better than the transport.
             noise = (time / 1000).to(dtype).view(-1, 1, 1, 1, 1)

@@ -38,6 +38,8 @@ class Skeletons:
 class JointReader(nn.Module):
     """Finds the joints in the context image, and says where each is in every frame."""
 
+    rest: Tensor
+
     def __init__(self, scene: int, inner: int) -> None:
         super().__init__()
         self.first = _Gaze(scene)

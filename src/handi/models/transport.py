@@ -19,6 +19,7 @@ from handi.models.skeleton import HANDS, JointReader, Skeletons, carry, nearness
 FLOW_CELLS = 2  # flow vectors along one side of a latent cell
 FAINT = -2.0  # logit of a free layer's cut-out before training: it covers 0.12
 SURE = 3.0  # logit of a hand's cut-out on its bones, before training
+TOLD = 0.5  # ᾱ from which on x_t tells where things are
 FLOW_UNIT = 16.0  # pixels of flow for an output of 1, about the step of a hand between two frames
 POSE_UNIT = 4.0  # the same for a whole layer, whose gradient is the sum over all of its pixels
 
@@ -50,9 +51,10 @@ class Transporter(nn.Module):
         self.cutout = _Cutout(patch, width, layers)
 
     def forward(
-        self, features: Tensor, places: Tensor, scene: Tensor, context: Tensor
+        self, features: Tensor, places: Tensor, scene: Tensor, context: Tensor, signal: Tensor
     ) -> tuple[Transport, Tensor]:
-        """features B×F×h×w×width, places B×F×h/2×w/2×inner, scene B×1×h×w×width, context B×C×1×h×w.
+        """features B×F×h×w×width, places B×F×h/2×w/2×inner, scene B×1×h×w×width, context B×C×1×h×w, signal B
+        (ᾱ of x_t).
 
         → the transport, and how much of each latent cell hands cover, B×1×F×h×w.
         """
@@ -65,11 +67,15 @@ class Transporter(nn.Module):
         grid = (height * FLOW_CELLS, width * FLOW_CELLS)
         skeletons = self.joints(scene[:, 0], places, size)
         cutout = self.cutout(scene[:, 0], picture, skeletons).float()  #           B×K×H×W
+        # While noise hides where a hand goes, the least squared error is a faint one: what belongs to a hand
+        # is learned only where x_t tells its place, and from the joints (losses.joint_transport).
+        told = (signal > TOLD).view(-1, 1, 1, 1)
+        opaque = torch.where(told, cutout, cutout.detach())
         flow = self.flow(features).unflatten(-1, (self.free, 2, FLOW_CELLS, FLOW_CELLS))
         flow = flow.permute(0, 1, 4, 5, 2, 6, 3, 7).reshape(batch, frames, self.free, 2, *grid)
         flow = flow.float() * FLOW_UNIT + self.pose(places, grid)
         flow = torch.cat([carry(skeletons, size, grid), flow], 2)
-        moved = self._move(picture, cutout, flow)  #                               K of B×F×4×H×W
+        moved = self._move(picture, opaque, flow)  #                               K of B×F×4×H×W
         colours, covers = zip(*(layer.split([3, 1], dim=2) for layer in moved), strict=True)
         frame = plate[:, None].expand(-1, frames, -1, -1, -1)
         for colour, cover in zip(reversed(colours), reversed(covers), strict=True):
