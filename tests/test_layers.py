@@ -41,6 +41,7 @@ LAYERS = {
     "handi.generate": 5,
     "handi.bench": 5,
     "handi.doctor": 5,
+    "handi.cli_bench": 6,
     "handi.cli": 6,
     "handi.__main__": 7,
 }
