@@ -87,6 +87,13 @@ def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(frames, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
 
 
+def cover(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """An H×W×3 picture cropped around its middle to the aspect of height×width, and resized to it."""
+    left, top, right, bottom = map(round, aspect_crop(*picture.shape[:2], width / height))
+    cropped = np.ascontiguousarray(picture[top:bottom, left:right])
+    return cropped if cropped.shape[:2] == (height, width) else resize(cropped, height, width)
+
+
 def fit_size(height: int, width: int, *, area: int, multiple: int) -> tuple[int, int]:
     """(H, W) near `area` pixels with the aspect of `height`×`width`, both multiples of `multiple`."""
     scale = math.sqrt(area / (height * width))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import fnmatch
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from safetensors.torch import save_file
 from handi.config import DataRecipe, Recipe
 from handi.data.clips import Batches, ClipSet, Drawing
 from handi.data.folder import FolderClips
+from handi.data.shard_clips import ShardClips
 from handi.data.world import WorldClips
 from handi.errors import InputError
 from handi.files import replacing
@@ -55,7 +58,63 @@ def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
         return WorldClips(path, area=recipe.data.area, training=training)
     if recipe.data.kind == "folder":
         return FolderClips(path, size_of(recipe))
-    raise InputError(f"data.kind {recipe.data.kind} cannot be read yet", mend="use world or folder")
+    clips = ShardClips(path, "train" if training else "held-out")
+    if recipe.data.size and tuple(recipe.data.size) != clips.size:
+        raise InputError(
+            f"holds clips of {clips.size[0]}×{clips.size[1]}, data.size is {'×'.join(map(str, recipe.data.size))}",
+            where=path,
+            mend="prepare them at that size, or leave data.size out",
+        )
+    return clips
+
+
+def use_cached(recipe: Recipe, clips: Sequence[ClipSet], parts: Checkpoint) -> list[str]:
+    """Let prepared clips bear their cached latents and text states where a run can use them; notes on it.
+
+    Raises: InputError where a run needs frames that were not kept, or latents that another model made.
+    """
+    notes = []
+    for some in clips:
+        if not isinstance(some, ShardClips):
+            continue
+        no_latents = _why_not(recipe, "vae", some, parts)
+        no_embeddings = _why_not(recipe, "text_encoder", some, parts)
+        some.latents, some.embeddings = no_latents is None, no_embeddings is None
+        for what, part, why in (("latents", "vae", no_latents), ("text", "text_encoder", no_embeddings)):
+            if why is not None and part in some.models:
+                notes.append(f"the cached {what} of {some.name} ({some.split}) stays unused: {why}")
+        if some.pictures != "none":
+            continue
+        if no_latents is not None:
+            raise InputError(
+                f"its frames were not kept, and its latents cannot be used: {no_latents}",
+                where=some.name,
+                mend="prepare the clips again, with their frames",
+            )
+        if recipe.run.sample_every:
+            raise InputError(
+                "its frames were not kept, and sample sheets show them",
+                where=some.name,
+                mend="set run.sample_every to 0",
+            )
+    return notes
+
+
+def _why_not(recipe: Recipe, part: str, clips: ShardClips, parts: Checkpoint) -> str | None:
+    """Why what a network made of the clips beforehand is of no use to a run; None: it is of use."""
+    if part not in clips.models:
+        return "there are none"
+    if recipe.stage == "vae":
+        return "an autoencoder learns from frames"
+    if recipe.data.flip:
+        return "data.flip asks for mirrored frames and words"
+    network = getattr(parts, part)
+    makers = [f"{part}.{name}" for name, _ in network.named_parameters() if not name.startswith("decoder.")]
+    if any(fnmatch.filter(makers, pattern) for pattern in recipe.model.train):
+        return f"{part} is trained"
+    if clips.models[part] != checkpoint.encoder_hash(network):
+        return "another model made them"
+    return None
 
 
 def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
@@ -76,6 +135,8 @@ def _check_frames(data: DataRecipe, clips: ClipSet) -> None:
 
 def prior_of(clips: ClipSet) -> torch.Tensor:
     """Mean motion area of the training clips, H×W (§2.1). Raises: InputError where every one is empty."""
+    if isinstance(clips, ShardClips):
+        return torch.from_numpy(clips.prior())
     prior = PriorMask(*clips.size)
     for index in range(len(clips)):
         prior.add(clips[index].area)
