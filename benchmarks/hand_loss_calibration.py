@@ -29,7 +29,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from estimates import table
-from hand_match import ACTION_FRAMES, INSIDE, enlarge, match_hands
 from mini_data import load_clips
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,6 +38,7 @@ from handi.data.world import rois_of
 from handi.files import replacing
 from handi.hands import HandDetector
 from handi.world import WorldClip
+from handi.world.hand_match import ACTION_FRAMES, INSIDE, enlarge, match_hands
 from handi.world.truth import OUTSIDE
 
 LEVELS = (20, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)

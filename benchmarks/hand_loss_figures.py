@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from estimates import RESAMPLES, Estimate
-from hand_match import REACH
+
+from handi.world.hand_match import REACH
 
 Rows = list[dict[str, Any]]
 # name → digits, scale and unit in the tables

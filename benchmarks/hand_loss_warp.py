@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from estimates import table
-from hand_match import INSIDE, enlarge
 from mini_data import load_clips
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,6 +25,7 @@ from handi.data.world import rois_of
 from handi.hands import HandDetector
 from handi.losses import hand_refinement, jitter_rois, read_hands
 from handi.world import WorldClip
+from handi.world.hand_match import INSIDE, enlarge
 from handi.world.truth import OUTSIDE
 
 FRAME, SIZE = 9, 128

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from estimates import Estimate, mean, pooled_psnr, ratio
-from hand_match import ACTION_FRAMES, enlarge, match_hands
 from mini_data import Row, Store, column
 from mini_model import Model
 
 from handi.errors import InputError
 from handi.hands import HandDetector
 from handi.world import WorldClip, judges
+from handi.world.hand_match import ACTION_FRAMES, enlarge, match_hands
 from handi.world.truth import OUTSIDE
 
 SIDES = ("left", "right")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from estimates import mean, pooled_psnr, psnr_difference, ratio
-from hand_match import match_hands
 from mini_curve import step_errors
 from mini_data import Store, shuffled
 from mini_model import NULL, PipelineModel, restored, still
@@ -36,6 +35,7 @@ from handi import HandiPipeline
 from handi.errors import InputError
 from handi.models.presets import fresh
 from handi.world import render_clip, siblings, write_clip
+from handi.world.hand_match import match_hands
 
 
 class Oracle:

@@ -196,6 +196,7 @@ def world(
     motion_blur: _Switch = False,
     handheld: _Switch = False,
     pictures: Literal["mp4", "png"] = "mp4",
+    siblings: int = 1,
 ) -> int:
     """Render clips of the synthetic hand-action world, with exact ground truth.
 
@@ -204,6 +205,9 @@ def world(
 
     A thousand clips to train on:
         handi world --clips 1000 --seed 0 --size 128 --workers 2 --out data/world
+
+    Up to three actions from every first frame, so that only the text tells them apart:
+        handi world --clips 1000 --siblings 3 --out data/world
 
     Args:
         out: Folder for the clips.
@@ -216,14 +220,16 @@ def world(
         motion_blur: Blur what moves, as an open shutter does.
         handheld: Let the camera sway.
         pictures: mp4, or png for a lossless film strip.
+        siblings: Clips of one seed at most, each of another action; --clips then counts the seeds.
     """
     from handi.world.produce import Settings, produce
 
-    settings = Settings(size, action, motion_blur, handheld, pictures)
+    settings = Settings(size, action, motion_blur, handheld, pictures, siblings)
     failures = produce(out, clips=clips, seed=seed, settings=settings, workers=workers)
     for failure in failures:
         _say(f"error: {failure}")
-    _say(f"{clips - len(failures)} of {clips} clips are in {out}")
+    what = "clips" if siblings == 1 else "seeds"
+    _say(f"{clips - len(failures)} of {clips} {what} are in {out}")
     return 1 if failures else 0
 
 
@@ -403,6 +409,71 @@ def _estimate(recipe: Any) -> int:
     return 0
 
 
+def evaluate(
+    pred: Path,
+    ref: Path,
+    out: Path,
+    versus: Annotated[Path | None, _optional("DIR")] = None,
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME …", help_behavior_hint="")] = (),
+    scope: Literal["full", "area-mask", "area-crop"] = "full",
+    subset: Literal["all", "motion-intensive"] = "all",
+    context_frames: int = 1,
+    resamples: int = 1000,
+    cache: Annotated[Path | None, _optional("DIR")] = None,
+    device: str = "cpu",
+) -> int:
+    """Score generated videos against the true ones: the paper's metrics, with confidence intervals.
+
+    Writes results.json (all figures, per video, n, intervals, what was skipped and why, hashes, versions) and
+    results.csv to --out, and prints a table. A metric whose weights are not there is skipped with the reason;
+    a video that cannot be scored is named, and the gap in n is stated.
+
+    Both sides are folders, or JSONL manifests; videos are matched by id, the name without its ending. A
+    folder holds videos (ID.mp4), arrays (ID.npy, F×H×W×3), what `handi generate --batch` wrote (ID/), frames
+    (ID/0000.png …) or clips of `handi world`; --ref may also hold motion_area/ID.png, context/ID.png, ID.txt
+    and prompts.jsonl:
+        handi evaluate --pred out/clips --ref data/test --out out/scores
+
+    Two models on the same videos, with the difference and its interval:
+        handi evaluate --pred out/ours --versus out/theirs --ref data/test --out out/scores
+
+    Some metrics, inside the motion area alone, on the tenth of the clips with the largest areas:
+        handi evaluate --pred out/clips --ref data/test --metrics hand pixels --scope area-mask \\
+            --subset motion-intensive --out out/scores
+
+    Without true videos (a --ref that holds motion areas and prompts) what needs none is still measured.
+    docs/metrics.md defines every figure.
+
+    Args:
+        pred: Generated videos. A line of a manifest is {"id", "video"}.
+        ref: True videos. A line of a manifest is {"id", "video"?, "area"?, "context"?, "text"?,
+            "description"?, "truth"?}; paths count from the manifest's folder.
+        out: Folder for the results.
+        versus: Other generated videos, to compare with on the videos that both have.
+        metrics: Names of metrics; without it all: METRIC_NAMES.
+        scope: The whole frame, or the true motion area: everything outside it black, or cut off at its box.
+        subset: All videos, or the tenth of the true ones with the largest motion areas.
+        context_frames: Frames at the start of every video that are given, not generated, and not scored.
+        resamples: Of the bootstrap; a twentieth of it for distances between sets (FID, FVD, KID, KVD).
+        cache: Folder of features by content, to share between runs; without it OUT/features.
+        device: cpu, cuda, cuda:1, mps: where the networks run.
+    """
+    from rich.console import Console
+
+    from handi.bench.evaluate import Settings
+    from handi.bench.evaluate import evaluate as run
+    from handi.bench.show import lines, table, write_csv
+
+    settings = Settings(metrics, scope, subset, context_frames, resamples, device)
+    results = run(pred, ref, out, settings, versus=versus, cache_folder=cache, say=_say)
+    write_csv(out / "results.csv", results)
+    Console().print(table(results))
+    for line in lines(results):
+        _say(line)
+    _say(f"wrote {out / 'results.json'}")
+    return 1 if results["n"] < results["asked"] else 0
+
+
 def doctor() -> int:
     """Show versions, devices, memory and models; name what is missing and the command that mends it."""
     from rich.console import Console
@@ -428,6 +499,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "world": world,
     "prepare": prepare,
     "train": train,
+    "evaluate": evaluate,
     "doctor": doctor,
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from handi.models.lite import POSE_UNIT, LiteUNet
+from handi.models.lite import POSE_UNIT, LiteUNet, signal_levels
 
 PATCH, CHANNELS, FRAMES = 4, 48, 3  # as many channels as a patch has numbers: the basis loses nothing
 
@@ -126,3 +126,17 @@ def test_checkpointing_changes_no_gradient():
 def test_an_odd_number_of_cells_is_refused():
     with pytest.raises(ValueError, match="even"):
         lite()(**inputs(height=7))
+
+
+def test_x_t_is_let_through_as_far_as_it_is_certain():
+    """x0 = c·x_t/√ᾱ + (1 − c)·network, c = skip·ᾱ/(skip·ᾱ + σ²): only the network at pure noise."""
+    given, skip = inputs(), 0.25
+    plain, blended = stirred(lite()), stirred(lite(skip=skip))
+    for t in (0, 400, 999):
+        given["timestep"] = torch.tensor(t)
+        signal = signal_levels()[t].double()
+        certainty = skip * signal / (skip * signal + 1 - signal)
+        x0 = given["sample"] / signal.clamp(min=1e-12).sqrt()
+        wanted = certainty * x0 + (1 - certainty) * plain(**given)
+        torch.testing.assert_close(blended(**given), wanted.float(), atol=1e-4, rtol=1e-4)
+    assert signal_levels()[999] == 0  # the schedule ends in pure noise

@@ -65,6 +65,11 @@ def test_a_frame_at_a_time_gives_the_same_and_one_frame_gives_zeros():
         motion_flow(clip, threshold_px=0)
 
 
+def test_equal_frames_have_no_motion_whatever_they_show():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 112, 3), dtype=np.uint8)
+    assert motion_flow(np.stack([noise] * 3)).max() == 0
+
+
 def test_share_inside():
     flow = np.zeros((4, 4), np.float32)
     flow[0] = 0.5

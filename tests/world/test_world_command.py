@@ -6,7 +6,11 @@ import json
 
 import numpy as np
 
-from handi.world import read_clip, render_clip
+from handi.world import ACTIONS, read_clip, render_clip
+from handi.world.clip import _moving, _still
+from handi.world.hand import rest_hand
+from handi.world.render import Renderer
+from handi.world.scenes import affordances, build_scene
 
 
 def test_two_workers_write_the_clips_of_the_seeds(handi, tmp_path):
@@ -40,6 +44,37 @@ def test_one_action_only(handi, tmp_path):
     assert code == 0
     found = [json.loads(path.read_text())["action"] for path in tmp_path.glob("0*.json")]
     assert found == ["cut", "cut"]
+
+
+def test_siblings_share_their_first_frame(handi, tmp_path):
+    command = ("world", "--clips", 2, "--siblings", 2, "--size", 32, "--workers", 1, "--pictures", "png",
+               "--out", tmp_path)  # fmt: skip
+    code, _, err = handi(*command)
+    assert code == 0
+    assert "2 of 2 seeds" in err
+    first, second = (read_clip(tmp_path / f"0000000001-{n}.json") for n in range(2))
+    np.testing.assert_array_equal(first.frames[0], second.frames[0])
+    assert first.action != second.action
+    last = tmp_path / "0000000001-0.json"  # written last: without it, the seed is rendered again
+    text = last.read_text()
+    last.unlink()
+    assert handi(*command)[0] == 0
+    assert last.read_text() == text
+
+
+def test_frames_of_one_renderer_are_those_of_many():
+    """What was not touched since the last frame is not shaded again, and looks the same."""
+    scene = build_scene(7)
+    name, choice = affordances(scene)[0]
+    action = ACTIONS[name](scene, choice, np.random.default_rng(0))
+    still, light, skin = _still(scene, action), scene.light, rest_hand().skin
+    kept = Renderer([*scene.backdrop, *still], light, skin, 64)
+    for time in (0.0, 0.4, 0.5, 1.0):
+        anew = Renderer(scene.backdrop, light, skin, 64)
+        moving = _moving(scene, action, time)
+        one, other = kept.frame(scene.camera, moving), anew.frame(scene.camera, [*still, *moving])
+        np.testing.assert_array_equal(one.picture, other.picture)
+        np.testing.assert_array_equal(one.identity, other.identity)
 
 
 def test_other_settings_are_refused(handi, tmp_path):

@@ -17,6 +17,7 @@ import numpy as np
 
 from handi.data.clips import TrainingClip
 from handi.data.packed import LeftOut, Packed, PackedClip
+from handi.data.sources.common import sentences_of
 from handi.errors import InputError
 from handi.hands.detector import HandDetector
 from handi.images import VIDEO_SUFFIXES, cover
@@ -87,8 +88,8 @@ def _key(video: Path) -> str:
 
 def _pack(key: str, video: Path, size: tuple[int, int], detector: Callable[[], HandDetector]) -> PackedClip:
     """Raises: LeftOut."""
-    sentences = _sentences(video.with_suffix(".txt"))
     try:
+        sentences = sentences_of(video.with_suffix(".txt"))
         frames = np.stack([cover(frame, *size) for frame in _even_frames(video)])
     except InputError as error:
         raise LeftOut(error.what) from error
@@ -106,20 +107,6 @@ def _pack(key: str, video: Path, size: tuple[int, int], detector: Callable[[], H
         rois=hands.rois.cpu().numpy(),
         texts={"short": sentences[:1], "paraphrase": sentences[1:]},
     )
-
-
-def _sentences(path: Path) -> tuple[str, ...]:
-    """The lines of a text file that say something. Raises: LeftOut."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise LeftOut(f"there is no {path.name}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise LeftOut(f"{path.name} cannot be read as UTF-8 text ({error})") from error
-    sentences = tuple(line.strip() for line in lines if line.strip())
-    if not sentences:
-        raise LeftOut(f"{path.name} is empty")
-    return sentences
 
 
 def _even_frames(video: Path) -> Frames:

@@ -13,7 +13,7 @@ from handi.data.packed import Packed, PackedClip
 from handi.errors import InputError
 from handi.hands.regions import tracked_region
 from handi.world.clip import WorldClip
-from handi.world.files import HULL_BIT, MOVED_BIT, read_clip
+from handi.world.files import HULL_BIT, MOVED_BIT, read_clip, seed_of
 from handi.world.produce import MANIFEST
 from handi.world.seeds import require_training
 from handi.world.truth import OCCLUDED, VISIBLE
@@ -41,7 +41,7 @@ class WorldClips:
                 mend=f"render some: handi world --clips 1000 --out {folder}",
             )
         if training:
-            require_training(int(name) for name in names)
+            require_training(map(seed_of, names))
         self.name, self.area, self.notes = str(folder), area, list[str]()
         self._bit = {"moved": MOVED_BIT, "hull": HULL_BIT}[area]
         self._packed = Packed(folder, {"kind": "world", "manifest": _manifest(folder)})

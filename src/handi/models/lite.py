@@ -18,13 +18,22 @@ import math
 from dataclasses import dataclass
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin, DDPMScheduler, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from handi.models.autoencoder import PatchBasis, channels_last, zero_
 
+# The only schedule that LiteUNet is trained and sampled with.
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    # The last step of the schedule is pure noise, so that training and sampling start from the same thing.
+    "rescale_betas_zero_snr": True,
+}
 FLOW_CELLS = 2  # flow vectors along one side of a latent cell
 FAINT = -2.0  # logit of a cut-out before training: it covers 0.12
 FLOW_UNIT = 16.0  # pixels of flow for an output of 1, about the step of a hand between two frames
@@ -64,12 +73,15 @@ class LiteUNet(ModelMixin, ConfigMixin):
         layers: int = 0,
         from_context: bool = True,
         clip_frames: int = 16,
+        skip: float = 0.0,
         motion_mask: bool = True,
         mask_mode: str = "area",
     ) -> None:
         """width: features at the latents' size; inner_width: at half of it, where most of the work is done.
         from_context: without transport, predict the difference to the context latent (clips) instead of
-        the latents themselves (mask videos). clip_frames: that a whole clip has, the unit of its time."""
+        the latents themselves (mask videos). clip_frames: that a whole clip has, the unit of its time.
+        skip: mean squared error of the network's own latents, by which x_t is let through (see `_blend`);
+        0: x_t is only looked at."""
         super().__init__()
         self.gradient_checkpointing = False
         condition = inner_width
@@ -82,6 +94,7 @@ class LiteUNet(ModelMixin, ConfigMixin):
         self.mover = _Mover(latent_channels, width, inner_width, heads, mover_depth, condition)
         self.residual = _zero(nn.Linear(width, latent_channels))
         self.transport = _Transporter(latent_channels, patch, width, inner_width, layers) if layers else None
+        self.register_buffer("signal", signal_levels(), persistent=False)  # ᾱ by timestep
 
     def forward(
         self,
@@ -133,7 +146,21 @@ class LiteUNet(ModelMixin, ConfigMixin):
             # blur them. The less noise is left, the more x_t knows better than the transport.
             noise = (time / 1000).to(dtype).view(-1, 1, 1, 1, 1)
             result = moved.latents + residual * (1 - noise * covered)
+        if self.config.skip:
+            result = self._blend(result, sample.to(dtype), time)
         return (result, moved) if details else result
+
+    def _blend(self, predicted: Tensor, sample: Tensor, time: Tensor) -> Tensor:
+        """x0 = c·x_t/√ᾱ + (1 − c)·predicted: of two guesses at the latents, each by its certainty.
+
+        x_t/√ᾱ is off by σ²/ᾱ, the network by `skip`, so c = skip·ᾱ / (skip·ᾱ + σ²) (c_skip of EDM, whose
+        data are what the network still has to add). At pure noise the network is alone, at the end it only
+        corrects: it need not learn to copy x_t.
+        """
+        signal = self.signal.to(predicted)[time.long()].view(-1, 1, 1, 1, 1)
+        share = self.config.skip * signal
+        own = (1 - signal) / (share + 1 - signal)
+        return self.config.skip * signal.sqrt() / (share + 1 - signal) * sample + own * predicted
 
     def _run(self, part: nn.Module, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -424,6 +451,11 @@ class _Cutout(nn.Module):
 
 
 # --------------------------------------------------------------------------------------------- helpers
+
+
+def signal_levels() -> Tensor:
+    """ᾱ of every timestep of `SCHEDULE`, float32."""
+    return DDPMScheduler(**SCHEDULE).alphas_cumprod
 
 
 def _fold(x: Tensor) -> Tensor:

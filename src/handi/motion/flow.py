@@ -36,8 +36,9 @@ class MotionFlow:
         if self._previous is not None:
             if grey.shape != self._previous.shape:
                 raise ValueError(f"a frame of {grey.shape} after frames of {self._previous.shape}")
-            length = np.linalg.norm(farneback(self._previous, grey), axis=-1)
-            self.counts += length > self.threshold_px * grey.shape[1] / REFERENCE_WIDTH
+            if not np.array_equal(grey, self._previous):  # Farneback sees motion at specks that stand still
+                length = np.linalg.norm(farneback(self._previous, grey), axis=-1)
+                self.counts += length > self.threshold_px * grey.shape[1] / REFERENCE_WIDTH
             self.pairs += 1
         self._previous = grey
 

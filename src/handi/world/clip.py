@@ -15,7 +15,7 @@ from handi.world.actions import ACTIONS, Action, Choice
 from handi.world.geometry import Array
 from handi.world.hand import Grip, rest_hand
 from handi.world.props import State
-from handi.world.render import Camera, Part, Renderer, View, develop, exposure_for
+from handi.world.render import Camera, Part, Renderer, View, develop, digitise, exposure_for
 from handi.world.scenes import Scene, affordances, build_scene
 from handi.world.seeds import check_seed, split_of, stream
 from handi.world.setting import HAND_IDS, SLEEVE_IDS, handheld
@@ -160,23 +160,27 @@ def siblings(
 # -------------------------------------------------------------------------------------- rendering
 
 
-@dataclass(frozen=True)
-class _Moment:
-    """The world at one time: bodies that may move, and where the hands are."""
+def _still(scene: Scene, action: Action) -> list[Part]:
+    """The bodies that the action leaves alone, the hands that wait among them."""
+    touched = action.states(0.0).keys() | action.states(1.0).keys()
+    parts = [part for prop in scene.props if prop.name not in touched for part in prop.parts(prop.initial)]
+    for side in scene.hands.keys() - action.tracks.keys():
+        parts += _hand(scene, side, scene.start[side])
+    return parts
 
-    parts: list[Part]
-    joints: dict[str, Array]
 
-
-def _moment(scene: Scene, action: Action, time: float) -> _Moment:
+def _moving(scene: Scene, action: Action, time: float) -> list[Part]:
+    """The other bodies, where they are at a time."""
     states = action.states(time)
-    parts = [part for prop in scene.props for part in prop.parts(states.get(prop.name, prop.initial))]
-    joints = {}
-    for side, hand in scene.hands.items():
-        grip = _grip(scene, action, side, time)
-        parts += hand.parts(grip, scene.elbow(grip, side), HAND_IDS[side], SLEEVE_IDS[side])
-        joints[side] = hand.landmarks(grip)
-    return _Moment(parts, joints)
+    props = [prop for prop in scene.props if prop.name in states]
+    parts = [part for prop in props for part in prop.parts(states[prop.name])]
+    for side, track in action.tracks.items():
+        parts += _hand(scene, side, track.at(time))
+    return parts
+
+
+def _hand(scene: Scene, side: str, grip: Grip) -> list[Part]:
+    return scene.hands[side].parts(grip, scene.elbow(grip, side), HAND_IDS[side], SLEEVE_IDS[side])
 
 
 def _grip(scene: Scene, action: Action, side: str, time: float) -> Grip:
@@ -186,12 +190,12 @@ def _grip(scene: Scene, action: Action, side: str, time: float) -> Grip:
 
 def _exposed(renderer: Renderer, scene: Scene, action: Action, camera: Camera, times: list[float]) -> View:
     """The view at the last of the times, its light averaged over all of them."""
-    views = [renderer.frame(camera, _moment(scene, action, time).parts) for time in times]
+    views = [renderer.frame(camera, _moving(scene, action, time)) for time in times]
     return View(np.mean([view.picture for view in views], axis=0), views[-1].identity, views[-1].depth)
 
 
 def _render(scene: Scene, action: Action, size: int, motion_blur: bool, sway: bool) -> WorldClip:
-    renderer = Renderer(scene.backdrop, scene.light, rest_hand().skin, size)
+    renderer = Renderer([*scene.backdrop, *_still(scene, action)], scene.light, rest_hand().skin, size)
     times = np.linspace(0, 1, FRAMES)
     still = [scene.camera] * FRAMES
     cameras = handheld(scene.camera, stream(scene.seed, "camera"), FRAMES) if sway else still
@@ -207,9 +211,10 @@ def _render(scene: Scene, action: Action, size: int, motion_blur: bool, sway: bo
         view = _exposed(renderer, scene, action, cameras[n], open_for)
         if n == 0:
             gain = exposure_for(view.picture, scene.brightness)
-        frames.append(develop(view.picture, gain, stream(scene.seed, "noise", n)))
+        developed = develop(view.picture, gain)
+        frames.append(digitise(developed, stream(scene.seed, "noise", n)))
         steady = _exposed(renderer, scene, action, scene.camera, open_for) if sway else view
-        clean.append(develop(steady.picture, gain, None))
+        clean.append(digitise(develop(steady.picture, gain) if sway else developed))
         ids.append(view.identity.astype(np.uint8))
         steady_ids.append(steady.identity.astype(np.uint8))
         joints = _moment_joints(scene, action, time)

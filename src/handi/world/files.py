@@ -21,17 +21,24 @@ FPS = 8.0
 HULL_BIT, MOVED_BIT = 1, 2  # of the area map's values
 
 
-def name_of(seed: int) -> str:
-    """The stem of a clip's files."""
-    return f"{seed:010d}"
+def name_of(seed: int, sibling: int | None = None) -> str:
+    """The stem of a clip's files; `sibling` counts those of one seed."""
+    return f"{seed:010d}" if sibling is None else f"{seed:010d}-{sibling}"
 
 
-def write_clip(folder: str | Path, clip: WorldClip, *, pictures: Pictures = "mp4") -> Path:
+def seed_of(name: str) -> int:
+    """The seed in the stem of a clip's files."""
+    return int(name.partition("-")[0])
+
+
+def write_clip(
+    folder: str | Path, clip: WorldClip, *, pictures: Pictures = "mp4", sibling: int | None = None
+) -> Path:
     """Write a clip's four files and return the JSON's path. The JSON comes last: where it is, all is.
 
     Raises: OutputError.
     """
-    folder, stem = Path(folder), name_of(clip.seed)
+    folder, stem = Path(folder), name_of(clip.seed, sibling)
     size = clip.size
     if pictures == "mp4":
         write_video(folder / f"{stem}.mp4", clip.frames, fps=FPS)

@@ -64,11 +64,17 @@ def same_context(generated: Sequence[Frames], siblings: Sequence[Frames]) -> flo
         _check(clip, truth, "sibling")
         if clip.shape != siblings[0].shape or truth.shape != siblings[0].shape:
             raise InputError("clips of different lengths or sizes", where="generated")
-    truths = np.stack(siblings)[:, 1:].astype(np.float32)
+    truths = [truth[1:] for truth in siblings]
+    return float(np.mean([own_sibling(clip[1:], truths, own) for own, clip in enumerate(generated)]))
+
+
+def own_sibling(generated: Frames, siblings: Sequence[Frames], own: int) -> float:
+    """1 where generated L×H×W×3 is nearest to siblings[own], 0 where another is nearer; ties are shared.
+
+    All without the shared first frame. See `same_context`.
+    """
+    truths = np.stack(siblings).astype(np.float32)
     differs = (truths != truths[0]).any((0, 1, 4))  # H×W: elsewhere there is nothing to tell them apart
-    score = 0.0
-    for n, clip in enumerate(generated):
-        error = ((truths - clip[1:].astype(np.float32)) ** 2)[:, :, differs].mean((1, 2, 3))
-        nearest = np.flatnonzero(error == error.min())
-        score += (n in nearest) / len(nearest)
-    return score / len(generated)
+    error = ((truths - generated.astype(np.float32)) ** 2)[:, :, differs].mean((1, 2, 3))
+    nearest = np.flatnonzero(error == error.min())
+    return float(own in nearest) / len(nearest)

@@ -9,11 +9,19 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from handi.errors import HandiError, InputError
 from handi.files import replacing, writing
 from handi.progress import Progress
-from handi.world.clip import check_action, check_size, find_seed, render_clip
+from handi.world.clip import (
+    check_action,
+    check_size,
+    find_seed,
+    possible_actions,
+    render_clip,
+    siblings,
+)
 from handi.world.files import FORMAT, VERSION, Pictures, name_of, read_record, write_clip
 from handi.world.seeds import check_seed
 
@@ -30,14 +38,16 @@ class Settings:
     motion_blur: bool = False
     handheld: bool = False
     pictures: Pictures = "mp4"
+    siblings: int = 1  # clips of one seed at most: different actions from the identical first frame
 
 
 def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: int = 1) -> list[str]:
     """Render the clips of seeds `seed` … `seed + clips - 1` into `out`; returns one line for every failure.
 
     With `settings.action` the clips are those of the first `clips` seeds from `seed` on whose scenes afford
-    it. Clips that are there already are kept. Stopped by Ctrl-C, all that is finished stays. A folder of
-    other settings is refused. Raises: InputError, OutputError.
+    it. With `settings.siblings` above 1 every seed gives as many clips as its scene affords, up to that.
+    Clips that are there already are kept. Stopped by Ctrl-C, all that is finished stays. A folder of other
+    settings is refused. Raises: InputError, OutputError.
     """
     if clips < 1:
         raise InputError(f"{clips} clips", where="--clips", mend="use 1 or more")
@@ -48,9 +58,14 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
     check_seed(seed + clips - 1)
     if settings.action is not None:
         check_action(settings.action)
+    if settings.siblings < 1:
+        raise InputError(f"{settings.siblings} siblings", where="--siblings", mend="use 1 or more")
+    if settings.siblings > 1 and settings.action is not None:
+        raise InputError("siblings are of different actions", where="--siblings", mend="leave out --action")
     _claim(out, settings)
+    first = None if settings.siblings == 1 else 0
     seeds = list(_seeds(seed, clips, settings.action))
-    pending = [number for number in seeds if not (out / f"{name_of(number)}.json").exists()]
+    pending = [number for number in seeds if not (out / f"{name_of(number, first)}.json").exists()]
     failures: list[str] = []
     with Progress("render", len(seeds), "clips") as bar:
         bar.advance(len(seeds) - len(pending))
@@ -112,15 +127,19 @@ def _ignore_interrupt() -> None:
 
 
 def _one(out: Path, seed: int, settings: Settings) -> str | None:
+    look: Any = {
+        "size": settings.size, "motion_blur": settings.motion_blur, "handheld": settings.handheld
+    }  # fmt: skip
     try:
-        clip = render_clip(
-            seed,
-            size=settings.size,
-            action=settings.action,
-            motion_blur=settings.motion_blur,
-            handheld=settings.handheld,
-        )
-        write_clip(out, clip, pictures=settings.pictures)
+        if settings.siblings == 1:
+            clip = render_clip(seed, action=settings.action, **look)
+            write_clip(out, clip, pictures=settings.pictures)
+        elif len(possible_actions(seed)) == 1:
+            write_clip(out, render_clip(seed, **look), pictures=settings.pictures, sibling=0)
+        else:
+            clips = siblings(seed, count=settings.siblings, **look)
+            for n, clip in reversed(list(enumerate(clips))):  # number 0 comes last: where it is, all are
+                write_clip(out, clip, pictures=settings.pictures, sibling=n)
     except HandiError as error:
         return f"seed {seed}: {error}"
     return None

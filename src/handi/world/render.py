@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from handi.types import Picture
 from handi.world.geometry import Array, Mesh, unit
 from handi.world.materials import Material
 from handi.world.raster import BEHIND, rasterise, rasterise_height, vertex_normals
-from handi.world.shade import AO_DISC, SHADOW_DISC, shade
+from handi.world.shade import AO_DISC, AO_RADIUS, SHADOW_DISC, shade
 
 SHADOW_TEXELS = 640
 SHADOW_SIDE = 1.1  # metres that the shadow map covers
@@ -116,8 +117,23 @@ _Buffers = tuple[Array, npt.NDArray[np.int32], Array, Array]
 
 
 @dataclass
+class _Shaded:
+    """The last frame's samples: what of them nothing has touched since looks the same in the next."""
+
+    camera: Camera
+    nearness: Array
+    shadow: Array
+    texel: npt.NDArray[np.int32]  # H×W×2: where in the shadow map a sample looks
+    picture: Array  # H×W×3
+    identity: npt.NDArray[np.int32]
+
+
+@dataclass
 class Renderer:
-    """Draws the frames of a clip: what stands still is packed once, what moves comes with each frame."""
+    """Draws the frames of a clip: what stands still is packed once, what moves comes with each frame.
+
+    Samples that nothing has touched since the last frame are not shaded again; that changes no pixel.
+    """
 
     still: Sequence[Part]
     light: Light
@@ -126,6 +142,7 @@ class Renderer:
     supersample: int = 2
     _packed: _Packed = field(init=False, repr=False)
     _base: tuple[Camera, Array, _Buffers] | None = field(default=None, init=False, repr=False)
+    _last: _Shaded | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._packed = _Packed.of(self.still)
@@ -175,23 +192,47 @@ class Renderer:
         shadow = self._shadow.copy()
         rasterise_height(self._from_light(move.vertices), move.casting, shadow)
         side = self.size * self.supersample
-        samples, identity = np.empty((side, side, 3)), np.empty((side, side), np.int32)
+        if (last := self._last) is not None and last.camera is camera:
+            redo = self._touched(last, camera, nearness, shadow) | (face >= len(still.faces))
+            samples, identity, texel = last.picture, last.identity, last.texel
+        else:
+            redo = np.ones((side, side), bool)
+            samples, identity = np.empty((side, side, 3)), np.empty((side, side), np.int32)
+            texel = np.empty((side, side, 2), np.int32)
         shade(
-            nearness, face, bary_a, bary_b,
+            redo, nearness, face, bary_a, bary_b,
             np.concatenate([still.faces, move.faces]), screen,
             np.concatenate([still.vertices, move.vertices]),
             np.concatenate([still.normals, move.normals]),
             np.concatenate([still.texture, move.texture]),
             np.concatenate([still.material, move.material]), np.concatenate([still.rows, move.rows]),
             camera.eye, self._light_row, self._sky_row, shadow, self._to_shadow, camera.focal(side),
-            self.skin.creases, self.skin.nails, SHADOW_DISC, AO_DISC, samples, identity,
+            self.skin.creases, self.skin.nails, SHADOW_DISC, AO_DISC, samples, identity, texel,
         )  # fmt: skip
+        self._last = _Shaded(camera, nearness, shadow, texel, samples, identity)
         n = self.supersample
         picture = samples.reshape(self.size, n, self.size, n, 3).mean((1, 3))
         middle = (slice(n // 2, None, n), slice(n // 2, None, n))
         with np.errstate(divide="ignore"):
             depth = 1 / nearness[middle]
-        return View(picture, identity[middle], depth)
+        return View(picture, identity[middle].copy(), depth)
+
+    def _touched(
+        self, last: _Shaded, camera: Camera, nearness: Array, shadow: Array
+    ) -> npt.NDArray[np.bool_]:
+        """Samples H×W of still bodies whose neighbourhood or shadow is not the last frame's: see `shade`."""
+        side = len(nearness)
+        reach = AO_RADIUS * camera.focal(side) * float(self._still_buffers(camera)[1][0].max())
+        touched = _grown(nearness != last.nearness, reach)
+        darkened = _grown(shadow != last.shadow, self._light_row[4])
+        x, y = last.texel[..., 0], last.texel[..., 1]
+        return touched | darkened[y.clip(0, SHADOW_TEXELS - 1), x.clip(0, SHADOW_TEXELS - 1)]
+
+
+def _grown(spots: npt.NDArray[np.bool_], reach: float) -> npt.NDArray[np.bool_]:
+    """Spots H×W grown by `reach` samples, and one more for rounding, all round."""
+    size = 2 * (math.ceil(reach) + 1) + 1
+    return cv2.dilate(spots.view(np.uint8), np.ones((size, size), np.uint8)).view(bool)
 
 
 # ------------------------------------------------------------------------------------ development
@@ -212,10 +253,14 @@ def exposure_for(picture: Array, mean: float) -> float:
     return (low * high) ** 0.5
 
 
-def develop(picture: Array, gain: float, rng: np.random.Generator | None, noise: float = 0.008) -> Picture:
-    """Linear H×W×3 -> uint8 as a sensor would give it: lens blur, tone curve, noise (none without rng)."""
+def develop(picture: Array, gain: float) -> Array:
+    """Linear H×W×3 -> display values in [0, 1] behind the lens: its blur, then the tone curve."""
     sigma = 0.45 if picture.shape[0] < 200 else 0.6
-    developed = tone_map(np.maximum(cv2.GaussianBlur(picture * gain, (0, 0), sigma), 0))
+    return tone_map(np.maximum(cv2.GaussianBlur(picture * gain, (0, 0), sigma), 0))
+
+
+def digitise(developed: Array, rng: np.random.Generator | None = None, noise: float = 0.008) -> Picture:
+    """Display values H×W×3 -> uint8, with a sensor's noise where there is an rng."""
     if rng is not None:
         developed = developed + rng.normal(0, noise, developed.shape)
     return (np.clip(developed, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -45,6 +45,8 @@ F8 = npt.NDArray[np.float64]
 I4 = npt.NDArray[np.int32]
 
 SHADOW_TAPS, AO_TAPS, TURNS = 5, 6, 32
+AO_RADIUS = 0.025  # metres within which neighbours darken a sample
+LIFT = 0.003  # metres by which a point leaves its surface before the light is asked for
 
 
 def _taps() -> tuple[F8, F8]:
@@ -212,13 +214,8 @@ def _skin(m: F8, u: float, v: float, s: float, creases: F8, nails: F8) -> tuple[
 
 
 @njit(fastmath=True, cache=True, nogil=True)
-def _lit(
-    px: float, py: float, pz: float, turn: int, spread: float, shadow: F8, to_shadow: F8, disc: F8
-) -> float:
-    """Share of the key light that reaches a point (already lifted off its surface)."""
-    x = to_shadow[0, 0] * px + to_shadow[0, 1] * py + to_shadow[0, 2] * pz + to_shadow[0, 3]
-    y = to_shadow[1, 0] * px + to_shadow[1, 1] * py + to_shadow[1, 2] * pz + to_shadow[1, 3]
-    depth = to_shadow[2, 0] * px + to_shadow[2, 1] * py + to_shadow[2, 2] * pz + to_shadow[2, 3]
+def _lit(x: float, y: float, depth: float, turn: int, spread: float, shadow: F8, disc: F8) -> float:
+    """Share of the key light that reaches a point, given in the shadow map's texels and depth."""
     lit = 0.0
     for q in range(disc.shape[1]):
         sx, sy = int(x + spread * disc[turn, q, 0]), int(y + spread * disc[turn, q, 1])
@@ -251,21 +248,29 @@ def _openness(nearness: F8, x: int, y: int, turn: int, radius: float, focal: flo
 
 @njit(fastmath=True, cache=True, nogil=True)
 def shade(
+    redo: npt.NDArray[np.bool_],  # H×W: samples to be shaded, the others stay as they are
     nearness: F8, face: I4, bary_a: F8, bary_b: F8,  # H×W sample buffers
     faces: I4, screen: F8, points: F8, normals: F8, texture: F8,  # T×3, V×3 each
     face_material: I4, materials: F8,  # T, M×15
     eye: F8, light: F8, sky: F8,  # 3; direction 3, highlight, softness in texels, colour 3; above 3, below 3
     shadow: F8, to_shadow: F8, focal: float,
     creases: F8, nails: F8, shadow_disc: F8, ao_disc: F8,
-    picture: F8, identity: I4,  # H×W×3, H×W: written
+    picture: F8, identity: I4, texel: I4,  # H×W×3, H×W, H×W×2: written
 ) -> None:  # fmt: skip
-    """Linear colour and object id of every sample."""
+    """Linear colour and object id of every sample, and where in the shadow map it looks.
+
+    A sample of a body that stands still depends on its neighbours' nearness within AO_RADIUS, and on the
+    shadow map around its texel within the light's softness: where neither changes, it need not be redone.
+    """
     height, width = nearness.shape
     lx, ly, lz = light[0], light[1], light[2]
     for y in range(height):
         for x in range(width):
+            if not redo[y, x]:
+                continue
             t = face[y, x]
             if t < 0:
+                texel[y, x, 0], texel[y, x, 1] = 0, 0
                 picture[y, x, 0], picture[y, x, 1], picture[y, x, 2] = 0.02, 0.02, 0.022
                 identity[y, x] = 0
                 continue
@@ -307,17 +312,13 @@ def shade(
                 nx, ny, nz, facing = -nx, -ny, -nz, -facing
             facing = max(0.0, facing)
             turn = int(_hash(x, y, 7) * (shadow_disc.shape[0] - 0.01))
-            lit = _lit(
-                px + nx * 0.003,
-                py + ny * 0.003,
-                pz + nz * 0.003,
-                turn,
-                light[4],
-                shadow,
-                to_shadow,
-                shadow_disc,
-            )
-            ao = _openness(nearness, x, y, turn, 0.025, focal, ao_disc)
+            qx, qy, qz = px + nx * LIFT, py + ny * LIFT, pz + nz * LIFT
+            sx = to_shadow[0, 0] * qx + to_shadow[0, 1] * qy + to_shadow[0, 2] * qz + to_shadow[0, 3]
+            sy = to_shadow[1, 0] * qx + to_shadow[1, 1] * qy + to_shadow[1, 2] * qz + to_shadow[1, 3]
+            depth = to_shadow[2, 0] * qx + to_shadow[2, 1] * qy + to_shadow[2, 2] * qz + to_shadow[2, 3]
+            texel[y, x, 0], texel[y, x, 1] = int(sx), int(sy)
+            lit = _lit(sx, sy, depth, turn, light[4], shadow, shadow_disc)
+            ao = _openness(nearness, x, y, turn, AO_RADIUS, focal, ao_disc)
             toward = nx * lx + ny * ly + nz * lz
             hx, hy, hz = lx + vx, ly + vy, lz + vz
             half = max(0.0, nx * hx + ny * hy + nz * hz) / math.sqrt(hx * hx + hy * hy + hz * hz + 1e-9)

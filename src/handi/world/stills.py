@@ -13,7 +13,7 @@ from handi.world.geometry import Array, unit
 from handi.world.hand import Grip, Hand, rest_hand
 from handi.world.materials import COLOURS, colour
 from handi.world.poses import POSES, facing, mixed
-from handi.world.render import Part, Renderer, develop, exposure_for
+from handi.world.render import Part, Renderer, develop, digitise, exposure_for
 from handi.world.seeds import check_seed, stream
 from handi.world.setting import (
     HAND_IDS,
@@ -84,7 +84,7 @@ def render_still(seed: int, *, size: int = 256) -> Still:
     pixels, depths, present = project_joints(joints, camera, size)
     ids = (HAND_IDS["left"], HAND_IDS["right"])
     return Still(
-        develop(view.picture, gain, stream(seed, "still noise")),
+        digitise(develop(view.picture, gain), stream(seed, "still noise")),
         normalised(pixels, present, size),
         visibility(view, pixels, depths, present, ids, person.size),
     )

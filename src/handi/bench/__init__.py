@@ -1,0 +1,1 @@
+"""Measuring models: evaluation, tables, ablations, baselines and the gallery."""

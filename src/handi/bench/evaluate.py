@@ -1,0 +1,270 @@
+"""`handi evaluate`: score the videos of one or two folders against the true ones, one video at a time."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from handi.bench.cache import FeatureCache
+from handi.bench.cases import Cases, Scope, Subset, scoped
+from handi.bench.intervals import CONFIDENCE, RESAMPLES
+from handi.bench.sets import Sets
+from handi.bench.sides import read_side
+from handi.bench.tally import Tally, difference, reason
+from handi.errors import HandiError, InputError
+from handi.files import writing
+from handi.images import VIDEO_SUFFIXES
+from handi.metrics import METRICS, metric_class
+from handi.metrics.protocol import Extractor, Metric, Pair, PairMetric, SetMetric, Unscored
+from handi.metrics.results import write_results
+from handi.progress import Progress
+
+PROTOCOL = "handi-1"  # to be raised when the same videos would get other numbers
+LIBRARIES = (
+    "handi",
+    "torch",
+    "transformers",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "opencv-python-headless",
+    "av",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured, and on what."""
+
+    metrics: tuple[str, ...] = ()  # empty: all
+    scope: Scope = "full"
+    subset: Subset = "all"
+    context_frames: int = 1  # at the start of each video, not scored
+    resamples: int = RESAMPLES
+    device: str = "cpu"
+
+    def check(self) -> None:
+        """Raises: InputError for a metric or a number that cannot be."""
+        for name in self.metrics:
+            metric_class(name)
+        if self.context_frames < 0:
+            raise InputError(f"{self.context_frames} context frames", mend="use 0 or more")
+        if self.resamples < 2:
+            raise InputError(f"{self.resamples} resamples", mend="use 2 or more")
+
+
+@dataclass
+class Built:
+    """The metrics of a run, and why the others are skipped."""
+
+    pairwise: list[PairMetric] = field(default_factory=list)
+    sets: list[SetMetric] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)  # all that were asked for, in order
+
+    @property
+    def metrics(self) -> list[Metric]:
+        return [*self.pairwise, *self.sets]
+
+    def wants(self, part: str) -> bool:
+        """Whether any metric or figure wants this part of a pair."""
+        return any(
+            part in (*metric.wants, *figure.wants) for metric in self.metrics for figure in metric.figures
+        )
+
+
+def build_metrics(names: Sequence[str], device: str) -> Built:
+    """The metrics of these names, all where there are none; those without weights say why."""
+    built = Built(names=[name for name in METRICS if not names or name in names])
+    for name in built.names:
+        try:
+            metric = metric_class(name)(device)
+        except Exception as error:  # a library that is missing or does not fit stops no other metric
+            built.skipped[name] = reason(error)
+            continue
+        (built.sets if hasattr(metric, "extractor") else built.pairwise).append(metric)
+    return built
+
+
+def evaluate(
+    pred: Path, ref: Path, out: Path, settings: Settings, *, versus: Path | None = None,
+    cache_folder: Path | None = None, say: Callable[[str], None] = print, built: Built | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Score pred (and versus, on the same videos) against ref; write `out`/results.json and give its content.
+
+    Features are kept in cache_folder (`out`/features where None). Videos that cannot be scored are named by
+    `say`, and counted. built: metrics that are loaded already. Raises: InputError where none can be scored,
+    OutputError.
+    """
+    settings.check()
+    sides = [pred] if versus is None else [pred, versus]
+    built = build_metrics(settings.metrics, settings.device) if built is None else built
+    features = FeatureCache(out / "features" if cache_folder is None else cache_folder)
+    cases = Cases(
+        [read_side(side) for side in sides],
+        read_side(ref),
+        context_frames=settings.context_frames,
+        cache=features,
+        find_hands=cache(lambda: _find_hands(settings.device)),
+        names=[str(side) for side in sides],
+    )
+    _choose(cases, settings)
+    for id, why in cases.refused.items():
+        say(f"not scored: {id}: {why}")
+    told = set(cases.refused)
+    if built.wants("siblings"):
+        cases.find_siblings()
+    tallies = [Tally() for _ in sides]
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=".rows-", dir=out)
+    with scratch as folder, Progress("evaluate", len(cases.ids), "videos") as bar:
+        whole, limited = (
+            Sets(Path(folder), len(sides), [metric for metric in built.sets if metric.scoped == kind])
+            for kind in (False, True)
+        )
+        for id in cases.ids:
+            try:
+                pairs = _load(cases, id, built, settings)
+                _score(pairs, built, tallies, whole, limited, features, settings.scope)
+            except HandiError as error:
+                cases.refused[id] = str(error)
+            bar.advance()
+        for id in sorted(set(cases.refused) - told):
+            say(f"not scored: {id}: {cases.refused[id]}")
+        if not (n := sum(id not in cases.refused for id in cases.ids)):
+            raise InputError(f"none of {len(cases.asked)} videos can be scored", where=pred)
+        tables = _tables(built, tallies, whole, limited, settings)
+        whole.close()
+        limited.close()
+    return _write(out, tables, cases, built, settings, sides=sides, ref=ref, n=n)
+
+
+def _find_hands(device: str) -> Extractor:
+    from handi.metrics.hand import FindHands
+
+    return FindHands(device)
+
+
+def _choose(cases: Cases, settings: Settings) -> None:
+    """Reduce the cases to the subset; what is not in it is neither asked for nor refused."""
+    if settings.subset == "motion-intensive":
+        chosen = set(cases.intensive())
+        cases.asked = [id for id in cases.asked if id in chosen]
+        cases.ids = [id for id in cases.ids if id in chosen]
+        cases.refused = {id: why for id, why in cases.refused.items() if id in chosen}
+
+
+def _load(cases: Cases, id: str, built: Built, settings: Settings) -> list[Pair]:
+    area = settings.scope != "full" or built.wants("area")
+    return cases.load(id, area=area, siblings=built.wants("siblings"))
+
+
+def _score(
+    pairs: list[Pair], built: Built, tallies: list[Tally], whole: Sets, limited: Sets,
+    features: FeatureCache, scope: Scope,
+) -> None:  # fmt: skip
+    """One video through all metrics."""
+    shown: list[Pair] | None
+    try:
+        shown = [scoped(pair, scope) for pair in pairs]
+        limited.add(shown, features)
+    except Unscored as error:
+        shown = None
+        limited.miss(pairs[0].id, error.what)
+    whole.add(pairs, features)
+    for metric in built.pairwise:
+        for n, tally in enumerate(tallies):
+            if not metric.scoped:
+                tally.score(metric, pairs[n], features)
+            elif shown is not None:
+                tally.score(metric, shown[n], features)
+            else:
+                tally.miss(metric, pairs[n].id, "it has no motion area")
+
+
+# ------------------------------------------------------------------------------------------ results
+
+
+def _tables(
+    built: Built, tallies: list[Tally], whole: Sets, limited: Sets, settings: Settings
+) -> list[dict[str, Any]]:
+    """Figure → entry: of each side, then of their difference where there are two."""
+    tables: list[dict[str, Any]] = [{} for _ in range(2 * len(tallies) - 1)]
+    by_name = {metric.name: metric for metric in built.metrics}
+    for name in built.names:
+        metric = by_name.get(name)
+        for figure in metric_class(name).figures:
+            if metric is None:
+                entries: list[dict[str, Any]] = [{"skipped": built.skipped[name]} for _ in tables]
+            elif metric in built.sets:
+                entries = (limited if metric.scoped else whole).results(metric, settings.resamples)
+            else:
+                entries = [tally.result(figure, settings.resamples) for tally in tallies]
+                if len(tallies) > 1:
+                    entries.append(difference(tallies[0], tallies[1], figure, settings.resamples))
+            about = {"metric": name, "title": figure.title, "better": figure.better, "unit": figure.unit}
+            for table, entry in zip(tables, entries, strict=True):
+                table[figure.name] = {**entry, **about}
+    return tables
+
+
+def _write(
+    out: Path, tables: list[dict[str, Any]], cases: Cases, built: Built, settings: Settings,
+    *, sides: list[Path], ref: Path, n: int,
+) -> dict[str, Any]:  # fmt: skip
+    frames, height, width = cases.shape
+    paired = None
+    if len(sides) > 1:
+        paired = {"versus": str(sides[1]), "metrics": tables[1], "differences": tables[2]}
+    results = {
+        "protocol": {
+            "id": PROTOCOL,
+            "scope": settings.scope,
+            "subset": settings.subset,
+            "frames": frames - settings.context_frames,
+            "size": [height, width],
+            "resamples": settings.resamples,
+            "confidence": CONFIDENCE,
+        },
+        "pred": str(sides[0]),
+        "ref": str(ref),
+        "n": n,
+        "asked": len(cases.asked),
+        "refused": dict(sorted(cases.refused.items())),
+        "metrics": tables[0],
+        "paired": paired,
+        "preprocessing": {metric.name: metric.preprocessing for metric in built.metrics},
+        "weights": {name: sha for metric in built.metrics for name, sha in sorted(metric.weights.items())},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "notes": _notes(cases, built),
+    }
+    write_results(out / "results.json", results)
+    return results
+
+
+def _notes(cases: Cases, built: Built) -> list[str]:
+    notes = []
+    lossy = [
+        entry for side in cases.preds for entry in side.values()
+        if entry.video is not None and entry.video.suffix.lower() in VIDEO_SUFFIXES
+    ]  # fmt: skip
+    if built.sets and lossy:
+        notes.append(
+            f"{len(lossy)} generated videos are compressed, which shifts Fréchet and kernel distances: "
+            "`handi generate --save-frames` keeps the frames themselves"
+        )
+    if cases.no_area:
+        notes.append(f"{len(cases.no_area)} videos have no motion area: {_examples(cases.no_area)}")
+    return notes
+
+
+def _examples(reasons: dict[str, str], count: int = 3) -> str:
+    shown = [f"{id} ({why})" for id, why in sorted(reasons.items())[:count]]
+    return ", ".join(shown) + (", …" if len(reasons) > count else "")

@@ -1,0 +1,104 @@
+"""The results of an evaluation as a table on the terminal, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from handi.files import replacing
+
+ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
+Results = dict[str, Any]
+
+
+def table(results: Results) -> Table:
+    """A row a figure: value, interval, n; with two predictions also the other's value and the difference."""
+    paired = results["paired"]
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    made.add_column("metric")
+    made.add_column("value", justify="right")
+    made.add_column("95 % interval", justify="right")
+    made.add_column("n", justify="right")
+    if paired:
+        made.add_column("versus", justify="right")
+        made.add_column("difference", justify="right")
+    for name, entry in results["metrics"].items():
+        row = [f"{entry['title']} {ARROWS[entry['better']]}".strip(), *_cells(entry)]
+        if paired:
+            row.append(_value(paired["metrics"][name]))
+            gap = paired["differences"][name]
+            row.append("" if "skipped" in gap else " ".join([_signed(gap["value"]), _interval(gap)]).strip())
+        made.add_row(*row)
+    return made
+
+
+def lines(results: Results) -> Iterator[str]:
+    """What the table does not say: what is skipped and why, the gap in n, warnings and notes."""
+    if gap := results["asked"] - results["n"]:
+        yield f"n = {results['n']} of {results['asked']}: {gap} videos could not be scored"
+    reasons: dict[str, list[str]] = {}
+    for entry in results["metrics"].values():
+        if "skipped" in entry:
+            reasons.setdefault(f"skipped: {entry['skipped']}", []).append(entry["title"])
+        elif entry.get("warning"):
+            reasons.setdefault(f"warning: {entry['warning']}", []).append(entry["title"])
+    for why, titles in reasons.items():
+        yield f"{', '.join(titles)}: {why}"
+    for note in results["notes"]:
+        yield f"note: {note}"
+
+
+def write_csv(path: str | Path, results: Results) -> None:
+    """A line a figure and video, and one with id "all" for each figure. Raises: OutputError."""
+    sides = {results["pred"]: results["metrics"]}
+    if results["paired"]:
+        sides[results["paired"]["versus"]] = results["paired"]["metrics"]
+        sides["difference"] = results["paired"]["differences"]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["prediction", "figure", "id", "value", "low", "high", "n", "skipped"])
+        for side, metrics in sides.items():
+            for name, entry in metrics.items():
+                if "skipped" in entry:
+                    writer.writerow([side, name, "all", "", "", "", "", entry["skipped"]])
+                    continue
+                low, high = entry["interval"] or ("", "")
+                writer.writerow([side, name, "all", entry["value"], low, high, entry["n"], ""])
+                for id, value in entry.get("per_video", {}).items():
+                    writer.writerow([side, name, id, value, "", "", "", ""])
+
+
+def _cells(entry: Results) -> list[str]:
+    if "skipped" in entry:
+        return ["skipped", "", ""]
+    return [_value(entry), _interval(entry), str(entry["n"])]
+
+
+def _value(entry: Results) -> str:
+    if "skipped" in entry:
+        return "skipped"
+    return " ".join([number(entry["value"]), entry["unit"]]).strip()
+
+
+def _interval(entry: Results) -> str:
+    if entry["interval"] is None:
+        return ""
+    low, high = entry["interval"]
+    return f"[{number(low)}, {number(high)}]"
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "") + number(value)
+
+
+def number(value: float) -> str:
+    """Three or four significant digits, without an exponent where people would not write one."""
+    if 0 < abs(value) < 1e-4 or abs(value) >= 1e6:
+        return f"{value:.2e}"
+    if 0 < abs(value) < 0.1:
+        return f"{value:.3g}"
+    return f"{value:.{3 if abs(value) < 1 else 2 if abs(value) < 100 else 1}f}"

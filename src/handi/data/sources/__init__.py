@@ -1,0 +1,70 @@
+"""Where clips come from: published data sets, lists, folders, the synthetic world; each read as `Clip`s."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from handi.data.sources.common import FRAMES, Clip, Found, Split, unique
+from handi.data.sources.ego4d import read_ego4d
+from handi.data.sources.epic import read_epic
+from handi.data.sources.lego import read_lego
+from handi.data.sources.listing import read_captions, read_folder
+from handi.data.sources.world import read_world
+from handi.errors import InputError
+
+__all__ = ["FRAMES", "KINDS", "Clip", "Found", "Kind", "Split", "read_source"]
+
+Kind = Literal["epic-kitchens", "ego4d", "lego", "json", "folder", "world"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def read_source(
+    kind: Kind, path: str | Path, *, videos: Sequence[str | Path] = (), annotations: str | Path | None = None
+) -> Found:
+    """The clips of a source, each with an id of its own and, where it cannot be used, a `problem`.
+
+    path, by kind:
+      epic-kitchens  the root of the footage (PXX/videos/…), or of the annotations, with `videos` for the rest
+      ego4d          what the `ego4d` command wrote to, or fho_main.json, or narration.json
+      lego           LEGO's folder or one of its lists; `videos`: the roots of EPIC-KITCHENS-100 and Ego4D
+      json           AnimateAnything's list [{"caption", "video"}]
+      folder         a folder of videos and text files of the same names, or a .csv or .jsonl list
+      world          what `handi world` wrote
+    videos: folders of footage beside `path`. annotations: of EPIC-KITCHENS-100, where they lie elsewhere.
+    docs/data.md shows each layout. Raises: InputError, also where not one clip can be used.
+    """
+    path = Path(path).expanduser()
+    roots = [Path(root).expanduser() for root in videos]
+    extra = Path(annotations).expanduser() if annotations is not None else None
+    if kind == "epic-kitchens":
+        found = _epic(path, roots, extra)
+    elif kind == "ego4d":
+        found = read_ego4d(path, roots)
+    elif kind == "lego":
+        found = read_lego(path, roots, extra)
+    elif kind == "json":
+        found = read_captions(path, roots)
+    elif kind == "folder":
+        found = read_folder(path, roots)
+    elif kind == "world":
+        found = read_world(path)
+    else:
+        raise InputError(f"there is no source {kind!r}", mend=f"use {', '.join(KINDS)}")
+    clips = unique(found.clips)
+    if all(clip.problem for clip in clips):
+        reason, count = Counter(str(clip.problem) for clip in clips).most_common(1)[0]
+        what = f"none of {len(clips):,} clips can be used; {count:,} of them: {reason}"
+        raise InputError("; ".join([what, *found.notes[:3]]), where=path)
+    return Found(clips, found.notes)
+
+
+def _epic(path: Path, roots: list[Path], annotations: Path | None) -> Found:
+    """EPIC-KITCHENS-100, whose annotations come from another place than its footage."""
+    if annotations is None:
+        places = [path, path / "annotations", path / "epic-kitchens-100-annotations"]
+        has = [place for place in places if place.is_file() or any(place.glob("EPIC_100_*.csv"))]
+        annotations = has[0] if has else path
+    return read_epic(annotations, roots or [path if path.is_dir() else path.parent])

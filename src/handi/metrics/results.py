@@ -1,0 +1,57 @@
+"""`results.json`: the record of an evaluation, what writes it and what reads it back.
+
+{
+  "format": "handi-evaluation", "version": 1,
+  "protocol": {"id": "handi-1", "scope": "full", "subset": "all", "frames": 15, "size": [H, W],
+               "resamples": 1000, "confidence": 0.95},
+  "pred": "FOLDER", "ref": "FOLDER",
+  "n": 6, "asked": 7,                       videos scored, and those that the reference side has
+  "refused": {id: "why this video was not scored"},
+  "metrics": {
+     figure: {"value": 0.86, "interval": [0.79, 0.92], "n": 6, "better": "higher", "title": …, "unit": …,
+              "metric": "motion", "per_video": {id: 0.9}, "missing": {id: why}, "warning": …}
+     figure: {"skipped": "why", "metric": …, "title": …, "better": …}
+  },                                        set metrics have no "per_video"
+  "paired": null | {"versus": "FOLDER", "metrics": {… as above, of the other prediction, same videos},
+                    "differences": {figure: {"value", "interval", "n"}}},     ours minus the other's
+  "preprocessing": {metric: "lego-stretch-299"},
+  "weights": {file: sha256}, "versions": {library: version}, "notes": [line, …]
+}
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from handi.errors import InputError
+from handi.files import replacing
+
+FORMAT, VERSION = "handi-evaluation", 1
+
+
+def write_results(path: str | Path, results: dict[str, Any]) -> None:
+    """Write `results.json`, atomically. Raises: OutputError."""
+    with replacing(path) as temporary:
+        text = json.dumps({"format": FORMAT, "version": VERSION, **results}, indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_results(path: str | Path) -> dict[str, Any]:
+    """Read a `results.json`, or the one in a folder. Raises: InputError."""
+    path = Path(path)
+    path = path / "results.json" if path.is_dir() else path
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such results", where=path, mend="make them with `handi evaluate`") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"is not a results.json ({error})", where=path) from error
+    if not isinstance(results, dict) or results.get("format") != FORMAT:
+        raise InputError("is not a results.json of `handi evaluate`", where=path)
+    if results.get("version") != VERSION:
+        raise InputError(
+            f"has version {results.get('version')} of the format, this handi reads {VERSION}", where=path
+        )
+    return results

@@ -1,0 +1,91 @@
+"""What a folder or a manifest may hold."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from handi.bench.sides import read_side
+from handi.errors import InputError
+from handi.images import write_image
+from handi.video import write_video
+
+CLIP = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), dtype=np.uint8)
+
+
+def test_a_folder_of_every_kind(tmp_path, world):
+    write_video(tmp_path / "film.mp4", CLIP)
+    np.save(tmp_path / "bytes.npy", CLIP)
+    np.save(tmp_path / "floats.npy", CLIP.astype(np.float64) / 255)
+    for n, frame in enumerate(CLIP):
+        write_image(tmp_path / "pictures" / f"{n:04}.png", frame)
+        write_image(tmp_path / "run" / "frames" / f"{n:04}.png", frame)
+        write_image(tmp_path / "notes" / f"picture{n * n}.png", frame)  # not evenly numbered: no sequence
+    write_video(tmp_path / "run" / "video.mp4", CLIP[:2])
+    write_image(tmp_path / "motion_area" / "film.png", np.eye(16, 24) > 0)
+    write_image(tmp_path / "context" / "film.png", CLIP[0])
+    (tmp_path / "film.txt").write_text("Cut the carrot.\nThe person cuts a carrot.\n")
+    (tmp_path / "prompts.jsonl").write_text('{"id": "bytes", "action": "Stir.", "enriched": "She stirs."}\n')
+    (tmp_path / "results.json").write_text("{}")
+    side = read_side(tmp_path)
+    assert list(side) == ["bytes", "film", "floats", "pictures", "run"]
+    for id in ("bytes", "floats", "pictures", "run"):
+        assert side[id].shape() == (4, 16, 24)
+        np.testing.assert_array_equal(side[id].frames(), CLIP)
+    assert side["film"].shape() == side["film"].frames().shape[:3] == (4, 16, 24)
+    assert side["film"].area().sum() == 16
+    np.testing.assert_array_equal(side["film"].context(), CLIP[0])
+    assert side["film"].text == "Cut the carrot."
+    assert side["film"].description == "The person cuts a carrot."
+    assert (side["bytes"].text, side["bytes"].description) == ("Stir.", "She stirs.")
+    assert side["bytes"].area() is None
+
+
+def test_world_clips_and_a_manifest_of_them(tmp_path, world):
+    from handi.world.files import read_clip
+
+    side = read_side(world)
+    id, entry = next(iter(side.items()))
+    clip = read_clip(world / f"{id}.json")
+    np.testing.assert_array_equal(entry.frames(), clip.frames)
+    np.testing.assert_array_equal(entry.area(), clip.area_hull)
+    assert entry.shape() == clip.frames.shape[:3]
+    assert (entry.text, entry.description) == (clip.text, clip.enriched)
+    manifest = tmp_path / "clips.jsonl"
+    manifest.write_text(
+        json.dumps({"id": "one", "truth": str(world / f"{id}.json"), "text": "Do it."}) + "\n\n"
+    )
+    named = read_side(manifest)["one"]
+    np.testing.assert_array_equal(named.frames(), clip.frames)
+    assert named.text == "Do it."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"id": "a"}\n{"id": "a"}', "line 2: the id 'a' was used before"),
+        ('{"video": "a.mp4"}', "line 1: has no id"),
+        ("[1]", "line 1: is not a JSON object"),
+        ("{", "line 1: is not JSON"),
+        ("", "holds no video"),
+    ],
+)
+def test_bad_manifests(tmp_path, text, message):
+    (tmp_path / "m.jsonl").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_side(tmp_path / "m.jsonl")
+
+
+def test_bad_folders_and_arrays(tmp_path):
+    np.save(tmp_path / "a.npy", CLIP)
+    write_video(tmp_path / "a.mp4", CLIP)
+    with pytest.raises(InputError, match="two videos of one id"):
+        read_side(tmp_path)
+    (tmp_path / "a.mp4").unlink()
+    for array, message in ((CLIP[0], "not F×H×W×3"), (CLIP.astype(np.int32), "holds int32"),
+                           (CLIP.astype(np.float32), "not in \\[0, 1\\]")):  # fmt: skip
+        np.save(tmp_path / "a.npy", array)
+        with pytest.raises(InputError, match=message):
+            read_side(tmp_path)["a"].frames()
