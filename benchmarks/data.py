@@ -2,10 +2,10 @@
 
     python benchmarks/data.py VIDEO --clips 64 [--threads 1 2] [--step 4.5]
 
-Clips of VIDEO are prepared at 256×448 three times: frames as jpg, frames and latents, latents alone (of a random
-autoencoder of the published size: what its latents say does not matter here, their bytes do). Batches are then
+Clips of VIDEO are prepared at 256×448 three times: frames as jpg, frames and latents, latents alone (noise in
+the published autoencoder's shape: what latents say does not matter here, their bytes do). Batches are then
 made as training makes them. --step: clips/s of a training step to compare with, as `handi train RECIPE
---estimate` measures it for the machine that will train.
+--estimate` measures it on the machine that will train.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class WithLatents:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("video", type=Path)
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--batch", type=int, default=6)
@@ -51,7 +53,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench_data"))
     arguments = parser.parse_args()
     found = clips_of(arguments.video, arguments.clips)
-    for name, pictures, cached in (("frames", "jpg", False), ("both", "jpg", True), ("latents", "none", True)):
+    for name, pictures, cached in (
+        ("frames", "jpg", False),
+        ("both", "jpg", True),
+        ("latents", "none", True),
+    ):
         out = arguments.out / name
         models = Models("cpu", "lite")
         settings = Settings(size=SIZE, pictures=pictures, models={"vae": "noise"} if cached else {})

@@ -4,8 +4,8 @@
     python benchmarks/prepare.py memory VIDEO --clips 2000
     python benchmarks/prepare.py kills  VIDEO --clips 208 --kills 10 --workers 2
 
-VIDEO is any footage with hands in it: overlapping parts of it, 2.5 s each, are the clips. All stages are real:
-decoding, camera motion, hands, areas, and with --model the latents. docs/data.md has what was measured.
+VIDEO is any footage with hands in it: overlapping parts of it, 2.5 s each, are the clips. All stages are
+real: decoding, camera motion, hands, areas, and with --model the latents. docs/data.md has what was measured.
 """
 
 from __future__ import annotations
@@ -83,15 +83,16 @@ def speed(arguments: argparse.Namespace) -> None:
         shutil.rmtree(out, ignore_errors=True)
         figures = run(arguments, out, workers)
         rows.append({"workers": workers, **figures})
-        minutes, hours = figures["seconds"] / 60, figures["cpu"] / 3600
+        minutes, each = figures["seconds"] / 60, figures["cpu"] / arguments.clips
         print(
             f"{workers} workers: {arguments.clips / minutes:.1f} clips/min, "
-            f"{arguments.clips / hours:,.0f} clips/CPU-hour, {figures['cpu'] / arguments.clips:.2f} CPU s a clip"
+            f"{3600 / each:,.0f} clips/CPU-hour, {each:.2f} CPU s a clip"
         )
     cost = rows[0]["cpu"] / arguments.clips
-    print(f"{os.cpu_count()} cores here; measured up to {max(arguments.workers)} workers, beyond it is projection:")
+    print(f"{os.cpu_count()} cores here; what more workers than {max(arguments.workers)} take is projected:")
     for workers in (1, 8, 64):
-        print(f"{SOURCE:,} clips on {workers} workers of a core each: {SOURCE * cost / workers / 3600:,.1f} h")
+        hours = SOURCE * cost / workers / 3600
+        print(f"{SOURCE:,} clips on {workers} workers of a core each: {hours:,.1f} h")
     print(json.dumps(rows))
 
 
@@ -129,7 +130,9 @@ def kills(arguments: argparse.Namespace) -> None:
     names = [path.stem for path in (whole / "shards").glob("*.jsonl")]
     for number in range(arguments.kills):
         child = subprocess.Popen(
-            [sys.executable, __file__, "child", *sys.argv[2:]], start_new_session=True, stderr=subprocess.DEVNULL
+            [sys.executable, __file__, "child", *sys.argv[2:]],
+            start_new_session=True,
+            stderr=subprocess.DEVNULL,
         )
         # Somewhere between this part of the work and the next: before, in and after the writing of a shard.
         goal = len(names) * (number + 0.5) / arguments.kills
@@ -141,8 +144,8 @@ def kills(arguments: argparse.Namespace) -> None:
         child.wait()
         done = len(list(out.glob("shards/*.jsonl")))
         half = len(list(out.glob("shards/.*")))
-        say = "had finished" if finished else f"killed with {done} of {len(names)} shards done, {half} half-written"
-        print(f"{number + 1}: {say}", flush=True)
+        say = "had finished" if finished else "killed"
+        print(f"{number + 1}: {say}: {done} of {len(names)} shards done, {half} half-written", flush=True)
     subprocess.run([sys.executable, __file__, "child", *sys.argv[2:]], check=True, stderr=subprocess.DEVNULL)
     one, two = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -160,7 +163,9 @@ def child(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["speed", "memory", "kills", "child"])
     parser.add_argument("video", type=Path)
     parser.add_argument("--clips", type=int, default=64)

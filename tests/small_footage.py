@@ -59,7 +59,7 @@ def read_hands(frames: np.ndarray) -> Hands:
 
 def simple_tools(number: int) -> Tools:
     """Hands without a network; what `encode` gives stands for latents."""
-    return Tools(read_hands, encode=lambda frames: frames[:, ::8, ::8].transpose(0, 3, 1, 2).astype(np.float16))
+    return Tools(read_hands, lambda frames: frames[:, ::8, ::8].transpose(0, 3, 1, 2).astype(np.float16))
 
 
 def deadly_tools(number: int) -> Tools:

@@ -36,9 +36,7 @@ def test_the_annotated_part_is_cut_evenly_cropped_and_resized(tmp_path):
         "seconds": 3.9, "source_frames": 40, "uneven": False, "source_size": [48, 64]
     }  # fmt: skip
     whole = cut(clip_of(video), SIZE)
-    assert np.array_equal(
-        whole.frames, resize(read_video(video)[even_indices(80, 16)][:, :, 8:56], *SIZE)
-    )
+    assert np.array_equal(whole.frames, resize(read_video(video)[even_indices(80, 16)][:, :, 8:56], *SIZE))
 
 
 def test_only_the_part_is_decoded(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def test_the_papers_numbers(name, clips):
 
 def test_data_that_is_not_prepared_says_how_it_comes_to_be(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"data/epic: holds no prepared clips; run handi prepare .* data/epic"):
+    with pytest.raises(InputError, match=r"data/epic: holds no prepared clips; run handi prepare "):
         train(load_recipe(find_recipe("epic_stage2"), {"run.device": "cpu"}))
     assert not list(tmp_path.iterdir())
 

@@ -251,7 +251,9 @@ def prepare(
     truth: Annotated[Literal["hull", "moved"] | None, _optional("{hull,moved}")] = None,
     complexity: Literal["full", "lite"] = "full",
     executor: Literal["serial", "processes", "ray"] = "processes",
-    workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: a core each)")] = None,
+    workers: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one a core)")
+    ] = None,
     ray_address: Annotated[str | None, _optional("ADDRESS")] = None,
     gpus_per_worker: float = 0.0,
     device: str = "auto",
@@ -320,7 +322,8 @@ def prepare(
         videos=videos, annotations=annotations, limit=limit, say=_say,
     )  # fmt: skip
     for split, counts in summary["splits"].items():
-        _say(f"{split}: {counts['kept']:,} of {counts['clips']:,} clips kept, {counts['bytes'] / 1e6:,.1f} MB")
+        size = f"{counts['bytes'] / 1e6:,.1f} MB"
+        _say(f"{split}: {counts['kept']:,} of {counts['clips']:,} clips kept, {size}")
     _say(f"wrote {out}; rejected clips and why: {out / 'ledger.jsonl'}")
     return 0
 

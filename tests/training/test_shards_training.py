@@ -6,6 +6,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from tiny_training import tiny_clip
 
 from handi.config import parse_recipe
 from handi.data.clips import Batches, Drawing
@@ -21,7 +22,6 @@ from handi.training.loop import train
 from handi.training.step import latents_of, text_states
 from handi.training.track import read_log
 from handi.world.files import write_clip
-from tiny_training import tiny_clip
 
 
 def quiet(message):

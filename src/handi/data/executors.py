@@ -1,7 +1,7 @@
 """Where shards are worked on: in this process, in several, or on a Ray cluster; the results are the same.
 
-An executor is given `build(number)`, which makes what a worker works with (its models, once), and the pieces of
-work. Both must be picklable. Results come as they are done, in any order.
+An executor is given `build(number)`, which makes what a worker works with (its models, once), and the pieces
+of work. Both must be picklable. Results come as they are done, in any order.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, TypeVar
@@ -120,10 +121,8 @@ def _start(context: Any, build: Build[Any, Any], number: int) -> _Worker:
 
 
 def _send(worker: _Worker, piece: Any) -> None:
-    try:
+    with suppress(OSError):  # it has died: the next look at its pipe says so
         worker.pipe.send(piece)
-    except OSError:
-        pass  # it has died: the next look at its pipe says so
 
 
 def _serve(pipe: Connection, build: Build[Any, Any], number: int) -> None:

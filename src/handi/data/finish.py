@@ -1,4 +1,4 @@
-"""What is known of all clips together, derived from the shards' parts: ledger, index, prior mask, statistics."""
+"""What is known of all clips together, from the shards' parts: ledger, index, prior mask, statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger: one line of JSON for every clip of a source, kept or rejected and why; nothing is lost silently."""
+"""The ledger: one line of JSON for every clip of a source, kept or rejected and why; none is dropped."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ SLACK = 1e-4  # s
 
 @dataclass(frozen=True)
 class Settings:
-    """What all prepared clips of a folder have in common; with the clips it says every byte that is written."""
+    """What all prepared clips of a folder have in common; with the clips it decides every byte."""
 
     size: tuple[int, int] = (256, 448)  # H, W px of the frames
     hull: Hull = "hand"
@@ -36,7 +36,7 @@ class Settings:
     # Of world clips: the exact joints, and this exact area, in the place of the detector's.
     truth: Literal["hull", "moved"] | None = None
     clips_per_shard: int = 64  # of the source, rejected ones among them
-    models: dict[str, str] = field(default_factory=dict)  # what made hands, latents, …: name → hash or version
+    models: dict[str, str] = field(default_factory=dict)  # what made hands, latents, …: name → hash
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON holds."""

@@ -1,8 +1,8 @@
 """Many clips into shards, by any number of workers, to be killed and gone on with at any time.
 
 Which clips a shard holds is a function of the sorted clips alone. A shard and its part of the ledger appear
-whole or not at all, and everything else is derived from the parts at the end. So the order in which shards are
-made, by whom, and how often it was tried leave no trace.
+whole or not at all, and everything else is derived from the parts at the end. So the order in which shards
+are made, by whom, and how often it was tried leave no trace.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class ShardClips:
     def _clip(self, row: dict[str, Any], members: dict[str, bytes]) -> TrainingClip:
         hands = shards.decode_array(members["hands.npz"])
         if self.pictures == "none":
-            frames = np.zeros((FRAMES, 0, 0, 3), np.uint8)  # whoever looks at them fails, and does not see black
+            frames = np.zeros((FRAMES, 0, 0, 3), np.uint8)  # who looks at them fails, and does not see black
         else:
             names = [f"{number:02d}.{self.pictures}" for number in range(FRAMES)]
             frames = np.stack([shards.decode_picture(members[name]) for name in names])

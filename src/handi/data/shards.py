@@ -1,17 +1,17 @@
 """The format of prepared clips: WebDataset tars to read at random, their ledger parts, and an index.
 
 DIR/settings.json           what the clips were prepared with: written first, never changed
-DIR/shards/train-00000.tar  some clips of one split, whole or not there; members of a clip KEY (`key_of` its id):
+DIR/shards/train-00000.tar  some clips of one split, whole or not there; a clip KEY (`key_of` its id) has:
     KEY.00.jpg … KEY.15.jpg   frames (.png where asked for; none where frames are not kept)
     KEY.area.png              H×W, 255 inside the motion area
     KEY.valid.png             H×W, 255 where every stabilised frame shows something; only of stabilised clips
     KEY.hands.npz             joints F×42×2, visible F×2, rois F×2×4, presence F×2
     KEY.latents.npy           F×C×h×w float16, scaled; only with a model
-    KEY.text.npy              S×N×D float16, sentences in the order of the JSON's "texts"; only where asked for
+    KEY.text.npy              S×N×D float16, sentences in the order of the JSON's "texts"; where asked for
     KEY.json                  the clip's line of the ledger, and its texts
 DIR/shards/train-00000.jsonl  that shard's part of the ledger, after a line about the shard; written last
 DIR/ledger.jsonl            one line a clip of the source (`ledger.py`)
-DIR/index.parquet           one row a kept clip: its line, its shard, and where in the tar it lies, with a hash
+DIR/index.parquet           one row a kept clip: its line, its shard, where in the tar it lies, and a hash
 DIR/prior_mask.png          mean motion area of the training clips, 16 bits grey
 DIR/statistics.json         counts and means over each split
 DIR/prepared.json           what there is; written last: where it lies, everything is whole
@@ -186,7 +186,7 @@ def read_part(folder: Path, shard: str) -> tuple[np.ndarray | None, list[Row]]:
 
 
 def read_prepared(folder: str | Path) -> dict[str, Any]:
-    """What a folder of prepared clips says of itself. Raises: InputError where it is none, or not finished."""
+    """What a folder of prepared clips says of itself. Raises: InputError for none, or an unfinished one."""
     folder = Path(folder).expanduser()
     for name in (SETTINGS, PREPARED):
         if not (folder / name).is_file():

@@ -7,7 +7,6 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -60,8 +59,9 @@ def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
         return FolderClips(path, size_of(recipe))
     clips = ShardClips(path, "train" if training else "held-out")
     if recipe.data.size and tuple(recipe.data.size) != clips.size:
+        there, wanted = ("×".join(map(str, size)) for size in (clips.size, recipe.data.size))
         raise InputError(
-            f"holds clips of {clips.size[0]}×{clips.size[1]}, data.size is {'×'.join(map(str, recipe.data.size))}",
+            f"holds clips of {there}, data.size is {wanted}",
             where=path,
             mend="prepare them at that size, or leave data.size out",
         )

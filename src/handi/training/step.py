@@ -155,9 +155,9 @@ def hand_terms(
 ) -> Terms:
     """Hand Refinement Loss (Eq. 2) on `recipe.frames` decoded frames of the clips that can be read, B.
 
-    x0 B×C×F×h×w. z, likewise: the true latents, for clips whose frames are not kept; the autoencoder's
-    picture of a true frame is read in its place then. Frames are drawn among those with a hand, over the whole batch: decoding them and running Υ
-    with a gradient is what the loss costs.
+    x0 B×C×F×h×w. z, likewise: the true latents, for clips whose frames are not kept; then the autoencoder's
+    picture of a true frame is read. Frames are drawn among those with a hand, over the whole batch: decoding
+    them and running Υ with a gradient is what the loss costs.
     """
     if networks.detector is None:
         raise ValueError("the hand loss needs a hand detector")
