@@ -89,7 +89,8 @@ def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def cover(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     """An H×W×3 picture cropped around its middle to the aspect of height×width, and resized to it."""
-    left, top, right, bottom = map(round, aspect_crop(*picture.shape[:2], width / height))
+    box = aspect_crop(picture.shape[0], picture.shape[1], width / height)
+    left, top, right, bottom = map(round, box)
     cropped = np.ascontiguousarray(picture[top:bottom, left:right])
     return cropped if cropped.shape[:2] == (height, width) else resize(cropped, height, width)
 

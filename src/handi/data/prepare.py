@@ -12,14 +12,12 @@ import numpy as np
 from handi.data import shards
 from handi.data.ledger import Rejected, Row, row_of
 from handi.data.sources.common import FRAMES, Clip
-from handi.data.world import rois_of, visible_hands
 from handi.errors import InputError
 from handi.footage import IMAGE_SUFFIXES
 from handi.images import cover, read_image, resize
 from handi.motion.area import Hull, hull_area
 from handi.types import BinaryMask, Frames, Hands, Picture
 from handi.video import even_indices, frame_times, frames_at
-from handi.world.files import FPS, read_clip
 
 END_SLACK = 0.5  # s that an annotation may reach beyond its video: hand-made ones often do a little
 SLACK = 1e-4  # s
@@ -204,6 +202,8 @@ def _choose(clip: Clip, times: list[float], video_end: float | None) -> tuple[li
 
 
 def _cut_world(record: Path, size: tuple[int, int]) -> Cut:
+    from handi.world.files import FPS, read_clip  # only where it is needed: it takes a second to load
+
     clip = read_clip(record)
     frames = clip.frames
     chosen = frames[even_indices(len(frames), FRAMES)] if len(frames) >= FRAMES else None
@@ -252,6 +252,8 @@ def find_hands(clip: Clip, cut_out: Cut, settings: Settings, tools: Tools) -> Fo
 
 def _true_hands(cut_out: Cut, settings: Settings) -> FoundHands:
     """A world clip's own hands and area. Raises: InputError where the crop would cut its square off."""
+    from handi.data.world import rois_of, visible_hands
+
     height, width = settings.size
     clip = cut_out.truth
     chosen = even_indices(len(clip.frames), FRAMES)
