@@ -14,7 +14,6 @@ from handi.data.prepare import Settings, Tools
 from handi.data.produce import produce
 from handi.data.sources import Found, Kind, read_source
 from handi.errors import InputError
-from handi.files import writing
 from handi.hands import HandDetector
 from handi.hands.weights import Complexity
 from handi.types import Frames, Hands
@@ -93,8 +92,6 @@ def prepare_source(
 
     limit: only so many clips, spread evenly over the source, to try things out.
     """
-    with writing(out):  # before hours of work, and before the models are loaded
-        out.mkdir(parents=True, exist_ok=True)
     executor = make_executor(work.executor, work.workers, address=work.ray_address, gpus=work.gpus_per_worker)
     found = read_source(kind, path, videos=videos, annotations=annotations)
     for note in found.notes:

@@ -6,6 +6,7 @@ of work. Both must be picklable. Results come as they are done, in any order.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -23,6 +24,7 @@ from handi.errors import HandiError, InputError
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 Build = Callable[[int], Callable[[Piece], Result]]
+STORE_BYTES = 256 << 20  # of a local Ray's objects
 DEATHS_AT_START = 3  # of workers one after the other, before a run gives up
 
 
@@ -185,19 +187,17 @@ class Ray:
 
     def run(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
         """See `Executor.run`."""
-        import logging
-
         import ray
 
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         begun = not ray.is_initialized()
         if begun:
             try:
                 ray.init(
                     address=self.address,
-                    num_cpus=None if self.address else max(self.workers, os.cpu_count() or 1),
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    include_dashboard=None if self.address else False,
+                    **({} if self.address else self._local()),
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(
@@ -209,6 +209,11 @@ class Ray:
             if begun:
                 ray.shutdown()
 
+    def _local(self) -> dict[str, Any]:
+        """How Ray is started on this machine; what it passes around is small."""
+        cores = max(self.workers, os.cpu_count() or 1)
+        return {"num_cpus": cores, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+
     def _stream(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
         import ray
 
@@ -218,7 +223,7 @@ class Ray:
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,
             fn_constructor_args=(pickle.dumps(build),),
-            concurrency=min(self.workers, len(rows)),
+            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(rows))),
             num_cpus=1,
             num_gpus=self.gpus or None,
         )

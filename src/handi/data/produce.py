@@ -69,13 +69,13 @@ def produce(
     """
     plan = make_plan(found.clips, settings)
     with _claimed(out, settings, source or {}):
+        (out / shards.PREPARED).unlink(missing_ok=True)  # what it says may not be so for a while
         pending = [shard for shard in plan if not shards.part_is_whole(out, shard.name, shard.key)]
-        if pending:
-            (out / shards.PREPARED).unlink(missing_ok=True)
         total, left = (sum(len(shard.clips) for shard in some) for some in (plan, pending))
         with Progress("prepare", total, "clips", done=total - left) as bar:
             rejected = 0
-            for done in executor.run(_Build(out, settings, tools, os.urandom(8).hex()), pending):
+            build = _Build(out, settings, tools, os.urandom(8).hex())
+            for done in executor.run(build, pending) if pending else ():
                 rejected += done.rejected
                 bar.advance(done.kept + done.rejected, f"{rejected} rejected" if rejected else None)
         return finish(out, [shard.name for shard in plan], settings, found.notes)

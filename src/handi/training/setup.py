@@ -164,7 +164,16 @@ def size_of(recipe: Recipe) -> tuple[int, int]:
 
 def make_start(recipe: Recipe, clips: ClipSet, folder: Path) -> None:
     """Write the fresh model of a recipe with a preset to `folder`, so that it is the same whenever the run
-    is gone on with: its tokenizer and its autoencoder's basis come from the clips that there are now."""
+    is gone on with: its tokenizer and its autoencoder's basis come from the clips that there are now.
+
+    Raises: InputError where the clips' frames were not kept.
+    """
+    if isinstance(clips, ShardClips) and clips.pictures == "none":
+        raise InputError(
+            "its frames were not kept, and a fresh model begins with them",
+            where=clips.name,
+            mend="prepare the clips again, with their frames",
+        )
     parts = presets.fresh(str(recipe.model.preset), _sentences(clips), seed=recipe.run.seed)
     presets.fit_basis(parts, _pictures(clips, recipe.run.seed))
     write_model(parts, folder)
