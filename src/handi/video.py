@@ -20,6 +20,7 @@ from handi.images import resize
 from handi.types import Frames, Picture
 
 TIME_SLACK = 1e-4  # s: times of frames are equal to within it
+SEEK_MARGIN = 1.0  # s before what is looked for
 END_SLACK = 0.5  # s that a container's length may be beyond its last frame
 
 
@@ -146,8 +147,10 @@ def _decoded_from(path: str | Path, start: float) -> Iterator[tuple[float, Calla
 
 
 def _seek(container: av.container.InputContainer, stream: av.video.stream.VideoStream, start: float) -> None:
-    if start > 0 and stream.time_base:
-        container.seek(int(start / stream.time_base) + (stream.start_time or 0), stream=stream)
+    """To a key frame at or before `start`. Containers seek by decoding time, which is a little earlier."""
+    if start > SEEK_MARGIN and stream.time_base:
+        early = int((start - SEEK_MARGIN) / stream.time_base)
+        container.seek(early + (stream.start_time or 0), stream=stream)
 
 
 def _upright(frame: av.VideoFrame) -> Picture:

@@ -153,33 +153,41 @@ def part_path(folder: Path, shard: str) -> Path:
 def part_text(key: str, tar_bytes: int, areas: np.ndarray, rows: Iterable[Row]) -> str:
     """A shard's part: a line about it, with H×W counts of how many areas hold each pixel, then its rows."""
     counts = encode_picture(areas.astype(np.uint16), "png").hex() if areas.any() else ""
-    head = {"key": key, "tar_bytes": tar_bytes, "areas": counts}
-    return json.dumps(head) + "\n" + "".join(map(line, rows))
+    lines = "".join(map(line, rows))
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    return line({"key": key, "tar_bytes": tar_bytes, "sha256": digest, "areas": counts}) + lines
 
 
 def part_is_whole(folder: Path, shard: str, key: str) -> bool:
-    """Whether a shard is there, finished and of this key."""
+    """Whether a shard is there, finished and of this key. Its clips' hashes are for `read_piece` to check."""
     try:
-        with open(part_path(folder, shard), encoding="utf-8") as file:
-            head = json.loads(file.readline())
-        if head["key"] != key:
-            return False
+        head, _ = _split_part(folder, shard)
         tar = folder / SHARDS / f"{shard}.tar"
-        return tar.stat().st_size == head["tar_bytes"] if head["tar_bytes"] else not tar.exists()
+        size = tar.stat().st_size if head["tar_bytes"] else None
+        return head["key"] == key and (size == head["tar_bytes"] if size is not None else not tar.exists())
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def read_part(folder: Path, shard: str) -> tuple[np.ndarray | None, list[Row]]:
     """(H×W counts of its areas, None where there is none; its rows). Raises: InputError (damaged)."""
-    path = part_path(folder, shard)
     try:
-        head, *lines = path.read_text(encoding="utf-8").splitlines()
-        data = bytes.fromhex(json.loads(head)["areas"])
+        head, lines = _split_part(folder, shard)
+        data = bytes.fromhex(head["areas"])
         counts = np.asarray(Image.open(io.BytesIO(data))).astype(np.int64) if data else None
-        return counts, [json.loads(text) for text in lines]
+        return counts, [json.loads(text) for text in lines.splitlines()]
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"is damaged ({error})", where=path, mend=f"delete it and {AGAIN}") from error
+        where = part_path(folder, shard)
+        raise InputError(f"is damaged ({error})", where=where, mend=AGAIN) from error
+
+
+def _split_part(folder: Path, shard: str) -> tuple[dict[str, Any], str]:
+    """(the line about the shard, the rows' lines). Raises: ValueError where they do not belong together."""
+    first, _, lines = part_path(folder, shard).read_text(encoding="utf-8").partition("\n")
+    head = json.loads(first)
+    if hashlib.sha256(lines.encode()).hexdigest() != head["sha256"]:
+        raise ValueError("its lines are not those that were written")
+    return head, lines
 
 
 # ----------------------------------------------------------------------------------------- reading
