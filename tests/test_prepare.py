@@ -155,7 +155,7 @@ def test_what_looks_odd_but_can_be_read_is_kept(bad, name):
 
 def test_what_is_kept_of_a_clip(tmp_path):
     video = movie(tmp_path / "a.mp4")
-    clip = clip_of(video, paraphrases=("Slice it.",), description="A hand cuts.", verb="cut", noun="carrot")
+    clip = clip_of(video, paraphrases=("Slice it.",), description="A hand\u2028cuts.", verb="cut", noun="carrot")
     made = prepare_clip(clip, SETTINGS, simple_tools(0))
     assert list(made.members)[:2] == ["00.png", "01.png"]
     assert list(made.members)[16:] == ["area.png", "hands.npz", "latents.npy", "json"]
@@ -168,7 +168,7 @@ def test_what_is_kept_of_a_clip(tmp_path):
     assert made.row["area"] == pytest.approx(made.area.mean(), abs=1e-6)
     about = json.loads(made.members["json"])
     assert about["texts"] == {
-        "short": ["Cut the carrot."], "paraphrase": ["Slice it."], "enriched": ["A hand cuts."]
+        "short": ["Cut the carrot."], "paraphrase": ["Slice it."], "enriched": ["A hand\u2028cuts."]
     }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def prepared(tmp_path):
         clip_of(video, f"P01.a_{n}", start=n / 2, action=f"Do {n}.", paraphrases=(f"Try {n}.",), verb="do")
         for n in range(5)
     ]
-    clips.append(clip_of(video, "z", split="test", description="All of it."))
+    clips.append(clip_of(video, "z", split="test", description="All\u2028of it."))
     produce(Found(clips), tmp_path / "out", SETTINGS, simple_tools, Serial())
     return tmp_path / "out", clips
 

@@ -175,7 +175,7 @@ def read_part(folder: Path, shard: str) -> tuple[np.ndarray | None, list[Row]]:
         head, lines = _split_part(folder, shard)
         data = bytes.fromhex(head["areas"])
         counts = np.asarray(Image.open(io.BytesIO(data))).astype(np.int64) if data else None
-        return counts, [json.loads(text) for text in lines.splitlines()]
+        return counts, [json.loads(text) for text in lines.split("\n") if text]
     except (OSError, ValueError, KeyError) as error:
         where = part_path(folder, shard)
         raise InputError(f"is damaged ({error})", where=where, mend=AGAIN) from error
