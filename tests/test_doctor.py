@@ -39,7 +39,7 @@ def test_models_in_the_hub_cache_are_listed(handi, monkeypatch, tmp_path):
         (tmp_path / f"models--me--{name}" / "refs").mkdir()
         (tmp_path / f"models--me--{name}" / "refs/main").write_text("0" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    findings = [f for f in doctor.examine() if "me/" in f.text]
+    findings = [f for f in doctor.examine() if f.topic == "model" and "me/" in f.text]
     assert [(f.ok, f.text) for f in findings] == [
         (False, "me/half: incomplete, no text_encoder, tokenizer, scheduler"),
         (True, "me/whole, both stages"),

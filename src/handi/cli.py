@@ -423,7 +423,7 @@ def evaluate(
     context_frames: int = 1,
     resamples: int = 1000,
     cache: Annotated[Path | None, _optional("DIR")] = None,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> int:
     """Score generated videos against the true ones: the paper's metrics, with confidence intervals.
 
@@ -453,28 +453,64 @@ def evaluate(
             "description"?, "truth"?}; paths count from the manifest's folder.
         out: Folder for the results.
         versus: Other generated videos, to compare with on the videos that both have.
-        metrics: Names of metrics; without it all: METRIC_NAMES.
+        metrics: Names of metrics; without it all: hand, pixels, motion, world, and with weights that `handi
+            doctor` lists fid, kid, fvd, kvd, clip, clip_text, egovlp, egovlp_ego4d, egovlp_stills, blip_base,
+            blip_large, blip_base_ego4d, blip_large_ego4d.
         scope: The whole frame, or the true motion area: everything outside it black, or cut off at its box.
         subset: All videos, or the tenth of the true ones with the largest motion areas.
         context_frames: Frames at the start of every video that are given, not generated, and not scored.
         resamples: Of the bootstrap; a twentieth of it for distances between sets (FID, FVD, KID, KVD).
         cache: Folder of features by content, to share between runs; without it OUT/features.
-        device: cpu, cuda, cuda:1, mps: where the networks run.
+        device: Where the networks run: auto, cpu, cuda, cuda:1, mps.
     """
     from rich.console import Console
 
     from handi.bench.evaluate import Settings
     from handi.bench.evaluate import evaluate as run
-    from handi.bench.show import lines, table, write_csv
+    from handi.bench.show import lines, table
 
     settings = Settings(metrics, scope, subset, context_frames, resamples, device)
     results = run(pred, ref, out, settings, versus=versus, cache_folder=cache, say=_say)
-    write_csv(out / "results.csv", results)
     Console().print(table(results))
     for line in lines(results):
         _say(line)
     _say(f"wrote {out / 'results.json'}")
     return 1 if results["n"] < results["asked"] else 0
+
+
+def convert_weights(
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE …")],
+    out: Annotated[Path | None, _optional("PATH")] = None,
+) -> int:
+    """Turn pickled weight files of the metrics (.pth, .pt, .bin) into safetensors, running nothing in them.
+
+    A pickled file is a program; the safetensors one holds numbers alone. Which model a file is, is told by
+    its weights; its SHA-256 is checked where the published one is known, and goes into the new file.
+    `handi doctor` lists the files, and where each is published.
+
+        handi convert-weights epic_mir_plus.pth egovlp.pth pt_inception-2015-12-05-6726825d.pth
+
+    Args:
+        files: Weight files as published. EgoVLP's carry their trainer's settings and optimizer; those are
+            left behind.
+        out: A folder, or for one file a .safetensors file. Without it: where `handi evaluate` looks; the
+            .bin of a transformers folder becomes the model.safetensors beside it.
+    """
+    from handi.metrics.convert import convert
+
+    if not files:
+        _usage("name a file", "convert-weights")
+    if len(files) > 1 and out is not None and out.suffix == ".safetensors":
+        _usage("several files need a folder as --out", "convert-weights")
+    failures = 0
+    for file in files:
+        try:
+            target, weights = convert(file, out)
+            _say(f"{file} is {weights.name} ({weights.serves}): wrote {target}")
+        except HandiError as error:
+            failures += 1
+            _say(f"error: {error}")
+    return 1 if failures else 0
 
 
 def doctor() -> int:
@@ -485,9 +521,12 @@ def doctor() -> int:
     from handi.doctor import examine
 
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column()
+    table.add_column(overflow="fold")  # a path that is cut cannot be used
     broken = 0
     for finding in examine():
-        mark = "[green]ok[/]" if finding.ok else "[red]mend[/]"
+        mark = "[red]mend[/]" if not finding.ok else "[dim]–[/]" if finding.optional else "[green]ok[/]"
         table.add_row(mark, finding.topic, finding.text)
         if not finding.ok:
             broken += 1
@@ -503,6 +542,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "prepare": prepare,
     "train": train,
     "evaluate": evaluate,
+    "convert-weights": convert_weights,
     "doctor": doctor,
 }
 

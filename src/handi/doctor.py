@@ -34,6 +34,7 @@ class Finding:
     text: str
     ok: bool = True
     mend: str = ""
+    optional: bool = False  # absent, and nothing is wrong
 
 
 def examine() -> Iterator[Finding]:
@@ -44,6 +45,7 @@ def examine() -> Iterator[Finding]:
     yield _video_encoder()
     yield from _models()
     yield from _hand_models()
+    yield from _metric_weights()
 
 
 def _libraries() -> Iterator[Finding]:
@@ -158,3 +160,17 @@ def _hand_models() -> Iterator[Finding]:
         yield Finding("hand backend", f"ai-edge-litert {version('ai-edge-litert')} on a CPU, else torch")
     else:
         yield Finding("hand backend", "torch; on a CPU `pip install handi[litert]` is faster")
+
+
+def _metric_weights() -> Iterator[Finding]:
+    """Each weight file of `handi evaluate`. A missing one breaks nothing: its metrics say "skipped"."""
+    from handi.metrics.weights import survey
+
+    for place in survey():
+        topic = f"weights: {place.weights.name}"
+        if place.state == "refused":
+            yield Finding(topic, place.text, ok=False, mend=place.mend)
+        elif place.state == "missing":
+            yield Finding(topic, f"{place.text}; {place.mend}", optional=True)
+        else:
+            yield Finding(topic, place.text)

@@ -220,6 +220,31 @@ def test_missing_weights_and_broken_metrics_are_said_and_stop_nothing(sides, tmp
     assert metrics["flow_mean"]["n"] == 5
 
 
+def test_a_module_that_cannot_be_imported_is_skipped_by_its_name(sides, tmp_path, monkeypatch):
+    monkeypatch.setitem(METRICS, "colour", "handi.no_such_module:Colour")
+    results, _ = run(*sides, tmp_path / "out", Settings(("colour", "pixels"), resamples=20))
+    assert results["metrics"]["colour"]["skipped"].startswith("ModuleNotFoundError")
+    assert results["metrics"]["psnr"]["n"] == 5
+
+
+def test_without_areas_the_hand_detector_is_asked_once(sides, tmp_path, monkeypatch):
+    pred, ref = sides
+    for path in (ref / "motion_area").iterdir():
+        path.unlink()
+    asked = []
+
+    def none(device: str) -> None:
+        asked.append(device)
+        raise ModelError("no such weights", where="hand_landmark_full.tflite")
+
+    monkeypatch.setattr("handi.bench.evaluate._find_hands", none)
+    results, _ = run(pred, ref, tmp_path / "out", Settings(("motion",), resamples=20))
+    assert len(asked) == 1
+    assert results["metrics"]["flow_inside"]["skipped"] == "there is no motion area"
+    assert results["metrics"]["flow_mean"]["n"] == 5
+    assert "hand_landmark_full.tflite: no such weights" in results["notes"][0]
+
+
 # ------------------------------------------------------------------------------------ scopes, subset
 
 
@@ -320,6 +345,13 @@ def test_the_command_ends_with_one_line_where_nothing_can_be_scored(handi, sides
         assert last.startswith("error: ")
         assert message in last
     assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_the_help_names_every_metric(handi):
+    code, printed, _ = handi("evaluate", "--help")
+    assert code == 0
+    words = printed.replace(",", " ").replace(".", " ").split()
+    assert set(METRICS) <= set(words)
 
 
 def test_the_command_prints_a_table_and_writes_csv(handi, sides, tmp_path):

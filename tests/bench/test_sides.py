@@ -62,6 +62,18 @@ def test_world_clips_and_a_manifest_of_them(tmp_path, world):
     assert named.text == "Do it."
 
 
+def test_world_clips_as_films(tmp_path, world):
+    from handi.world import write_clip
+    from handi.world.files import read_clip
+
+    id = next(iter(read_side(world)))
+    write_clip(tmp_path, read_clip(world / f"{id}.json"))
+    entry = read_side(tmp_path)[id]
+    assert entry.video == tmp_path / f"{id}.mp4"
+    assert entry.shape() == entry.frames().shape[:3]
+    assert entry.area().any()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from handi.bench.cache import FeatureCache
-from handi.bench.sides import Entry, Shape
+from handi.bench.entries import Entry, Shape
 from handi.errors import HandiError, InputError
 from handi.metrics.protocol import Extractor, Pair, Unscored
 from handi.motion.area import hull_area
 from handi.progress import Progress
 from handi.types import BinaryMask, Frames
+from handi.world.files import read_record
 
 Scope = Literal["full", "area-mask", "area-crop"]
 Subset = Literal["all", "motion-intensive"]
@@ -39,6 +40,7 @@ class Cases:
     ) -> None:  # fmt: skip
         self.preds, self.ref, self.names = preds, ref, names
         self.context_frames, self.cache, self._find_hands = context_frames, cache, find_hands
+        self._hands: Extractor | HandiError | None = None
         self.refused: dict[str, str] = {}
         self.no_area: dict[str, str] = {}  # why there is none, by id
         self.has_reference = any(entry.video is not None for entry in ref.values())
@@ -46,11 +48,11 @@ class Cases:
         self._groups: dict[str, list[str]] = {}
         with Progress("check", len(self.asked), "videos") as bar:
             shapes = self._shapes(bar)
-        self.shape = _usual([shape for found in shapes.values() for shape in found])
+        self.shape = _usual([found[0] for found in shapes.values()])  # of the true ones, where there are any
         self.ids = [id for id in self.asked if id in shapes and self._fits(id, shapes[id])]
 
     def _shapes(self, bar: Progress) -> dict[str, list[Shape]]:
-        """What the files of each id announce; whatever is missing or damaged is refused."""
+        """What the files of each id announce, the true one first; what is missing or damaged is refused."""
         shapes = {}
         for id in self.asked:
             bar.advance()
@@ -133,7 +135,7 @@ class Cases:
         area = entry.area()
         if area is None and entry.video is not None:
             try:
-                joints = self.cache(self._find_hands(), entry.frames() if true is None else true)
+                joints = self.cache(self._detector(), entry.frames() if true is None else true)
             except HandiError as error:
                 self.no_area[id] = str(error)
                 return None
@@ -147,6 +149,17 @@ class Cases:
             self.no_area[id] = "its motion area is empty"
             return None
         return area
+
+    def _detector(self) -> Extractor:
+        """Υ, built once. Raises: HandiError; where its weights are not to be had, the same one at once."""
+        if self._hands is None:
+            try:
+                self._hands = self._find_hands()
+            except HandiError as error:
+                self._hands = error
+        if isinstance(self._hands, HandiError):
+            raise self._hands
+        return self._hands
 
     def intensive(self) -> list[str]:
         """The tenth of the true videos with the largest motion areas, whether they were generated or not.
@@ -170,20 +183,20 @@ class Cases:
     # -------------------------------------------------------------------------------------- siblings
 
     def find_siblings(self) -> None:
-        """Group the world clips that start from the identical image, for `Pair.siblings`."""
+        """Group the world clips that start from the identical image, which are those of one seed."""
         groups = defaultdict(list)
         for id in self.ids:
-            if self.ref[id].truth is not None and self.context_frames:
-                try:
-                    first = self.ref[id].frames()[0]
-                except HandiError:
-                    continue  # it is refused when its turn comes
-                groups[hashlib.sha256(first.tobytes()).hexdigest()].append(id)
+            if (truth := self.ref[id].truth) is not None:
+                groups[read_record(truth)["seed"]].append(id)
         self._groups = {id: group for group in groups.values() if len(group) > 1 for id in group}
 
     def _siblings(self, id: str) -> tuple[Frames, ...]:
-        others = [other for other in self._groups.get(id, []) if other != id]
-        return tuple(self._read(self.ref[other])[self.context_frames :] for other in others)
+        found = []
+        for other in self._groups.get(id, []):
+            if other != id:
+                with suppress(HandiError):  # it is refused when its own turn comes
+                    found.append(self._read(self.ref[other])[self.context_frames :])
+        return tuple(found)
 
 
 def scoped(pair: Pair, scope: Scope) -> Pair:

@@ -6,7 +6,6 @@ import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,15 @@ from handi.bench.cache import FeatureCache
 from handi.bench.cases import Cases, Scope, Subset, scoped
 from handi.bench.intervals import CONFIDENCE, RESAMPLES
 from handi.bench.sets import Sets
+from handi.bench.show import write_csv
 from handi.bench.sides import read_side
 from handi.bench.tally import Tally, difference, reason
-from handi.errors import HandiError, InputError
+from handi.errors import HandiError, InputError, OutputError
 from handi.files import writing
+from handi.generate import choose_device
 from handi.images import VIDEO_SUFFIXES
-from handi.metrics import METRICS, metric_class
-from handi.metrics.protocol import Extractor, Metric, Pair, PairMetric, SetMetric, Unscored
+from handi.metrics import METRICS, check_metric, metric_class
+from handi.metrics.protocol import Extractor, Figure, Metric, Pair, PairMetric, SetMetric, Unscored
 from handi.metrics.results import write_results
 from handi.progress import Progress
 
@@ -47,12 +48,12 @@ class Settings:
     subset: Subset = "all"
     context_frames: int = 1  # at the start of each video, not scored
     resamples: int = RESAMPLES
-    device: str = "cpu"
+    device: str = "auto"
 
     def check(self) -> None:
         """Raises: InputError for a metric or a number that cannot be."""
         for name in self.metrics:
-            metric_class(name)
+            check_metric(name)
         if self.context_frames < 0:
             raise InputError(f"{self.context_frames} context frames", mend="use 0 or more")
         if self.resamples < 2:
@@ -81,6 +82,7 @@ class Built:
 
 def build_metrics(names: Sequence[str], device: str) -> Built:
     """The metrics of these names, all where there are none; those without weights say why."""
+    device = choose_device(device)
     built = Built(names=[name for name in METRICS if not names or name in names])
     for name in built.names:
         try:
@@ -96,7 +98,7 @@ def evaluate(
     pred: Path, ref: Path, out: Path, settings: Settings, *, versus: Path | None = None,
     cache_folder: Path | None = None, say: Callable[[str], None] = print, built: Built | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Score pred (and versus, on the same videos) against ref; write `out`/results.json and give its content.
+    """Score pred (and versus, on the same videos) against ref; write results.json and .csv, give the former.
 
     Features are kept in cache_folder (`out`/features where None). Videos that cannot be scored are named by
     `say`, and counted. built: metrics that are loaded already. Raises: InputError where none can be scored,
@@ -111,7 +113,7 @@ def evaluate(
         read_side(ref),
         context_frames=settings.context_frames,
         cache=features,
-        find_hands=cache(lambda: _find_hands(settings.device)),
+        find_hands=lambda: _find_hands(settings.device),
         names=[str(side) for side in sides],
     )
     _choose(cases, settings)
@@ -133,6 +135,8 @@ def evaluate(
             try:
                 pairs = _load(cases, id, built, settings)
                 _score(pairs, built, tallies, whole, limited, features, settings.scope)
+            except OutputError:  # a full disk is not this video's fault
+                raise
             except HandiError as error:
                 cases.refused[id] = str(error)
             bar.advance()
@@ -149,7 +153,7 @@ def evaluate(
 def _find_hands(device: str) -> Extractor:
     from handi.metrics.hand import FindHands
 
-    return FindHands(device)
+    return FindHands(choose_device(device))
 
 
 def _choose(cases: Cases, settings: Settings) -> None:
@@ -200,7 +204,7 @@ def _tables(
     by_name = {metric.name: metric for metric in built.metrics}
     for name in built.names:
         metric = by_name.get(name)
-        for figure in metric_class(name).figures:
+        for figure in _figures(name):
             if metric is None:
                 entries: list[dict[str, Any]] = [{"skipped": built.skipped[name]} for _ in tables]
             elif metric in built.sets:
@@ -213,6 +217,15 @@ def _tables(
             for table, entry in zip(tables, entries, strict=True):
                 table[figure.name] = {**entry, **about}
     return tables
+
+
+def _figures(name: str) -> Sequence[Figure]:
+    """A metric's figures, also of one that is skipped; where its very module cannot be imported, its name."""
+    try:
+        figures: Sequence[Figure] = metric_class(name).figures
+    except Exception:
+        return [Figure(name, name, "neither")]
+    return figures
 
 
 def _write(
@@ -233,6 +246,7 @@ def _write(
             "resamples": settings.resamples,
             "confidence": CONFIDENCE,
         },
+        "device": choose_device(settings.device),
         "pred": str(sides[0]),
         "ref": str(ref),
         "n": n,
@@ -245,7 +259,8 @@ def _write(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "notes": _notes(cases, built),
     }
-    write_results(out / "results.json", results)
+    write_csv(out / "results.csv", results)
+    write_results(out / "results.json", results)  # last: where it lies, all does
     return results
 
 

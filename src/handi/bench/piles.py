@@ -9,7 +9,7 @@ import numpy as np
 
 from handi.errors import InputError
 
-IN_MEMORY = 64 * 2**20  # bytes; a resampled pile up to this is an array, a larger one a file
+IN_MEMORY = 16 * 2**20  # bytes; a resampled pile up to this is an array, a larger one a file
 
 
 class Pile:

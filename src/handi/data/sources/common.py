@@ -62,7 +62,7 @@ class Entry:
 def clip_id(name: str) -> str:
     """A name as an id: other characters become "_", and then a hash keeps different names apart."""
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
-    plain = re.sub(r"^[.-]", "_", plain)[:MAX_ID]  # no hidden file, no option
+    plain = re.sub(r"^[.-]", "_", plain)[:MAX_ID] or "_"  # no hidden file, no option
     if plain == name:
         return name
     return f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"

@@ -137,35 +137,35 @@ class _Index:
     """Finds the annotation that an item was made from."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        self._groups: dict[str, list[Entry]] = defaultdict(list)
+        self._said: dict[tuple[str, str], list[Entry]] = defaultdict(list)  # by group and words
         self._names: dict[str, list[Entry]] = defaultdict(list)
         for entry in entries:
-            for group in dict.fromkeys(entry.groups):
-                self._groups[group].append(entry)
-            for name in dict.fromkeys(entry.names):
-                if not name.isdigit():  # a number names nothing without its group
-                    self._names[name].append(entry)
+            own = [name for name in entry.names if not name.isdigit()]  # a number names nothing by itself
+            for name in dict.fromkeys(own):
+                self._names[name].append(entry)
+            for group in dict.fromkeys([*entry.groups, *own]):
+                self._said[group, _plain(entry.text)].append(entry)
 
     def find(self, item: _Item) -> list[Entry]:
         """The annotations that an item can be meant by: one, if all is well.
 
         Its words and its name must agree; where they do not, either alone counts that is without doubt.
         """
-        whole = self._names.get(item.name) or self._names.get(f"{item.group}_{item.name}") or []
-        group = self._groups.get(item.group) or self._names.get(item.group) or whole
-        alike = [entry for entry in group or whole if _same(entry.text, item.text)]
-        named = [entry for entry in alike if item.name in entry.names or entry in whole]
+        whole = self._names.get(item.name, [])
+        alike = self._said.get((item.group, _plain(item.text)), [])
+        alike = alike or self._said.get((item.name, _plain(item.text)), [])
+        named = [entry for entry in alike if item.name in entry.names]
         if len(named) == 1:
             return named
         if len(alike) > 1 and item.frame is not None:
-            within = [e for e in alike if e.frames[0] <= item.frame <= e.frames[1]]
+            within = [entry for entry in alike if entry.frames[0] <= item.frame <= entry.frames[1]]
             if len(within) == 1:
                 return within
         return alike or (whole if len(whole) == 1 else [])
 
 
-def _same(text: str, other: str) -> bool:
-    return text.casefold().split() == other.casefold().split()
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _joined(item: _Item, found: list[Entry]) -> Clip:

@@ -1,0 +1,1 @@
+"""The networks of the paper's metrics, in torch and transformers, keyed as the published files are."""
