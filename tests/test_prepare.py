@@ -155,7 +155,9 @@ def test_what_looks_odd_but_can_be_read_is_kept(bad, name):
 
 def test_what_is_kept_of_a_clip(tmp_path):
     video = movie(tmp_path / "a.mp4")
-    clip = clip_of(video, paraphrases=("Slice it.",), description="A hand\u2028cuts.", verb="cut", noun="carrot")
+    clip = clip_of(
+        video, paraphrases=("Slice it.",), description="A hand\u2028cuts.", verb="cut", noun="carrot"
+    )
     made = prepare_clip(clip, SETTINGS, simple_tools(0))
     assert list(made.members)[:2] == ["00.png", "01.png"]
     assert list(made.members)[16:] == ["area.png", "hands.npz", "latents.npy", "json"]

@@ -13,6 +13,7 @@ from handi.errors import InputError
 from handi.files import replacing
 from handi.types import Picture, SoftMask
 
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"}
 MAX_PIXELS = 400_000_000  # a bigger picture is more likely a decompression bomb than a photo
 

@@ -13,8 +13,7 @@ from handi.data import shards
 from handi.data.ledger import Rejected, Row, row_of
 from handi.data.sources.common import FRAMES, Clip
 from handi.errors import InputError
-from handi.footage import IMAGE_SUFFIXES
-from handi.images import cover, read_image, resize
+from handi.images import IMAGE_SUFFIXES, cover, read_image, resize
 from handi.motion.area import Hull, hull_area
 from handi.types import BinaryMask, Frames, Hands, Picture
 from handi.video import even_indices, frame_times, frames_at
