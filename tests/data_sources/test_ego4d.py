@@ -34,6 +34,14 @@ def test_short_actions_go_on_for_as_long_as_a_clip_takes(tmp_path):
     assert second.problem == "stops at frame 9005; aa has 9000"
 
 
+def test_an_action_without_an_end_goes_to_its_point_of_no_return(tmp_path):
+    frames = {"pre_frame": 300, "pnr_frame": 330, "post_frame": None}
+    actions = [fho_action("#C C cuts the carrot", 300, 345, critical_frames=frames)]
+    home = write_ego4d(tmp_path, [fho_video("aa", actions)], {"aa": "train"})
+    touch(home / "full_scale/aa.mp4")
+    assert read_source("ego4d", home).clips[0].end == 11.0
+
+
 def test_smaller_videos_and_pieces_stand_in_for_whole_ones(tmp_path):
     actions = [fho_action("#C C cuts the carrot", 300, 345)]
     videos = [fho_video("aa", actions), fho_video("bb", [], actions)]

@@ -141,6 +141,21 @@ def test_ego4d_is_joined_by_piece_video_or_uid(tmp_path):
     assert found.notes == ["ego4d_val.json: 5 clips, published are 9,931"]
 
 
+def test_what_lego_has_chosen_needs_no_split_and_no_second_opinion(tmp_path):
+    actions = [
+        fho_action("#C C cuts the #unsure", 300, 345, uid="u0", is_rejected=True),
+        fho_action("#C C cuts it", 400, 445, uid="u1", critical_frames=None),
+    ]
+    home = write_ego4d(tmp_path / "ego4d", [fho_video("aa", actions)], {"aa": None})
+    (home / "ego4d.json").unlink()
+    touch(home / "full_scale/aa.mp4")
+    rows = [("aa-0", "u0", "#C C cuts the #unsure"), ("aa-0", "u1", "#C C cuts it")]
+    path = write_lego(tmp_path / "lego", "ego4d_train.json", rows)
+    first, second = read_lego(path, [home]).clips
+    assert (first.problem, first.split, first.start) == (None, "train", 10.0)
+    assert second.problem == "has no pre-condition and post-condition frame"
+
+
 def test_a_list_without_its_footage_is_left_aside_by_name(kitchen, tmp_path):
     lego = tmp_path / "lego"
     write_lego(lego, "epickitchen_val.json", [("P02_01", "0", "cut carrot")])

@@ -91,8 +91,9 @@ def difference(ours: Tally, theirs: Tally, figure: Figure, resamples: int) -> di
 
 def reason(error: Exception) -> str:
     """An exception in one line: a HandiError's own text, or the kind of an unexpected one too."""
-    text = " ".join(str(error).split())[:200]
-    return text if isinstance(error, HandiError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, HandiError):
+        return str(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
 
 
 def usual(reasons: Iterable[str]) -> str:

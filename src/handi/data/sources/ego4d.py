@@ -38,11 +38,17 @@ def read_ego4d(path: Path, videos: Sequence[Path]) -> Found:
     return Found([entry.clip for entry in ego4d_entries(path, videos, notes)], notes)
 
 
-def ego4d_entries(path: Path, videos: Sequence[Path], notes: list[str]) -> Iterator[Entry]:
-    """`read_ego4d` with the names that other lists may use. Appends to `notes`. Raises: InputError."""
+def ego4d_entries(
+    path: Path, videos: Sequence[Path], notes: list[str], *, curated: bool = False
+) -> Iterator[Entry]:
+    """`read_ego4d` with the names that other lists may use. Appends to `notes`. Raises: InputError.
+
+    curated: another list has chosen among the actions and split them, so that only what keeps one from being
+    cut is a problem, and ego4d.json is not needed.
+    """
     file = _annotations(path, notes)
     home = file.parent.parent if file.parent.name == "annotations" else file.parent
-    metadata = Metadata([home, file.parent], file.parent)
+    metadata = Metadata([home, file.parent], file.parent, curated)
     footage = Footage([home, *videos])
     if file.name == MAIN:
         yield from _actions(file, metadata, footage)
@@ -100,10 +106,14 @@ def _action(
     window = _window(action.get("critical_frames" if whole else "clip_critical_frames"))
     split = metadata.split(uid, piece)
     problem = (
-        _rejected(action, interval)
-        or _unspoken(text)
+        (None if metadata.curated else _rejected(action, interval) or _unspoken(text))
+        or (None if spoken(text) else "has no narration")
         or (None if window else "has no pre-condition and post-condition frame")
-        or (None if split else f"{METADATA} and the fho_*_train, _val and _test files name no split for it")
+        or (
+            None
+            if split or metadata.curated
+            else f"{METADATA} and the fho_*_train, _val and _test files name no split for it"
+        )
         or (None if path else f"there is no {KINDS_OF_VIDEO[0]}/{uid}.mp4 and no clips/{piece}.mp4")
     )
     first, last = window or (0, 0)
@@ -134,9 +144,9 @@ def _action(
 
 
 def _window(critical: object) -> tuple[int, int] | None:
-    """First and last frame of an action: its pre-condition and its post-condition."""
+    """First and last frame of an action: its pre-condition, and its post-condition or point of no return."""
     frames = mapping(critical)
-    first, last = frames.get("pre_frame"), frames.get("post_frame")
+    first, last = frames.get("pre_frame"), frames.get("post_frame") or frames.get("pnr_frame")
     if not isinstance(first, int) or not isinstance(last, int) or not 0 <= first < last:
         return None
     return first, last
@@ -205,6 +215,7 @@ def _narrated(
     length = metadata.durations.get(uid)
     problem = (
         _unspoken(text)
+        or (None if spoken(text) else "has no narration")
         or (None if time is not None else "has no timestamp_sec")
         or (None if split else f"{METADATA} names no split for {uid}")
         or (None if path else f"there is no {KINDS_OF_VIDEO[0]}/{uid}.mp4")
@@ -236,8 +247,6 @@ def _unspoken(text: str) -> str | None:
         return "names a thing that the narrator was unsure of (#unsure)"
     if not re.match(r"\s*#c\b", text, re.IGNORECASE):
         return f"is not about the camera wearer ({text.strip()[:40]!r} does not begin with #C)"
-    if not spoken(text):
-        return "has no narration"
     return None
 
 

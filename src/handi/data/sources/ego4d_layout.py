@@ -19,12 +19,16 @@ KINDS_OF_VIDEO = ("full_scale", "video_540ss")
 class Metadata:
     """What ego4d.json and the files of the benchmark's tasks say of each video."""
 
-    def __init__(self, homes: Sequence[Path], annotations: Path) -> None:
+    def __init__(self, homes: Sequence[Path], annotations: Path, curated: bool = False) -> None:
+        self.curated = curated  # splits are another list's business
         self.durations: dict[str, float] = {}
         self.fps: dict[str, float] = {}
         self.participants: dict[str, str] = {}
         self._videos: dict[str, Split] = {}
         file = next((home / METADATA for home in homes if (home / METADATA).is_file()), None)
+        self._pieces: dict[str, Split] = {}
+        if file is None and curated:
+            return
         if file is None:
             raise InputError(
                 "is not there: it says which videos are for training, which for validation and test",
@@ -33,7 +37,8 @@ class Metadata:
             )
         for video in stream_array(file, "videos"):
             self._add(mapping(video))
-        self._pieces = dict(_splits_of_pieces(annotations))
+        if not curated:
+            self._pieces = dict(_splits_of_pieces(annotations))
 
     def _add(self, video: Mapping[str, Any]) -> None:
         uid, facts = str(video.get("video_uid")), mapping(video.get("video_metadata"))

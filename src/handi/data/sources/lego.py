@@ -95,7 +95,7 @@ def _entries(
         for root in videos:
             for home in (root, root / "v2"):
                 if (home / "annotations" / "fho_main.json").is_file():
-                    return ego4d_entries(home, videos, notes)
+                    return ego4d_entries(home, videos, notes, curated=True)
         return None
     folders = [annotations] if annotations else []
     folders += [r / part for r in videos for part in ("", "annotations", "epic-kitchens-100-annotations")]
