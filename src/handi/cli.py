@@ -247,6 +247,7 @@ def prepare(
     frames: Literal["jpg", "png", "none"] = "jpg",
     model: Annotated[str | None, _optional("FOLDER_OR_HUB_ID")] = None,
     text_states: _Switch = False,
+    camera: Literal["measure", "stabilise", "ignore"] = "measure",
     hull: Literal["hand", "all"] = "hand",
     truth: Annotated[Literal["hull", "moved"] | None, _optional("{hull,moved}")] = None,
     complexity: Literal["full", "lite"] = "full",
@@ -289,6 +290,8 @@ def prepare(
             on them, by the model that made them.
         model: Cache the latents of this model's autoencoder, in float16.
         text_states: Cache its text encoder's states too: 118 kB a sentence at full size, and little gained.
+        camera: Its motion is measured against the first frame, and with stabilise undone: what the camera had
+            out of view shows the first frame. Clips in which it cannot be measured are rejected then.
         hull: The motion area is one hull for each hand, or one over all hands of a frame.
         truth: Of world clips: take their exact joints, and this exact area, instead of the detector's.
         complexity: MediaPipe's full networks, or its lite ones: faster, less exact.
@@ -310,6 +313,7 @@ def prepare(
     models = Models(device, complexity, model, text_states)
     settings = Settings(
         size=(int(height or 0), int(width or 0)),
+        camera=camera,
         hull=hull,
         pictures=frames,
         truth=truth,

@@ -25,7 +25,7 @@ COLUMNS: dict[str, Any] = {
     "id": TEXT, "split": TEXT, "action": TEXT, "description": TEXT, "paraphrases": LIST(TEXT), "verb": TEXT,
     "noun": TEXT, "participant": TEXT, "video": TEXT, "start": REAL, "end": REAL, "seconds": REAL,
     "source_frames": WHOLE, "uneven": pa.bool_(), "source_size": LIST(WHOLE), "hands": LIST(pa.int8()),
-    "left": WHOLE, "right": WHOLE, "area": REAL, "mirrors": pa.bool_(), "latent_mean": REAL,
+    "camera": REAL, "camera_support": REAL, "valid": REAL, "left": WHOLE, "right": WHOLE, "area": REAL, "mirrors": pa.bool_(), "latent_mean": REAL,
     "latent_std": REAL, "shard": TEXT, "offset": WHOLE, "bytes": WHOLE, "sha256": TEXT,
 }  # fmt: skip
 SCHEMA = pa.schema([pa.field(name, kind) for name, kind in COLUMNS.items()])
@@ -142,7 +142,7 @@ class _Split:
         self.nouns[row["noun"] or ""] += 1
         for count in row["hands"]:
             self.hands[count] += 1
-        for name in ("seconds", "area", "latent_mean", "latent_std"):
+        for name in ("seconds", "camera", "valid", "area", "latent_mean", "latent_std"):
             if row.get(name) is not None:
                 self.sums[name] += row[name]
                 self.counts_of[name] += 1

@@ -15,6 +15,7 @@ from handi.data.sources.common import FRAMES, Clip
 from handi.errors import InputError
 from handi.images import IMAGE_SUFFIXES, cover, read_image, resize
 from handi.motion.area import Hull, hull_area
+from handi.motion.stabilise import measure_camera, stabilise
 from handi.types import BinaryMask, Frames, Hands, Picture
 from handi.video import even_indices, frame_times, frames_at
 
@@ -29,7 +30,7 @@ class Settings:
     size: tuple[int, int] = (256, 448)  # H, W px of the frames
     hull: Hull = "hand"
     pictures: Literal["jpg", "png", "none"] = "jpg"  # how frames are kept
-    stabilise: bool = False  # onto the context frame
+    camera: Literal["measure", "stabilise", "ignore"] = "measure"  # stabilise: onto the context frame
     # Of world clips: the exact joints, and this exact area, in the place of the detector's.
     truth: Literal["hull", "moved"] | None = None
     clips_per_shard: int = 64  # of the source, rejected ones among them
@@ -64,8 +65,9 @@ def prepare_clip(clip: Clip, settings: Settings, tools: Tools) -> Prepared:
     if clip.problem is not None:
         raise Rejected(clip.problem)
     cut_out = cut(clip, settings.size)
-    frames = cut_out.frames
-    hands = find_hands(clip, cut_out, settings, tools)
+    steady = hold_still(cut_out.frames, settings)
+    frames = steady.frames
+    hands = find_hands(frames, cut_out, settings, tools)
     if not hands.area.any():
         raise Rejected("no hands were found")
     description = clip.description
@@ -77,6 +79,8 @@ def prepare_clip(clip: Clip, settings: Settings, tools: Tools) -> Prepared:
     if settings.pictures != "none":
         for number, frame in enumerate(frames):
             members[f"{number:02d}.{settings.pictures}"] = shards.encode_picture(frame, settings.pictures)
+    if steady.valid is not None:
+        members["valid.png"] = shards.encode_picture(steady.valid.astype(np.uint8) * 255, "png")
     members["area.png"] = shards.encode_picture(hands.area.astype(np.uint8) * 255, "png")
     members["hands.npz"] = shards.encode_arrays(
         {"joints": hands.joints, "visible": hands.visible, "rois": hands.rois, "presence": hands.presence}
@@ -88,6 +92,7 @@ def prepare_clip(clip: Clip, settings: Settings, tools: Tools) -> Prepared:
         members["text.npy"] = shards.encode_array(tools.embed([s for kind in texts.values() for s in kind]))
     figures = {
         **cut_out.figures,
+        **steady.figures,
         "hands": [int(count) for count in hands.visible.sum(axis=1)],
         "left": int(hands.visible[:, 0].sum()),
         "right": int(hands.visible[:, 1].sum()),
@@ -219,6 +224,41 @@ def _size(shape: Sequence[int] | None) -> str:
     return "×".join(map(str, (shape or ())[:2]))
 
 
+# ------------------------------------------------------------------------------------------ camera
+
+
+@dataclass(frozen=True)
+class Steady:
+    """Frames, and what is known of the camera's motion."""
+
+    frames: Frames
+    figures: Row
+    valid: BinaryMask | None = None  # H×W: every frame shows something there; None where nothing was done
+
+
+def hold_still(frames: Frames, settings: Settings) -> Steady:
+    """Measure the camera's motion against the context frame, and undo it where that is asked for.
+
+    Raises: Rejected where it is to be undone and cannot be measured.
+    """
+    if settings.camera == "ignore":
+        return Steady(frames, {"camera": None, "camera_support": None, "valid": None})
+    motion = measure_camera(frames)
+    figures: Row = {
+        "camera": round(motion.amount, 6) if motion.reliable.all() else None,
+        "camera_support": round(float(motion.support.min()), 4),
+        "valid": None,
+    }
+    if settings.camera == "measure":
+        return Steady(frames, figures)
+    try:
+        frames, seen = stabilise(frames, motion)
+    except InputError as error:
+        raise Rejected(error.what) from error
+    valid = seen.all(axis=0)
+    return Steady(frames, figures | {"valid": round(float(valid.mean()), 6)}, valid)
+
+
 # ------------------------------------------------------------------------------------------- hands
 
 
@@ -233,12 +273,12 @@ class FoundHands:
     area: BinaryMask  # H×W
 
 
-def find_hands(clip: Clip, cut_out: Cut, settings: Settings, tools: Tools) -> FoundHands:
+def find_hands(frames: Frames, cut_out: Cut, settings: Settings, tools: Tools) -> FoundHands:
     """Υ on all 16 frames at once, and the motion area M_video of its joints (SPEC §2.1)."""
     height, width = settings.size
     if settings.truth is not None and cut_out.truth is not None:
         return _true_hands(cut_out, settings)
-    hands = tools.detect(cut_out.frames)
+    hands = tools.detect(frames)
     joints = hands.joints.cpu().numpy()
     return FoundHands(
         joints=joints,
@@ -250,12 +290,14 @@ def find_hands(clip: Clip, cut_out: Cut, settings: Settings, tools: Tools) -> Fo
 
 
 def _true_hands(cut_out: Cut, settings: Settings) -> FoundHands:
-    """A world clip's own hands and area. Raises: InputError where the crop would cut its square off."""
+    """A world clip's own hands and area. Raises: InputError where its frames are cropped or moved."""
     from handi.data.world import rois_of, visible_hands
 
     height, width = settings.size
     clip = cut_out.truth
     chosen = even_indices(len(clip.frames), FRAMES)
+    if settings.camera == "stabilise":
+        raise InputError("true hands are those of the camera as it moved", mend="leave stabilising or truth out")
     if height != width:
         raise InputError("true hands are those of square frames", mend="give a square --size, e.g. 128x128")
     joints, visible = clip.joints2d[chosen], visible_hands(clip)[chosen]
