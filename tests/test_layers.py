@@ -43,6 +43,7 @@ LAYERS = {
     "handi.prepare": 5,
     "handi.bench": 5,
     "handi.doctor": 5,
+    "handi.cli_bench": 6,
     "handi.cli": 6,
     "handi.__main__": 7,
 }

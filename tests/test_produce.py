@@ -104,13 +104,14 @@ def go_on(home: Path, out: Path) -> subprocess.Popen[str]:
     return start(__file__, home, out, start_new_session=True)
 
 
+@pytest.mark.timeout(900)  # of a machine that is busy: it starts ten processes
 def test_kill_9_at_random_points_leaves_no_trace(found, whole, tmp_path):
     home, out = Path(found.clips[0].video).parent, tmp_path / "out"
     chance = random.Random(0)
     unfinished = 0
-    for _ in range(4):
+    for _ in range(3):
         run = go_on(home, out)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not list(out.glob("shards/.*.tar")) and run.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.05))
@@ -122,7 +123,7 @@ def test_kill_9_at_random_points_leaves_no_trace(found, whole, tmp_path):
                 shards.read_prepared(out)
     assert unfinished >= 2, "too few were killed in the midst of it to prove anything"
     run = go_on(home, out)
-    assert run.wait(120) == 0, run.stdout.read()
+    assert run.wait(600) == 0, run.stdout.read()
     assert content(out) == content(whole)
 
 
@@ -201,7 +202,7 @@ def test_two_runs_do_not_work_in_one_folder(found, tmp_path):
 def test_a_full_disk_is_one_clear_error_and_leaves_no_half_shard(found, whole, tmp_path, kind):
     home, out = Path(found.clips[0].video).parent, tmp_path / "out"
     run = start(__file__, home, out, kind, 8000)
-    message = run.communicate(timeout=120)[0].strip().splitlines()[-1]
+    message = run.communicate(timeout=240)[0].strip().splitlines()[-1]
     assert run.returncode == 1
     assert "cannot be written (File too large); free some space" in message
     assert not list(out.glob("shards/*.tar"))

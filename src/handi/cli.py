@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union
 
 import tyro
 
+from handi.cli_bench import ablate, bench, gallery
 from handi.errors import HandiError, InputError
 
 
@@ -375,7 +376,7 @@ def train(
     Args:
         recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_stage1, mini_stage2,
             small_vae, small_stage1, small_stage2, epic_stage1, epic_stage2, ego4d_stage1, ego4d_stage2,
-            folder_lora.
+            epic_animate_anything, folder_lora.
         minutes: Stop after so many minutes, with a checkpoint and a model. 0 writes the model of the last
             checkpoint and trains nothing.
         resume: Insist on a checkpoint to go on from. Without it one is used where it is there.
@@ -547,6 +548,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
     "evaluate": evaluate,
     "convert-weights": convert_weights,
+    "bench": bench,
+    "ablate": ablate,
+    "gallery": gallery,
     "doctor": doctor,
 }
 
@@ -601,8 +605,8 @@ def _parser(arguments: list[str]) -> Any:
 
 
 def _joined(arguments: list[str]) -> list[str]:
-    """`handi train`'s --optim.lr 1e-4 as --section.key optim.lr=1e-4, which tyro can read."""
-    if arguments[:1] != ["train"]:
+    """`handi train`'s --optim.lr 1e-4 as --section.key optim.lr=1e-4, which tyro can read; `ablate`'s too."""
+    if arguments[:1] not in (["train"], ["ablate"]):
         return arguments
     joined, rest = arguments[:1], arguments[1:]
     while rest:
@@ -613,7 +617,7 @@ def _joined(arguments: list[str]) -> list[str]:
             continue
         if not equals:
             if not rest:
-                _usage(f"{argument} has no value", "train")
+                _usage(f"{argument} has no value", arguments[0])
             value = rest.pop(0)
         joined += ["--section.key", f"{key}={value}"]
     return joined

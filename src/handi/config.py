@@ -42,6 +42,9 @@ class DataRecipe:
     size: tuple[int, ...] = ()  # height, width in px, of kinds that resize; empty: the model's own
     frames: int = 16  # of a sample, context included; fewer than the clip's are drawn evenly spaced
     area: Literal["moved", "hull"] = "moved"  # motion area of world clips: pixels that change, or hand hulls
+    told: Literal["own", "full", "prior"] = (
+        "own"  # area that stage 2 is told: the clip's, the frame, the prior
+    )
     flip: bool = False  # mirror half of the samples, words included
     texts: tuple[str, ...] = ("short", "paraphrase", "enriched")  # kinds to draw from, where a clip has them
     dropout: float = 0.15  # share of samples without text, for classifier-free guidance
@@ -285,6 +288,11 @@ def _check(recipe: Recipe, where: str | Path) -> None:
 
     need((model.init is None) != (model.preset is None), "needs model.init or model.preset", "give one")
     need(bool(data.path), "has no data.path", "name the folder of the training clips")
+    need(
+        recipe.stage == "stage2" or data.told == "own",
+        f"data.told is {data.told} for {recipe.stage}",
+        "only stage 2 is told an area",
+    )
     need(0 <= data.dropout <= 1, f"data.dropout is {data.dropout}", "use 0 to 1")
     need(len(data.size) in (0, 2), f"data.size is {data.size}", "use [height, width]")
     need(all(x > 0 and x % 16 == 0 for x in data.size), f"data.size is {data.size}", "use multiples of 16")

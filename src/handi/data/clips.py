@@ -109,10 +109,21 @@ class Order:
 
 
 class Batches:
-    """The samples of a run: `batches.at(position, size)` is a batch of consecutive ones."""
+    """The samples of a run: `batches.at(position, size)` is a batch of consecutive ones.
 
-    def __init__(self, clips: ClipSet, drawing: Drawing, seed: int, *, shuffle: bool = True) -> None:
-        self.clips, self.drawing, self.seed = clips, drawing, seed
+    told: the H×W motion area that all samples are given in the place of their own (`data.told`).
+    """
+
+    def __init__(
+        self,
+        clips: ClipSet,
+        drawing: Drawing,
+        seed: int,
+        *,
+        shuffle: bool = True,
+        told: BinaryMask | None = None,
+    ) -> None:
+        self.clips, self.drawing, self.seed, self.told = clips, drawing, seed, told
         self.order = Order(len(clips), seed) if shuffle else None
 
     def at(self, position: int, size: int) -> Batch:
@@ -123,7 +134,8 @@ class Batches:
         """(clip reduced to its drawn frames, which these are, its sentence) of one position."""
         index = self.order[position] if self.order else position % len(self.clips)
         rng = np.random.default_rng([self.seed, 1, position])
-        return draw(self.clips[index], self.drawing, rng)
+        clip, frames, text = draw(self.clips[index], self.drawing, rng)
+        return clip if self.told is None else replace(clip, area=self.told), frames, text
 
     def stream(
         self, positions: Iterable[int], size: int, *, workers: int = 2

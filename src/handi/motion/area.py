@@ -107,6 +107,15 @@ class PriorMask:
         return (self.counts / self.clips).astype(np.float32)
 
 
+def prior_area(prior: npt.ArrayLike) -> BinaryMask:
+    """The motion area that an H×W prior mask alone stands for: where it reaches half of its highest value.
+
+    Table 3 conditions stage 2 on "Prior" and does not say how the mean of masks is made an area.
+    """
+    values = np.asarray(prior, dtype=np.float32)
+    return values >= max(float(values.max(initial=0)) / 2, np.finfo(np.float32).tiny)
+
+
 def clean_area(soft: np.ndarray, *, threshold: float = 0.5) -> BinaryMask:
     """Stage 1's soft H×W mask in [0, 1] → the binary motion area that stage 2 is given (§3.2).
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional as F
 
 from handi.config import DataRecipe, Recipe
 from handi.data.clips import Batches, ClipSet, Drawing
@@ -22,7 +23,7 @@ from handi.files import replacing
 from handi.hands import HandDetector
 from handi.models import checkpoint, presets
 from handi.models.checkpoint import Checkpoint, StageSettings
-from handi.motion.area import PriorMask
+from handi.motion.area import PriorMask, prior_area
 from handi.pipeline import HandiPipeline
 from handi.training.module import PARTS, StepModule
 from handi.training.optim import LORA, merge_lora
@@ -49,7 +50,26 @@ def open_data(recipe: Recipe) -> tuple[ClipSet, Batches | None]:
     held_out = _open_clips(recipe, data.validation, training=False)
     _check_frames(data, held_out)
     # The clips in order, their short texts, the same frames every time.
-    return clips, Batches(held_out, Drawing(data.frames), VALIDATION_SEED, shuffle=False)
+    told = told_area(recipe, clips)
+    return clips, Batches(held_out, Drawing(data.frames), VALIDATION_SEED, shuffle=False, told=told)
+
+
+def told_area(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
+    """The one motion area that all samples of the recipe are given, H×W bool, or None: each has its own.
+
+    The prior is that of the model to start from, which will be sampled with it; of a fresh model, the mean
+    over the clips.
+    """
+    if recipe.data.told == "own":
+        return None
+    if recipe.data.told == "full":
+        return np.ones(clips.size, bool)
+    init = recipe.model.init
+    given = None if init is None else checkpoint.load(init).prior_mask
+    prior = prior_of(clips) if given is None else given
+    if tuple(prior.shape) != tuple(clips.size):
+        prior = F.interpolate(prior[None, None], tuple(clips.size), mode="bilinear")[0, 0]
+    return prior_area(prior.numpy())
 
 
 def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
@@ -121,7 +141,8 @@ def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
     """The run's samples. Raises: InputError where clips are shorter than asked for."""
     data = recipe.data
     _check_frames(data, clips)
-    return Batches(clips, Drawing(data.frames, data.flip, data.texts, data.dropout), recipe.run.seed)
+    drawing = Drawing(data.frames, data.flip, data.texts, data.dropout)
+    return Batches(clips, drawing, recipe.run.seed, told=told_area(recipe, clips))
 
 
 def _check_frames(data: DataRecipe, clips: ClipSet) -> None:

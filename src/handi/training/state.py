@@ -32,6 +32,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from handi.config import Recipe
 from handi.errors import HandiError, InputError, ModelError
 from handi.files import writing
 
@@ -242,13 +243,17 @@ def check(folder: Path) -> str | None:
 def recipe_changes(
     before: Mapping[str, Any], now: Mapping[str, Any], *, free: Sequence[str] = FREE_KEYS
 ) -> list[str]:
-    """Where two recipes (nested mappings) differ: "optim.lr 0.0001, now 5e-05"; free keys do not count."""
+    """Where two recipes (nested mappings) differ: "optim.lr 0.0001, now 5e-05"; free keys do not count, nor
+    do entries at their default that recipes have got since the first was written."""
     old, new = _dotted(before), _dotted(now)
+    defaults = _dotted(Recipe(stage="stage2").as_dict())
     nothing = object()
     changes = []
     for key in sorted({*old, *new}):
         was, is_ = old.get(key, nothing), new.get(key, nothing)
         if was == is_ or any(fnmatch.fnmatch(key, pattern) for pattern in free):
+            continue
+        if was is nothing and is_ == defaults.get(key, nothing):
             continue
         was_text = "not there" if was is nothing else repr(was)
         changes.append(f"{key} {was_text}, now {'gone' if is_ is nothing else repr(is_)}")

@@ -1,0 +1,163 @@
+"""`handi ablate`: table 3 from one recipe: trains what the grid needs, generates, scores; can be stopped.
+
+    OUT/train/AREA-HRL/           a training run each: AREA is own, full or prior
+    OUT/videos/DATA/MASK-HRL/     the test clips of each row
+    OUT/results/DATA/MASK-HRL/    and what they score
+    OUT/table3.{md,tex,csv}, table3_more.{md,tex,csv}
+
+The rows "stage 1" and "ground truth" are one training, sampled with either area: stage 2 learns with the true
+one. Without a mask, and with the prior, it learns with what it will be given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from handi.bench import paper
+from handi.bench.baselines import Spec
+from handi.bench.evaluate import Settings
+from handi.bench.study import Study
+from handi.bench.tables import SAMPLED, cell_name, table3
+from handi.config import Recipe
+from handi.errors import InputError
+from handi.training.loop import FREE, train
+from handi.training.state import MANIFEST, recipe_changes
+
+Told = Literal["own", "full", "prior"]
+TOLD: dict[str, Told] = {"none": "full", "stage1": "own", "prior": "prior", "true": "own"}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is trained and compared."""
+
+    recipe: Recipe  # of stage 2; its model has the stage 1 that all rows share
+    data: tuple[str, Path]  # name and place of the true test videos
+    out: Path
+    cells: tuple[tuple[str, str], ...] = paper.CELLS  # (mask, HRL)
+    hand_weight: float = 0.1  # η of Eq. 7 where HRL is on
+    scopes: tuple[str, ...] = ("area-mask", "full")
+    clips: int | None = None  # test clips; None: all
+    seed: int = 0  # of sampling
+    minutes: float | None = None  # for training, of this piece
+
+    def check(self) -> None:
+        """Raises: InputError."""
+        if self.recipe.stage != "stage2":
+            raise InputError(f"is a recipe for {self.recipe.stage}", where=self.recipe.name,
+                             mend="the ablation needs one for stage2")  # fmt: skip
+        if not self.hand_weight > 0:
+            raise InputError(
+                f"--hand-weight {self.hand_weight}", mend="use a number above 0: off is the other row"
+            )
+        if not self.cells:
+            raise InputError("no row of table 3 is left to train", mend="name masks and hrl")
+
+    def runs(self) -> dict[str, Recipe]:
+        """The trainings that the cells need, by name."""
+        return {run_name(*cell): self.recipe_of(*cell) for cell in self.cells}
+
+    def recipe_of(self, mask: str, hrl: str) -> Recipe:
+        """The recipe of a cell's training."""
+        recipe, name = self.recipe, run_name(mask, hrl)
+        hand = replace(recipe.loss.hand, weight=self.hand_weight if hrl == "on" else 0.0)
+        return replace(
+            recipe,
+            name=name,
+            data=replace(recipe.data, told=TOLD[mask]),
+            loss=replace(recipe.loss, hand=hand),
+            run=replace(recipe.run, out=str(self.out / "train" / name)),
+        )
+
+
+def run_name(mask: str, hrl: str) -> str:
+    """The training behind a cell: "own-on"."""
+    return f"{TOLD[mask]}-{hrl}"
+
+
+def ablate(grid: Grid, settings: Settings, *, say: Callable[[str], None] = print) -> int:
+    """Train, generate, score, and write table 3; gives the exit code. Raises: HandiError."""
+    grid.check()
+    if code := _train_all(grid, say):
+        return code
+    if left := [name for name, recipe in grid.runs().items() if not is_trained(recipe)]:
+        say(f"out of time; still to train: {', '.join(left)}; run it again to go on")
+        return 0
+    name, place = grid.data
+    study = Study(
+        {name: place},
+        specs_of(grid),
+        grid.out,
+        settings,
+        seed=grid.seed,
+        clips=grid.clips,
+        area=grid.recipe.data.area,  # what stage 2 has learned with
+        say=say,
+    )
+    for table, stem in zip(table3(study, scopes=grid.scopes), ("table3", "table3_more"), strict=True):
+        table.notes += notes_of(grid)
+        say(f"wrote {table.write(grid.out, stem)[0]}")
+    return 0
+
+
+def specs_of(grid: Grid) -> list[Spec]:
+    """The rows of table 3 as methods."""
+    return [
+        Spec(
+            cell_name(mask, hrl),
+            "handi",
+            {"model": str(grid.out / "train" / run_name(mask, hrl) / "model"), "mask": SAMPLED[mask]},
+        )
+        for mask, hrl in grid.cells
+    ]
+
+
+def notes_of(grid: Grid) -> Sequence[str]:
+    """How the rows came about."""
+    recipe = grid.recipe
+    samples = recipe.run.steps * recipe.optim.batch * recipe.optim.accumulate
+    start = recipe.model.init if recipe.model.init is not None else f"preset {recipe.model.preset}"
+    return [
+        f"Each stage 2: recipe {recipe.name}, {recipe.run.steps} steps of "
+        f"{recipe.optim.batch * recipe.optim.accumulate} clips ({samples} samples), seed {recipe.run.seed}, "
+        f"from {Path(start).name}; one training a row, so the intervals say nothing about another seed.",
+        f"HRL: {recipe.loss.hand.form} form, η = {grid.hand_weight:g}. All rows share one stage 1. Rows "
+        "Stage 1 and GT share one training with the true area.",
+    ]
+
+
+def _train_all(grid: Grid, say: Callable[[str], None]) -> int:
+    """Train one run after the other until the minutes are used up; the exit code of one that was stopped."""
+    begin = time.monotonic()
+    for name, recipe in grid.runs().items():
+        if is_trained(recipe):
+            say(f"{name}: trained already")
+            continue
+        if grid.minutes is not None:
+            left = grid.minutes - (time.monotonic() - begin) / 60
+            if left <= 0:
+                return 0
+            recipe = replace(recipe, run=replace(recipe.run, minutes=left))
+        say(f"{name}: training")
+        if code := train(recipe, say=say):
+            return code
+    return 0
+
+
+def is_trained(recipe: Recipe) -> bool:
+    """Whether the run of this very recipe has come to its last step."""
+    folder = recipe.out
+    last = folder / "checkpoints" / f"step-{recipe.run.steps:08d}" / MANIFEST
+    if not last.is_file() or not (folder / "model" / "handi.json").is_file():
+        return False
+    try:
+        done = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return False
+    return not recipe_changes(done, recipe.as_dict(), free=FREE)

@@ -1,0 +1,113 @@
+"""Clips of a method for a data set: generated once, kept with a record, gone on with when stopped."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from handi.bench.baselines import Made, Method, Task
+from handi.bench.entries import Entry
+from handi.errors import HandiError, InputError
+from handi.files import staged
+from handi.generate import RUN_FILE
+from handi.images import read_image, write_image
+from handi.progress import Progress
+from handi.types import BinaryMask
+from handi.video import write_video
+from handi.world.files import MOVED_BIT
+
+Failures = dict[str, HandiError]
+Area = Literal["hull", "moved"]  # of world clips: the hands' hulls (SPEC §2.1), or every pixel that changes
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a clip was made for; a clip that was made for the same, by the same, is kept."""
+
+    prompt: str
+    seed: int
+    area: str = ""  # which true area the method was given, if it was
+
+
+def task_of(entry: Entry, *, seed: int = 0, peeks: bool = True, area: Area = "hull") -> Task:
+    """What a method is asked for one clip of a data set. The true video's next frame and area go along only
+    where they may be used; of a world clip, `area` says which of its two.
+
+    Raises: InputError: no text, or a picture that cannot be read.
+    """
+    if not entry.text:
+        raise InputError("has no text to generate from", where=entry.id)
+    context, following = entry.context(), None
+    if context is None or (peeks and entry.video is not None):
+        frames = entry.frames()
+        context = frames[0] if context is None else context
+        following = frames[1] if peeks and len(frames) > 1 else None
+    return Task(entry.id, context, entry.text, seed, _area(entry, area) if peeks else None, following)
+
+
+def _area(entry: Entry, kind: Area) -> BinaryMask | None:
+    if entry.truth is None or entry.area_file is not None or kind == "hull":
+        return entry.area()
+    return (read_image(entry.truth.with_suffix(".area.png"))[..., 0] & MOVED_BIT) > 0
+
+
+def produce(
+    method: Method, data: Mapping[str, Entry], out: Path, *,
+    seed: int = 0, area: Area = "hull", what: str = "generate",
+) -> Failures:  # fmt: skip
+    """Make OUT/ID/ (frames/, lossless; video.mp4; run.json) for each clip that is not there yet.
+
+    Gives what failed, by id; the others are done. Raises: HandiError for what stops everything.
+    """
+    failures: Failures = {}
+    todo = [entry for entry in data.values() if not is_made(method, entry, out / entry.id, seed, area)]
+    if not todo:
+        return failures
+
+    def tasks() -> Iterator[Task]:
+        for entry in todo:
+            try:
+                yield task_of(entry, seed=seed, peeks=bool(method.peeks), area=area)
+            except HandiError as error:
+                failures[entry.id] = error
+
+    with Progress(what, len(data), "clips", done=len(data) - len(todo)) as bar:
+        for made in method.make(tasks()):
+            if isinstance(made.frames, HandiError):
+                failures[made.id] = made.frames
+            else:
+                _write(made, out / made.id, _record(method, data[made.id], seed, area))
+            bar.advance()
+    return failures
+
+
+def is_made(method: Method, entry: Entry, folder: Path, seed: int, area: Area = "hull") -> bool:
+    """Whether a folder holds this method's clip for this entry."""
+    try:
+        record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    wanted = json.loads(json.dumps(_record(method, entry, seed, area)))
+    return all(record.get(key) == wanted[key] for key in ("request", "method"))
+
+
+def _record(method: Method, entry: Entry, seed: int, area: Area) -> dict[str, Any]:
+    request = Request(entry.text or "", seed, area if "area" in method.peeks else "")
+    return {"request": asdict(request), "method": dict(method.about)}
+
+
+def _write(made: Made, folder: Path, record: dict[str, Any]) -> None:
+    frames = np.asarray(made.frames)
+    with staged(folder, last=RUN_FILE) as scratch:
+        for number, frame in enumerate(frames):
+            write_image(scratch / "frames" / f"{number:04d}.png", frame)
+        write_video(scratch / "video.mp4", frames)
+        more = {"seconds": round(made.seconds, 4), "python": platform.python_version()}
+        text = json.dumps(record | more, indent=2, ensure_ascii=False)
+        (scratch / RUN_FILE).write_text(text + "\n", encoding="utf-8")

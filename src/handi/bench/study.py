@@ -1,0 +1,164 @@
+"""Methods × data sets: makes what videos are missing, scores what has not been scored, keeps both.
+
+OUT/data/DATA.jsonl                          the clips that are used, where they are not all
+OUT/videos/DATA/METHOD/ID/                   clips that were generated here
+OUT/results/DATA/METHOD/SCOPE-SUBSET/        results.json, and key.json: what it was made from
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from handi import __version__
+from handi.bench.baselines import Spec
+from handi.bench.entries import Entry
+from handi.bench.evaluate import PROTOCOL, Built, Settings, build_metrics, evaluate
+from handi.bench.produce import Area, produce
+from handi.bench.sides import read_side
+from handi.errors import HandiError, InputError
+from handi.files import replacing
+from handi.metrics.results import read_results
+
+KEY = "key.json"
+
+
+@dataclass
+class Study:
+    """What a table is made from. `say` is told of every clip that could not be made or scored."""
+
+    data: dict[str, Path]  # name → folder or manifest of the true videos
+    methods: list[Spec]
+    out: Path
+    settings: Settings = field(default_factory=Settings)
+    seed: int = 0
+    clips: int | None = None  # of each data set; None: all
+    area: Area = "hull"  # of world clips, for methods that are given the true one
+    say: Callable[[str], None] = print
+    _built: Built | None = field(default=None, repr=False)
+    _notes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    _made: set[tuple[str, str]] = field(default_factory=set, repr=False)
+
+    def reference(self, data: str) -> Path:
+        """The true side of a data set, reduced to `clips` clips."""
+        path = self.data[data]
+        if self.clips is None:
+            return path
+        entries = read_side(path)
+        if self.clips >= len(entries):
+            return path
+        manifest = self.out / "data" / f"{data}.jsonl"
+        lines = [_line(entry) for entry in list(entries.values())[: self.clips]]
+        with replacing(manifest) as temporary:
+            temporary.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+        return manifest
+
+    def entries(self, data: str) -> dict[str, Entry]:
+        """The clips of a data set by id. Raises: InputError."""
+        return read_side(self.reference(data))
+
+    def videos(self, spec: Spec, data: str) -> Path:
+        """The folder of a method's videos of a data set; missing ones are made. Raises: HandiError."""
+        if spec.stored is not None:
+            return spec.stored
+        folder = self.out / "videos" / data / spec.name
+        if (spec.name, data) in self._made:
+            return folder
+        method = spec.build()
+        if method.peeks:
+            self._notes[spec.name, data] = f"{spec.name} is given {method.peeks}"
+        failures = produce(
+            method, self.entries(data), folder, seed=self.seed, area=self.area, what=f"{spec.name}, {data}"
+        )
+        for id, error in sorted(failures.items()):
+            self.say(f"not made: {spec.name}: {id}: {error}")
+        self._made.add((spec.name, data))
+        return folder
+
+    def results(self, spec: Spec, data: str, *, scope: str = "full", subset: str = "all") -> dict[str, Any]:
+        """The content of results.json; scored only where something it depends on has changed.
+
+        Raises: HandiError.
+        """
+        pred, ref = self.videos(spec, data), self.reference(data)
+        settings = replace(self.settings, scope=scope, subset=subset)  # type: ignore[arg-type]
+        folder = self.out / "results" / data / spec.name / f"{scope}-{subset}"
+        key = {
+            "handi": __version__,
+            "protocol": PROTOCOL,
+            "settings": asdict(settings),
+            "skipped": self.built.skipped,  # a weight file that has come since is a reason to score again
+            "pred": fingerprint(read_side(pred)),
+            "ref": fingerprint(read_side(ref)),
+        }
+        with suppress(HandiError, OSError, ValueError):
+            if json.loads((folder / KEY).read_text()) == json.loads(json.dumps(key)):
+                return read_results(folder)
+        self.say(f"score {spec.name} on {data} ({scope}, {subset})")
+        found = evaluate(
+            pred, ref, folder, settings, cache_folder=self.out / "features", say=self.say, built=self.built
+        )
+        with replacing(folder / KEY) as temporary:
+            temporary.write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
+        return found
+
+    @property
+    def built(self) -> Built:
+        """The metrics, loaded once for all methods."""
+        if self._built is None:
+            self._built = build_metrics(self.settings.metrics, self.settings.device)
+        return self._built
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the figures must know of the methods."""
+        return list(dict.fromkeys(self._notes.values()))
+
+
+def parse_data(items: tuple[str, ...]) -> dict[str, Path]:
+    """("epic-kitchens=DIR", "DIR") → name → path; a path alone is called by its folder's name.
+
+    Raises: InputError for a name that is given twice.
+    """
+    data: dict[str, Path] = {}
+    for item in items:
+        name, equals, path = item.partition("=")
+        if not equals:
+            name, path = Path(item).expanduser().resolve().stem, item
+        if name in data:
+            raise InputError(f"two data sets are called {name!r}", mend="write NAME=FOLDER")
+        data[name] = Path(path).expanduser()
+    return data
+
+
+def fingerprint(entries: Mapping[str, Entry]) -> str:
+    """Equal as long as no file of a side has changed: names, sizes and times of change, and the texts."""
+    digest = hashlib.sha256()
+    for entry in entries.values():
+        digest.update(repr((entry.id, entry.text, entry.description)).encode())
+        for path in (entry.video, entry.area_file, entry.context_file, entry.truth):
+            if path is None:
+                continue
+            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                with suppress(OSError):
+                    stat = file.stat()
+                    digest.update(repr((file.name, stat.st_size, stat.st_mtime_ns)).encode())
+    return digest.hexdigest()
+
+
+def _line(entry: Entry) -> dict[str, str]:
+    """A manifest's line for an entry, with absolute paths."""
+    files = {
+        "video": entry.video,
+        "area": entry.area_file,
+        "context": entry.context_file,
+        "truth": entry.truth,
+    }
+    texts = {"text": entry.text, "description": entry.description}
+    line = {"id": entry.id} | {key: str(path.resolve()) for key, path in files.items() if path is not None}
+    return line | {key: text for key, text in texts.items() if text}

@@ -1,0 +1,148 @@
+"""`handi ablate`: which trainings a grid needs, and the grid end to end with a tiny model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_training import SIZE, TINY, tiny_clip
+
+from handi.bench import paper
+from handi.bench.ablate import Grid, ablate, is_trained, specs_of
+from handi.bench.evaluate import Settings
+from handi.config import parse_recipe
+from handi.data.world import WorldClips
+from handi.errors import InputError
+from handi.motion.area import prior_area
+from handi.training.setup import open_data, prior_of, training_batches
+from handi.training.state import recipe_changes
+from handi.world.files import write_clip
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Folders of clips to train on and to test with."""
+    root = tmp_path_factory.mktemp("clips")
+    for name, seeds in (("train", (0, 1, 2)), ("test", (3, 4))):
+        for seed in seeds:
+            write_clip(root / name, tiny_clip(seed))
+    return root
+
+
+def tiny_recipe(clips, **run):
+    recipe = parse_recipe(TINY | {"data": TINY["data"] | {"path": str(clips / "train")}})
+    run = {"steps": 2, "save_every": 2, "validate_every": 0, "gradients_every": 0, **run}
+    return replace(recipe, name="tiny", run=replace(recipe.run, **run))
+
+
+def grid_of(clips, out, **more) -> Grid:
+    return Grid(tiny_recipe(clips), ("squares", clips / "test"), out, **more)
+
+
+def test_six_trainings_make_eight_rows(clips, tmp_path):
+    grid = grid_of(clips, tmp_path)
+    runs = grid.runs()
+    assert sorted(runs) == ["full-off", "full-on", "own-off", "own-on", "prior-off", "prior-on"]
+    assert {name: recipe.data.told for name, recipe in runs.items()} == {n: n.split("-")[0] for n in runs}
+    for name, recipe in runs.items():
+        assert recipe.loss.hand.weight == (0.1 if name.endswith("on") else 0)
+        assert recipe.run.seed == grid.recipe.run.seed
+    specs = {spec.name: spec.options for spec in specs_of(grid)}
+    assert len(specs) == len(paper.CELLS) == 8
+    assert specs["stage1-on"]["model"] == specs["true-on"]["model"] != specs["stage1-off"]["model"]
+    assert specs["stage1-on"]["mask"] == "stage1"
+    assert specs["none-off"]["mask"] == "full"
+    assert specs["true-on"]["mask"] == "true"
+
+
+def test_clips_are_told_the_area_that_the_row_says(clips):
+    recipe = tiny_recipe(clips)
+    own = WorldClips(clips / "train")
+    true = {own[n].name: own[n].area for n in range(len(own))}
+    expected = prior_area(prior_of(own).numpy())
+    assert 0 < expected.mean() < 1
+    for told in ("own", "full", "prior"):
+        data = replace(recipe.data, told=told, validation=str(clips / "train"), flip=told != "own")
+        trained, held_out = open_data(replace(recipe, data=data))
+        for batches in (training_batches(replace(recipe, data=data), trained), held_out):
+            batch = batches.at(0, 6)
+            for name, area in zip(batch.names, batch.area.numpy(), strict=True):
+                wanted = {"own": true[name], "full": np.ones((SIZE, SIZE), bool), "prior": expected}[told]
+                assert (area == wanted).all()  # the prior of a mirrored clip is the same place
+    with pytest.raises(InputError, match="only stage 2 is told"):
+        parse_recipe(TINY | {"stage": "stage1", "data": {"path": "x", "told": "full"}})
+
+
+def test_the_prior_area_is_where_it_is_highest():
+    prior = np.array([[0.0, 0.1], [0.2, 0.4]])
+    assert prior_area(prior).tolist() == [[False, False], [True, True]]
+    assert not prior_area(np.zeros((2, 2))).any()
+
+
+def test_a_run_from_before_an_entry_existed_goes_on(clips):
+    now = tiny_recipe(clips).as_dict()
+    before = now | {"data": {key: value for key, value in now["data"].items() if key != "told"}}
+    assert recipe_changes(before, now) == []
+    told = now | {"data": now["data"] | {"told": "full"}}
+    assert recipe_changes(before, told) == ["data.told not there, now 'full'"]
+
+
+def test_the_grid_end_to_end_is_stopped_and_gone_on_with(clips, tmp_path, monkeypatch):
+    said: list[str] = []
+    cells = tuple(cell for cell in paper.CELLS if cell[0] in ("none", "stage1", "true") and cell[1] == "off")
+    grid = grid_of(clips, tmp_path, cells=cells, minutes=0.0)
+    settings = Settings(metrics=("pixels",), resamples=20)
+    assert ablate(grid, settings, say=said.append) == 0
+    assert "still to train: full-off, own-off" in said[-1]
+    grid = replace(grid, minutes=None)
+    assert ablate(grid, settings, say=said.append) == 0
+    assert all(is_trained(recipe) for recipe in grid.runs().values())
+    assert not is_trained(replace(grid, recipe=tiny_recipe(clips, seed=1)).runs()["own-off"])
+    text = (tmp_path / "table3.md").read_text()
+    assert text.count("here, n = 2") == 6  # three rows, two scopes
+    assert "| MA | 2 | Stage 1 | × | here, n = 2 |" in text
+    assert "other data: squares (2 clips), the paper's is EpicKitchens" in text
+    assert "recipe tiny, 2 steps of 2 clips (4 samples), seed 0, from preset tiny" in text
+    more = (tmp_path / "table3_more.md").read_text()
+    assert "PSNR" in more
+    assert (tmp_path / "table3.tex").is_file()
+
+    def never(*arguments, **named):
+        raise AssertionError("done again")
+
+    for place in (
+        "handi.bench.ablate.train",
+        "handi.bench.study.evaluate",
+        "handi.bench.baselines.Handi._make",
+    ):
+        monkeypatch.setattr(place, never)
+    assert ablate(grid, settings, say=said.append) == 0
+    assert (tmp_path / "table3_more.md").read_text() == more
+
+
+def test_a_training_that_is_stopped_stops_the_rest(clips, tmp_path, monkeypatch):
+    begun = []
+
+    def stopped(recipe, **named):
+        begun.append(recipe.name)
+        return 130
+
+    monkeypatch.setattr("handi.bench.ablate.train", stopped)
+    assert ablate(grid_of(clips, tmp_path), Settings(), say=lambda line: None) == 130
+    assert begun == ["full-off"]
+
+
+def test_bad_grids_are_refused(handi, clips, tmp_path):
+    recipe = tiny_recipe(clips)
+    for grid, said in (
+        (grid_of(clips, tmp_path, cells=()), "no row"),
+        (grid_of(clips, tmp_path, hand_weight=0.0), "hand-weight"),
+        (replace(grid_of(clips, tmp_path), recipe=replace(recipe, stage="stage1")), "is a recipe for stage1"),
+    ):
+        with pytest.raises(InputError, match=said):
+            grid.check()
+    code, _, err = handi("ablate", "mini_stage1", "--data", clips / "test", "--out", tmp_path,
+                         "--data.path", clips / "train")  # fmt: skip
+    assert code == 1
+    assert "is a recipe for stage1" in err
