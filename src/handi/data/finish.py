@@ -24,9 +24,10 @@ TEXT, WHOLE, REAL, LIST = pa.string(), pa.int64(), pa.float64(), pa.list_
 COLUMNS: dict[str, Any] = {
     "id": TEXT, "split": TEXT, "action": TEXT, "description": TEXT, "paraphrases": LIST(TEXT), "verb": TEXT,
     "noun": TEXT, "participant": TEXT, "video": TEXT, "start": REAL, "end": REAL, "seconds": REAL,
-    "source_frames": WHOLE, "uneven": pa.bool_(), "source_size": LIST(WHOLE), "hands": LIST(pa.int8()),
-    "camera": REAL, "camera_support": REAL, "valid": REAL, "left": WHOLE, "right": WHOLE, "area": REAL, "mirrors": pa.bool_(), "latent_mean": REAL,
-    "latent_std": REAL, "shard": TEXT, "offset": WHOLE, "bytes": WHOLE, "sha256": TEXT,
+    "source_frames": WHOLE, "uneven": pa.bool_(), "source_size": LIST(WHOLE), "camera": REAL,
+    "camera_support": REAL, "valid": REAL, "hands": LIST(pa.int8()), "left": WHOLE, "right": WHOLE,
+    "area": REAL, "mirrors": pa.bool_(), "latent_mean": REAL, "latent_std": REAL,
+    "shard": TEXT, "offset": WHOLE, "bytes": WHOLE, "sha256": TEXT,
 }  # fmt: skip
 SCHEMA = pa.schema([pa.field(name, kind) for name, kind in COLUMNS.items()])
 

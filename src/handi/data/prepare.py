@@ -297,7 +297,7 @@ def _true_hands(cut_out: Cut, settings: Settings) -> FoundHands:
     clip = cut_out.truth
     chosen = even_indices(len(clip.frames), FRAMES)
     if settings.camera == "stabilise":
-        raise InputError("true hands are those of the camera as it moved", mend="leave stabilising or truth out")
+        raise InputError("true hands are those of a camera that moves", mend="leave stabilising or truth out")
     if height != width:
         raise InputError("true hands are those of square frames", mend="give a square --size, e.g. 128x128")
     joints, visible = clip.joints2d[chosen], visible_hands(clip)[chosen]
