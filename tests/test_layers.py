@@ -44,6 +44,7 @@ LAYERS = {
     "handi.bench": 5,
     "handi.doctor": 5,
     "handi.cli_bench": 6,
+    "handi.cli_data": 6,
     "handi.cli": 6,
     "handi.__main__": 7,
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from handi.data.enrich import TEMPLATE_VERSION, open_enricher
 from handi.data.executors import executor as make_executor
 from handi.data.prepare import Settings, Tools
 from handi.data.produce import produce
@@ -16,7 +17,7 @@ from handi.data.sources import Found, Kind, read_source
 from handi.errors import InputError
 from handi.hands import HandDetector
 from handi.hands.weights import Complexity
-from handi.types import Frames, Hands
+from handi.types import Frames, Hands, Picture
 from handi.video import even_indices
 
 
@@ -28,6 +29,9 @@ class Models:
     complexity: Complexity = "full"
     model: str | None = None  # whose latents are cached
     embeddings: bool = False  # and whose text states
+    enrich: str | None = None  # what writes descriptions out where none is stored: a model, or an address
+    enrich_model: str | None = None  # the model's name at that address
+    descriptions: Path | None = None  # folder of the answers, so that nothing is asked twice
 
     def __call__(self, number: int) -> Tools:
         """Raises: ModelError."""
@@ -38,12 +42,24 @@ class Models:
         def detect(frames: Frames) -> Hands:
             return detector.detect(torch.from_numpy(frames).to(device))
 
+        enrich = self._enrich(device) if self.enrich is not None else None
         if self.model is None:
-            return Tools(detect)
+            return Tools(detect, enrich=enrich)
         from handi.latents import Encoder
 
         encoder = Encoder(self.model, device)
-        return Tools(detect, encoder.latents, encoder.embeddings if self.embeddings else None)
+        return Tools(detect, encoder.latents, encoder.embeddings if self.embeddings else None, enrich)
+
+    def _enrich(self, device: torch.device) -> Callable[[Picture, str], str | None]:
+        enricher = open_enricher(
+            str(self.enrich), model=self.enrich_model, cache=self.descriptions, device=str(device)
+        )
+
+        def describe(picture: Picture, action: str) -> str | None:
+            (description,) = enricher.describe([action], [picture])
+            return description.text if description is not None else None
+
+        return describe
 
     def on(self, number: int) -> torch.device:
         """The device of worker `number`: GPUs are dealt out in turn."""
@@ -62,6 +78,8 @@ class Models:
             names["vae"] = made["vae"]
             if self.embeddings:
                 names["text_encoder"] = made["text_encoder"]
+        if self.enrich is not None:
+            names["enrich"] = f"{self.enrich} {self.enrich_model or ''} template {TEMPLATE_VERSION}"
         return names
 
 

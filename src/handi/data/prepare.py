@@ -72,7 +72,10 @@ def prepare_clip(clip: Clip, settings: Settings, tools: Tools) -> Prepared:
         raise Rejected("no hands were found")
     description = clip.description
     if description is None and tools.enrich is not None:
-        description = tools.enrich(frames[0], clip.action)
+        try:
+            description = tools.enrich(frames[0], clip.action)
+        except InputError as error:
+            raise Rejected(f"no description: {error.what}") from error
     texts = texts_of(clip.action, clip.paraphrases, description)
 
     members: dict[str, bytes] = {}

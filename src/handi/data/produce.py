@@ -92,6 +92,8 @@ def make_plan(clips: Sequence[Clip], settings: Settings) -> list[Shard]:
         raise InputError(f"two clips have the id {twice!r}", mend="give each its own")
     if not ids:
         raise InputError("the source holds no clips")
+    if settings.clips_per_shard < 1:
+        raise InputError(f"{settings.clips_per_shard} clips a shard", mend="use 1 or more")
     stamps = _Stamps()
     plan = []
     for split in sorted({clip.split for clip in clips}):
