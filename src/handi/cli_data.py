@@ -115,7 +115,7 @@ def prepare(
         clips_per_shard=clips_per_shard,
         models=models.hashes(),
     )
-    work = Work(executor, workers or os.cpu_count() or 1, ray_address, gpus_per_worker)
+    work = Work(executor, (os.cpu_count() or 1) if workers is None else workers, ray_address, gpus_per_worker)
     summary = prepare_source(
         kind, source, out, settings, models, work,
         videos=videos, annotations=annotations, limit=limit, say=_say,
@@ -124,6 +124,9 @@ def prepare(
         size = f"{counts['bytes'] / 1e6:,.1f} MB"
         _say(f"{split}: {counts['kept']:,} of {counts['clips']:,} clips kept, {size}")
     _say(f"wrote {out}; rejected clips and why: {out / 'ledger.jsonl'}")
+    if not any(counts["kept"] for counts in summary["splits"].values()):
+        _say("error: not one clip was kept")
+        return 1
     return 0
 
 
