@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union
 import tyro
 
 from handi.cli_bench import ablate, bench, gallery
+from handi.cli_data import prepare
 from handi.errors import HandiError, InputError
 
 
@@ -456,6 +457,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "generate": generate,
     "hands": hands,
     "world": world,
+    "prepare": prepare,
     "train": train,
     "evaluate": evaluate,
     "convert-weights": convert_weights,
