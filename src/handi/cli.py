@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union
 import tyro
 
 from handi.cli_bench import ablate, bench, gallery
+from handi.cli_data import prepare
 from handi.errors import HandiError, InputError
 
 
@@ -49,6 +50,8 @@ def generate(
     device: str = "auto",
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     offload: _Switch = False,
+    enrich: Annotated[str | None, _optional("MODEL|URL")] = None,
+    enrich_model: Annotated[str | None, _optional("NAME")] = None,
 ) -> int:
     """Make a video from a picture and a sentence, or many from a batch file.
 
@@ -89,6 +92,11 @@ def generate(
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: Precision; auto is bfloat16 on a GPU, float32 on a CPU.
         offload: Keep only the network that runs on the GPU: slower, and less memory.
+        enrich: Have a vision-language model look at the picture and write the prompt out in full first: a
+            folder or hub id of an image-text-to-text model, or an OpenAI-compatible address such as
+            http://localhost:8000/v1, whose key is read from the environment variable HANDI_ENRICH_KEY. Its
+            answers are cached and stand in run.json.
+        enrich_model: The model's name at that address.
     """
     from handi.generate import Request, Settings, read_batch, run_batch, run_one
 
@@ -100,6 +108,8 @@ def generate(
         _usage("with --batch, prompts and masks stand in the file")
     if batch_size < 1:
         _usage(f"--batch-size {batch_size}: use 1 or more")
+    if enrich_model is not None and enrich is None:
+        _usage("--enrich-model needs --enrich")
     height, width = _parse_size(size)
     settings = Settings(
         model=model,
@@ -115,6 +125,8 @@ def generate(
         device=device,
         dtype=dtype,
         offload=offload,
+        enrich=enrich,
+        enrich_model=enrich_model,
     )
     if batch is None:
         request = Request(image=str(image), prompt=str(prompt), mask=mask, seed=seed, motion=motion)
@@ -339,8 +351,8 @@ def evaluate(
 
     Both sides are folders, or JSONL manifests; videos are matched by id, the name without its ending. A
     folder holds videos (ID.mp4), arrays (ID.npy, F×H×W×3), what `handi generate --batch` wrote (ID/), frames
-    (ID/0000.png …) or clips of `handi world`; --ref may also hold motion_area/ID.png, context/ID.png, ID.txt
-    and prompts.jsonl:
+    (ID/0000.png …), clips of `handi world` or what `handi prepare` wrote; --ref may also hold
+    motion_area/ID.png, context/ID.png, ID.txt and prompts.jsonl:
         handi evaluate --pred out/clips --ref data/test --out out/scores
 
     Two models on the same videos, with the difference and its interval:
@@ -445,6 +457,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "generate": generate,
     "hands": hands,
     "world": world,
+    "prepare": prepare,
     "train": train,
     "evaluate": evaluate,
     "convert-weights": convert_weights,
