@@ -231,7 +231,7 @@ def take_over(source: torch.nn.Module, target: torch.nn.Module) -> None:
 
 def networks_of(recipe: Recipe, parts: Checkpoint) -> Networks:
     """What a step computes with; with Υ where the recipe's loss reads hands."""
-    reads_hands = recipe.stage != "stage1" and recipe.loss.hand.weight > 0
+    reads_hands = recipe.stage == "stage2" and recipe.loss.hand.weight > 0
     return Networks(
         vae=parts.vae,
         text_encoder=parts.text_encoder,

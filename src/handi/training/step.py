@@ -47,8 +47,7 @@ class Networks:
 def vae_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
     """Autoencoder: reconstruction of one frame a clip, and of its area as a picture (stage 1's video).
 
-    The latents are blurred a little by noise, as those that a noise predictor makes will be. With a hand loss
-    the decoder keeps what makes hands readable.
+    The latents are blurred a little by noise, as those that a noise predictor makes will be.
     """
     frames = batch.frames
     rows = torch.arange(len(batch))
@@ -62,13 +61,7 @@ def vae_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: to
     error = networks.vae.decode(noisy).sample.float() - pictures
     # Edges count for themselves: fingers are thin, and what blurs them costs little in the mean.
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    terms = {"l1": error.abs().mean(), "l2": error.square().mean().sqrt(), "edges": edges}
-    if recipe.hand.weight:
-        drawn = batch.visible[rows, chosen].any(-1).nonzero()[: recipe.hand.frames, 0]
-        if len(drawn):
-            rois, made = batch.rois[drawn, chosen[drawn]], (pictures + error)[drawn]
-            terms |= read_terms(networks, made, pictures[drawn], rois, recipe.hand, generator)
-    return terms
+    return {"l1": error.abs().mean(), "l2": error.square().mean().sqrt(), "edges": edges}
 
 
 def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
@@ -169,6 +162,8 @@ def hand_terms(
     picture of a true frame is read. Frames are drawn among those with a hand, over the whole batch: decoding
     them and running Υ with a gradient is what the loss costs.
     """
+    if networks.detector is None:
+        raise ValueError("the hand loss needs a hand detector")
     candidates = batch.visible.any(-1) & readable[:, None]  # B×F
     candidates[:, 0] = False  # the context image is given, not generated
     clips, frames = candidates.nonzero(as_tuple=True)
@@ -184,20 +179,7 @@ def hand_terms(
             true = decode(networks.vae, z[clips, :, frames][:, :, None])[:, :, 0]
     else:
         raise ValueError("the hand loss needs true frames, or their latents")
-    return read_terms(networks, generated, true, batch.rois[clips, frames], recipe, generator)
-
-
-def read_terms(
-    networks: Networks,
-    generated: Tensor,
-    true: Tensor,
-    rois: Tensor,
-    recipe: HandLossRecipe,
-    generator: torch.Generator,
-) -> Terms:
-    """The hand loss's terms of generated against true frames B×3×H×W in [-1, 1], rois B×2×4."""
-    if networks.detector is None:
-        raise ValueError("the hand loss needs a hand detector")
+    rois = batch.rois[clips, frames]
     if recipe.jitter:
         rois = losses.jitter_rois(
             rois,
@@ -206,7 +188,7 @@ def read_terms(
             scale=0.1 * recipe.jitter,
             rotation=0.1 * recipe.jitter,
         )
-    with torch.autocast(generated.device.type, enabled=False):  # Υ's own precision
+    with torch.autocast(x0.device.type, enabled=False):  # Υ's own precision
         read, truth = losses.read_hands(
             networks.detector, generated, true, rois, form=recipe.form, features=recipe.features > 0
         )
