@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union
 import tyro
 
 from handi.cli_bench import ablate, bench, gallery
+from handi.cli_data import prepare, report
 from handi.errors import HandiError, InputError
 
 
@@ -430,43 +431,6 @@ def convert_weights(
     return 1 if failures else 0
 
 
-def report(
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")],
-    out: Annotated[Path | None, _optional("FILE.html")] = None,
-    validate: _Switch = False,
-    samples: int = 24,
-) -> int:
-    """Write the data card of prepared clips: one HTML page that any browser opens.
-
-    Counts per split, why clips were rejected, verbs and nouns, lengths, hands per frame, motion area, camera
-    motion, and a page of samples with mask and skeletons, the worst-looking first.
-
-        handi report data/epic
-
-    Read every clip again and fail, with names, where anything is not as it was written:
-        handi report data/epic --validate
-
-    Args:
-        folder: What `handi prepare … --out` wrote.
-        out: Where the page goes; DIR/report.html by default.
-        validate: Check every byte: hashes, pictures, arrays, counts. Exit code 1 where something is damaged.
-        samples: Clips shown; half of them the worst, the others spread over the rest.
-    """
-    from handi.data.report import write_report
-    from handi.data.validate import validate as read_again
-
-    if samples < 1:
-        _usage(f"--samples {samples}: use 1 or more", "report")
-    damages = read_again(folder) if validate else None
-    for damage in (damages or [])[:50]:
-        _say(f"error: {damage}")
-    _say(f"wrote {write_report(folder, out, samples=samples, damages=damages)}")
-    if damages:
-        _say(f"error: {folder}: {len(damages)} damages; run handi prepare again: it makes what is missing")
-        return 1
-    return 0
-
-
 def doctor() -> int:
     """Show versions, devices, memory and models; name what is missing and the command that mends it."""
     from rich.console import Console
@@ -493,6 +457,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "generate": generate,
     "hands": hands,
     "world": world,
+    "prepare": prepare,
     "report": report,
     "train": train,
     "evaluate": evaluate,
