@@ -73,12 +73,6 @@ def deadly_tools(number: int) -> Tools:
     return Tools(detect)
 
 
-def stillborn_tools(number: int) -> Tools:
-    """Models on which every worker dies while it loads them."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
-
-
 def content(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by its path."""
     return {
