@@ -107,4 +107,5 @@ def image(picture: Picture, alt: str, *, width: int | None = None) -> str:
     done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     assert done
     size = f' width="{width}"' if width else ""
-    return f'<img{size} alt="{escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}">'
+    text = base64.b64encode(data.tobytes()).decode()
+    return f'<img{size} alt="{escape(alt)}" src="data:image/jpeg;base64,{text}">'
