@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union
 import tyro
 
 from handi.cli_bench import ablate, bench, gallery
-from handi.cli_data import prepare
+from handi.cli_data import prepare, report
 from handi.errors import HandiError, InputError
 
 
@@ -458,6 +458,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "hands": hands,
     "world": world,
     "prepare": prepare,
+    "report": report,
     "train": train,
     "evaluate": evaluate,
     "convert-weights": convert_weights,
