@@ -19,6 +19,7 @@ from handi.models.skeleton import HANDS, JointReader, Skeletons, carry, nearness
 FLOW_CELLS = 2  # flow vectors along one side of a latent cell
 FAINT = -2.0  # logit of a free layer's cut-out before training: it covers 0.12
 SURE = 3.0  # logit of a hand's cut-out on its bones, before training
+SURROUNDINGS = 11  # cells of half a patch: how far around a hole the plate looks, twice
 TOLD = 0.5  # ᾱ from which on x_t tells where things are
 FLOW_UNIT = 16.0  # pixels of flow for an output of 1, about the step of a hand between two frames
 POSE_UNIT = 4.0  # the same for a whole layer, whose gradient is the sum over all of its pixels
@@ -59,10 +60,7 @@ class Transporter(nn.Module):
         → the transport, and how much of each latent cell hands cover, B×1×F×h×w.
         """
         batch, frames, height, width, _ = features.shape
-        latent = context[:, :, 0].float()
-        plate = latent + self.plate(scene)[:, 0].permute(0, 3, 1, 2).float()
-        pictures = self.basis.to_pictures(torch.cat([latent, plate]))
-        picture, plate = pictures.chunk(2)  #                                      B×3×H×W
+        picture = self.basis.to_pictures(context[:, :, 0].float())  #              B×3×H×W
         size = (picture.shape[-2], picture.shape[-1])
         grid = (height * FLOW_CELLS, width * FLOW_CELLS)
         skeletons = self.joints(scene[:, 0], places, size)
@@ -71,6 +69,7 @@ class Transporter(nn.Module):
         # is learned only where x_t tells its place, and from the joints (losses.joint_transport).
         told = (signal > TOLD).view(-1, 1, 1, 1)
         opaque = torch.where(told, cutout, cutout.detach())
+        plate = self._plate(scene, picture, cutout.detach())
         flow = self.flow(features).unflatten(-1, (self.free, 2, FLOW_CELLS, FLOW_CELLS))
         flow = flow.permute(0, 1, 4, 5, 2, 6, 3, 7).reshape(batch, frames, self.free, 2, *grid)
         flow = flow.float() * FLOW_UNIT + self.pose(places, grid)
@@ -85,6 +84,21 @@ class Transporter(nn.Module):
             hands = 1 - math.prod(1 - cover for cover in covers[:HANDS])  #        B×F×1×H×W
         covered = F.avg_pool2d(hands.flatten(0, 1), self.basis.patch).unflatten(0, (batch, frames))
         return Transport(latents, flow, cutout, skeletons), covered.transpose(1, 2)
+
+    def _plate(self, scene: Tensor, picture: Tensor, cutout: Tensor) -> Tensor:
+        """The context image B×3×H×W without its hands: in their place the mean of what surrounds them, and
+        what the network knows better."""
+        hands = 1 - (1 - cutout[:, :HANDS]).prod(1, keepdim=True)
+        holes = F.max_pool2d(hands, 5, 1, 2)  # B×1×H×W, a little wider than the hands
+        cell = self.basis.patch // 2
+        weighted = F.avg_pool2d(torch.cat([picture * (1 - holes), 1 - holes], 1), cell)
+        for _ in range(2):
+            weighted = F.avg_pool2d(weighted, SURROUNDINGS, 1, SURROUNDINGS // 2)
+        around = weighted[:, :3] / weighted[:, 3:].clamp(min=1e-4)
+        around = F.interpolate(around, picture.shape[-2:], mode="bilinear", align_corners=False)
+        known = self.plate(scene)[:, 0].permute(0, 3, 1, 2).float()
+        known = self.basis.to_pictures(known) - self.basis.to_pictures(torch.zeros_like(known))
+        return picture + holes * (around - picture) + known
 
     def _move(self, picture: Tensor, cutout: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
         """Picture B×3×H×W and cut-outs B×K×H×W, looked up where the flows point: K of B×F×4×H×W."""
@@ -150,8 +164,9 @@ class _Cutout(nn.Module):
         A hand is where its bones are, until the picture says more, if the context image shows it at all.
         """
         height, width = picture.shape[-2:]
-        # Where the joints are is for their own loss to say: a blurred picture likes thin hands.
-        near = nearness(skeletons.start.detach(), (height, width), (height // 2, width // 2)).clamp(min=-2)
+        # Where the joints are is for their own loss to say: a blurred picture likes thin hands. Far from all
+        # bones nothing is a hand's, whatever the picture says.
+        near = nearness(skeletons.start.detach(), (height, width), (height // 2, width // 2)).clamp(min=-5)
         features = F.pixel_shuffle(self.up(scene).permute(0, 3, 1, 2), 2**self.steps)
         seen = torch.cat([F.pixel_unshuffle(picture, 2), near], 1)
         x = F.silu(features + self.look(seen.to(features.dtype)))
