@@ -227,8 +227,9 @@ class Ray:
         ray.data.DataContext.get_current().enable_progress_bars = False
         # A block a piece, so that pieces are what is shared out, and begun anew where an actor dies.
         rows = [{"piece": pickle.dumps(piece)} for piece in pieces]
+        actor: Any = _Actor  # Ray takes a class for what its objects do
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Actor,
+            actor,
             fn_constructor_args=(pickle.dumps(build),),
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(rows))),
             num_cpus=1,
