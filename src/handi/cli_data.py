@@ -1,4 +1,4 @@
-"""The commands about data: `handi prepare`. Thin, as cli.py is."""
+"""The commands about data: `handi prepare`, `handi report`. Thin, as cli.py is."""
 
 from __future__ import annotations
 
@@ -130,6 +130,43 @@ def prepare(
     return 0
 
 
+def report(
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")],
+    out: Annotated[Path | None, _optional("FILE.html")] = None,
+    validate: _Switch = False,
+    samples: int = 24,
+) -> int:
+    """Write the data card of prepared clips: one HTML page that any browser opens.
+
+    Counts per split, why clips were rejected, verbs and nouns, lengths, hands per frame, motion area, camera
+    motion, and a page of samples with mask and skeletons, the worst-looking first.
+
+        handi report data/epic
+
+    Read every clip again and fail, with names, where anything is not as it was written:
+        handi report data/epic --validate
+
+    Args:
+        folder: What `handi prepare … --out` wrote.
+        out: Where the page goes; DIR/report.html by default.
+        validate: Check every byte: hashes, pictures, arrays, counts. Exit code 1 where something is damaged.
+        samples: Clips shown; half of them the worst, the others spread over the rest.
+    """
+    from handi.data.report import write_report
+    from handi.data.validate import validate as read_again
+
+    if samples < 1:
+        _usage(f"--samples {samples}: use 1 or more", "report")
+    damages = read_again(folder) if validate else None
+    for damage in (damages or [])[:50]:
+        _say(f"error: {damage}")
+    _say(f"wrote {write_report(folder, out, samples=samples, damages=damages)}")
+    if damages:
+        _say(f"error: {folder}: {len(damages)} damages; run handi prepare again: it makes what is missing")
+        return 1
+    return 0
+
+
 def _parse_size(size: str) -> tuple[int, int]:
     try:
         height, width = (int(side) for side in size.lower().replace("×", "x").split("x"))
@@ -140,8 +177,8 @@ def _parse_size(size: str) -> tuple[int, int]:
     return height, width
 
 
-def _usage(message: str) -> NoReturn:
-    _say(f"error: {message}; see `handi prepare --help`")
+def _usage(message: str, command: str = "prepare") -> NoReturn:
+    _say(f"error: {message}; see `handi {command} --help`")
     sys.exit(2)
 
 
