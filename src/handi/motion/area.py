@@ -113,7 +113,7 @@ def prior_area(prior: npt.ArrayLike) -> BinaryMask:
     Table 3 conditions stage 2 on "Prior" and does not say how the mean of masks is made an area.
     """
     values = np.asarray(prior, dtype=np.float32)
-    return values >= max(float(values.max(initial=0)) / 2, np.finfo(np.float32).tiny)
+    return values >= max(float(values.max(initial=0)) / 2, float(np.finfo(np.float32).tiny))
 
 
 def clean_area(soft: np.ndarray, *, threshold: float = 0.5) -> BinaryMask:
