@@ -30,6 +30,13 @@ class Cell:
     value: float | None = None
     interval: tuple[float, float] | None = None
     why: str = ""  # where there is no value
+    printed: bool = False  # all its digits are shown, as the paper prints them
+
+    @property
+    def text(self) -> str:
+        """The value in words."""
+        assert self.value is not None
+        return repr(self.value) if self.printed else number(self.value)
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ def number(value: float) -> str:
 def _markdown(place: int, cell: Cell, marks: dict[str, int]) -> str:
     if cell.value is None:
         return f"–{_superscript(marks.get(cell.why))}"
-    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[place].format(number(cell.value))
+    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[place].format(cell.text)
     if cell.interval is not None:
         text += f" <sub>[{number(cell.interval[0])}, {number(cell.interval[1])}]</sub>"
     return text
@@ -180,7 +187,7 @@ def _latex(place: int, cell: Cell, marks: dict[str, int]) -> str:
     if cell.value is None:
         mark = marks.get(cell.why)
         return "--" if mark is None else f"--$^{{{mark}}}$"
-    text = {0: "{}", 1: "\\textbf{{{}}}", 2: "\\underline{{{}}}"}[place].format(number(cell.value))
+    text = {0: "{}", 1: "\\textbf{{{}}}", 2: "\\underline{{{}}}"}[place].format(cell.text)
     if cell.interval is not None:
         text += f" {{\\tiny[{number(cell.interval[0])}, {number(cell.interval[1])}]}}"
     return text
