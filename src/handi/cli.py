@@ -49,6 +49,8 @@ def generate(
     device: str = "auto",
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     offload: _Switch = False,
+    enrich: Annotated[str | None, _optional("MODEL|URL")] = None,
+    enrich_model: Annotated[str | None, _optional("NAME")] = None,
 ) -> int:
     """Make a video from a picture and a sentence, or many from a batch file.
 
@@ -89,6 +91,11 @@ def generate(
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: Precision; auto is bfloat16 on a GPU, float32 on a CPU.
         offload: Keep only the network that runs on the GPU: slower, and less memory.
+        enrich: Have a vision-language model look at the picture and write the prompt out in full first: a
+            folder or hub id of an image-text-to-text model, or an OpenAI-compatible address such as
+            http://localhost:8000/v1, whose key is read from the environment variable HANDI_ENRICH_KEY. Its
+            answers are cached and stand in run.json.
+        enrich_model: The model's name at that address.
     """
     from handi.generate import Request, Settings, read_batch, run_batch, run_one
 
@@ -100,6 +107,8 @@ def generate(
         _usage("with --batch, prompts and masks stand in the file")
     if batch_size < 1:
         _usage(f"--batch-size {batch_size}: use 1 or more")
+    if enrich_model is not None and enrich is None:
+        _usage("--enrich-model needs --enrich")
     height, width = _parse_size(size)
     settings = Settings(
         model=model,
@@ -115,6 +124,8 @@ def generate(
         device=device,
         dtype=dtype,
         offload=offload,
+        enrich=enrich,
+        enrich_model=enrich_model,
     )
     if batch is None:
         request = Request(image=str(image), prompt=str(prompt), mask=mask, seed=seed, motion=motion)

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from handi.data.enrich import Description, open_enricher
 from handi.errors import InputError
 from handi.files import staged
-from handi.images import open_image, write_image
+from handi.hands.weights import cache_folder
+from handi.images import open_image, read_image, write_image
 from handi.inputs import check_numbers, check_prompt
 from handi.motion.flow import motion_flow
 from handi.progress import Progress
@@ -75,6 +77,8 @@ class Settings:
     device: str = "auto"
     dtype: str = "auto"
     offload: bool = False
+    enrich: str | None = None  # who writes the prompts out in full: see `handi.data.enrich.open_enricher`
+    enrich_model: str | None = None
 
     def check(self) -> None:
         """Raises: InputError for a number that cannot be; before any model is loaded."""
@@ -151,8 +155,11 @@ def run_one(request: Request, settings: Settings, out: str | Path) -> HandiPipel
     """Generate one clip into the folder `out`. Raises: HandiError; then nothing is left behind."""
     settings.check()
     request.check()
+    descriptions, errors = describe([request], settings)
+    if errors:
+        raise errors[0]
     with Runner(settings) as runner:
-        return runner.run([request], [Path(out)])
+        return runner.run([request], [Path(out)], descriptions)
 
 
 def run_batch(
@@ -180,24 +187,61 @@ def run_batch(
             errors.append(_of_request(error, request))
     if finished := len(requests) - len(todo) - len(errors):
         say(f"{finished} of {len(requests)} are finished already")
+    descriptions, unsaid = describe(todo, settings)
+    errors += unsaid
+    todo = [request for request in todo if settings.enrich is None or request.id in descriptions]
     if not todo:
         return errors
     with Runner(settings) as runner:
         for first in range(0, len(todo), batch_size):
             group = todo[first : first + batch_size]
-            failures = _attempt(runner, group, out)
+            failures = _attempt(runner, group, out, descriptions)
             if failures and len(group) > 1:  # two shapes of picture, a mask here and none there: one by one
-                failures = [failure for request in group for failure in _attempt(runner, [request], out)]
+                failures = [f for request in group for f in _attempt(runner, [request], out, descriptions)]
             errors += failures
     return errors
 
 
-def _attempt(runner: Runner, group: list[Request], out: Path) -> list[InputError]:
+def _attempt(
+    runner: Runner, group: list[Request], out: Path, descriptions: dict[str, Description]
+) -> list[InputError]:
     try:
-        runner.run(group, [out / request.id for request in group])
+        runner.run(group, [out / request.id for request in group], descriptions)
     except InputError as error:
         return [_of_request(error, group[0])]
     return []
+
+
+def describe(requests: list[Request], settings: Settings) -> tuple[dict[str, Description], list[InputError]]:
+    """The requests' enriched prompts by id, and an error for each that has none; nothing where not asked for.
+
+    Before any video is made, so that the model that sees and writes is gone when the one that draws comes.
+    Raises: InputError, ModelError for a model or an endpoint that cannot be used.
+    """
+    if settings.enrich is None or not requests:
+        return {}, []
+    if settings.enrich == "stored":
+        raise InputError("a prompt has no stored description", where="--enrich", mend="name a model")
+    device = choose_device(settings.device)
+    enricher = open_enricher(
+        settings.enrich,
+        model=settings.enrich_model,
+        cache=cache_folder().parent / "enrich",
+        device=device,
+        dtype=choose_dtype(settings.dtype, device),
+    )
+    found: dict[str, Description] = {}
+    errors = []
+    with Progress("enrich", len(requests), "prompts") as bar:
+        for request in requests:
+            try:
+                (description,) = enricher.describe([request.prompt], [read_image(request.image_file)])
+                if description is not None:
+                    found[request.id] = description
+            except InputError as error:
+                errors.append(_of_request(error, request) if request.id else error)
+            bar.advance()
+    return found, errors
 
 
 def is_finished(request: Request, settings: Settings, folder: Path) -> bool:
@@ -242,17 +286,23 @@ class Runner:
     def __exit__(self, *_: object) -> None:
         self._beside.shutdown(cancel_futures=True)
 
-    def run(self, requests: list[Request], folders: list[Path]) -> HandiPipelineOutput:
-        """Generate one batch into its folders, which appear whole or not at all. Raises: HandiError."""
+    def run(
+        self, requests: list[Request], folders: list[Path], descriptions: dict[str, Description] | None = None
+    ) -> HandiPipelineOutput:
+        """Generate one batch into its folders, which appear whole or not at all. Raises: HandiError.
+
+        descriptions: enriched prompts by request id, which the model is given in the prompts' place.
+        """
         import torch
 
         s = self.settings
+        described = [(descriptions or {}).get(request.id) for request in requests]
         with ExitStack() as stack:
             scratch = [stack.enter_context(staged(folder, last=RUN_FILE)) for folder in folders]
             with _StageBars() as bars:
                 output = self.pipe(
                     [r.image_file for r in requests],
-                    [r.prompt for r in requests],
+                    [d.text if d else r.prompt for r, d in zip(requests, described, strict=True)],
                     mask=[r.mask for r in requests],
                     motion=[r.motion for r in requests],
                     num_frames=s.frames,
@@ -271,6 +321,8 @@ class Runner:
                 self._write(output, index, folder)
                 seconds = {"load": self.load_seconds, **output.seconds, "write": time.perf_counter() - begin}
                 record = self._record(request, output, index, len(requests), seconds)
+                if (description := described[index]) is not None:
+                    record["description"] = asdict(description)
                 (folder / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return output
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from unittest import mock
+
 import torch
 from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, DistilBertConfig
+
+from handi.assets import MINI
+from handi.metrics.networks.egovlp import EgoVLP
 
 
 def seeded(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
@@ -23,3 +30,28 @@ def seeded(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
         else:  # biases, means, class token, positions
             values[name] = 0.2 * torch.randn(shape, generator=chance)
     return values
+
+
+def tiny_clip(folder: Path) -> Path:
+    """A folder of a CLIP of two thin layers a tower with mini's tokenizer."""
+    tokenizer = CLIPTokenizer.from_pretrained(MINI / "tokenizer", local_files_only=True)
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = CLIPConfig(
+        text_config={**tower, **ends, "vocab_size": len(tokenizer), "max_position_embeddings": 20},
+        vision_config={**tower, "image_size": 32, "patch_size": 8},
+        projection_dim=8,
+    )
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def thin_egovlp(slots: int) -> EgoVLP:
+    """EgoVLP with thin towers: what is around them does not depend on their size."""
+    thin = DistilBertConfig(vocab_size=40, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
+    with mock.patch("handi.metrics.networks.egovlp.DistilBertConfig", return_value=thin):
+        network = EgoVLP(slots, 32, 1, 2)
+    network.load_state_dict(seeded(network))
+    return network

@@ -5,26 +5,21 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from metrics.seeded import seeded
+from metrics.seeded import thin_egovlp, tiny_clip
 from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 from transformers import (
     BlipConfig,
     BlipForConditionalGeneration,
-    CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
-    CLIPTokenizer,
-    DistilBertConfig,
 )
 
-from handi.assets import MINI
 from handi.errors import ModelError
 from handi.metrics import METRICS, distances, likeness, metric_class
 from handi.metrics.networks import blip, clip
@@ -47,20 +42,7 @@ def no_weights(monkeypatch, tmp_path) -> None:
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory) -> Path:
-    """A CLIP of two thin layers a tower with mini's tokenizer."""
-    folder = tmp_path_factory.mktemp("clip")
-    tokenizer = CLIPTokenizer.from_pretrained(MINI / "tokenizer", local_files_only=True)
-    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = CLIPConfig(
-        text_config={**tower, **ends, "vocab_size": len(tokenizer), "max_position_embeddings": 20},
-        vision_config={**tower, "image_size": 32, "patch_size": 8},
-        projection_dim=8,
-    )
-    torch.manual_seed(0)
-    CLIPModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return tiny_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")
@@ -258,14 +240,7 @@ def test_the_wrong_blip(words_file, tmp_path):
 
 @pytest.fixture(scope="module")
 def towers() -> dict[int, EgoVLP]:
-    """EgoVLP with thin towers: what is around them does not depend on their size."""
-    thin = DistilBertConfig(vocab_size=40, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
-    found = {}
-    with mock.patch("handi.metrics.networks.egovlp.DistilBertConfig", return_value=thin):
-        for slots in (16, 4):
-            found[slots] = EgoVLP(slots, 32, 1, 2)
-            found[slots].load_state_dict(seeded(found[slots]))
-    return found
+    return {slots: thin_egovlp(slots) for slots in (16, 4)}
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def _fit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         count += len(block)
         root = np.concatenate(parts)
         if len(root) > rows.shape[1]:
-            root = np.linalg.qr(root, mode="r")
+            root = np.asarray(np.linalg.qr(root, mode="r"))
     return mean, root / np.sqrt(count - 1)
 
 

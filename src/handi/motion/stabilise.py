@@ -15,6 +15,7 @@ sleeve has no more say than a plain table.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -123,7 +124,7 @@ class _Features:
     def __init__(self, picture: np.ndarray) -> None:
         self._grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         self._corners = _corners(self._grey)
-        self._sift = cv2.SIFT_create(nfeatures=1500, contrastThreshold=0.02)
+        self._sift = cv2.SIFT_create(nfeatures=1500, contrastThreshold=0.02)  # type: ignore[attr-defined]
         self._described = self._sift.detectAndCompute(self._grey, None)
 
     def candidates(self, picture: np.ndarray) -> list[np.ndarray]:
@@ -136,7 +137,7 @@ class _Features:
         if not len(self._corners):
             return self._corners, self._corners
         here = self._corners[:, None]
-        how = {"winSize": (15, 15), "maxLevel": 3, "minEigThreshold": 1e-5}
+        how: dict[str, Any] = {"winSize": (15, 15), "maxLevel": 3, "minEigThreshold": 1e-5}
         there, seen, _ = cv2.calcOpticalFlowPyrLK(self._grey, grey, here, None, **how)
         back, seen_again, _ = cv2.calcOpticalFlowPyrLK(grey, self._grey, there, None, **how)
         good = (seen[:, 0] > 0) & (seen_again[:, 0] > 0) & (np.abs(back - here).max(axis=(1, 2)) < 0.3)

@@ -115,7 +115,9 @@ class I3D(nn.Module):
 
 def stretched(video: Tensor) -> Tensor:
     """B×3×T×H×W at 224², aspect not kept: a centre crop would lose 43 % of a 448×256 frame."""
-    return F.interpolate(video, size=(video.shape[2], SIDE, SIDE), mode="trilinear", align_corners=False)
+    frames = video.transpose(1, 2).flatten(0, 1)
+    frames = F.interpolate(frames, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+    return frames.unflatten(0, (len(video), -1)).transpose(1, 2)
 
 
 class ScriptedI3D(nn.Module):

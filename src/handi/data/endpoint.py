@@ -1,0 +1,245 @@
+"""An OpenAI-compatible chat endpoint that describes pictures: vLLM, `transformers serve`, or a hosted one."""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import http.client
+import io
+import json
+import os
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from handi.errors import InputError, ModelError
+from handi.types import Picture
+
+KEY_VARIABLE = "HANDI_ENRICH_KEY"
+MAX_SIDE = 768  # px of the picture that is sent
+MAX_TOKENS = 200
+MAX_ANSWER = 2**22  # bytes
+TRIES, FIRST_WAIT, LONGEST_WAIT = 6, 1.0, 60.0  # s; doubled after each try
+PASSING = {408, 409, 425, 429}  # and every 5xx: worth another try
+
+
+class Endpoint:
+    """Asks `URL/chat/completions` about one picture at a time.
+
+    The key is read from the environment variable HANDI_ENRICH_KEY, from nowhere else, and is in no message
+    and no file. A request that meets a passing failure (no connection, time-out, 429, 5xx, half an answer)
+    is tried again after a doubling wait, or the wait that the server asks for.
+
+    per_minute: requests a minute at most, evenly spaced, tries included; None: no limit. timeout: s that a
+    request may take.
+    """
+
+    batch_size = 1
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        per_minute: float | None = None,
+        timeout: float = 60.0,
+        tries: int = TRIES,
+        first_wait: float = FIRST_WAIT,
+    ) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(f"{url!r} is not an http address", where="--enrich")
+        if parts.username or parts.password or parts.query:
+            raise InputError(
+                "the address holds a name, key or query",
+                where="--enrich",
+                mend=f"leave it out and set {KEY_VARIABLE}",
+            )
+        if not model:
+            raise InputError("the endpoint's model is not named", where="--enrich-model")
+        if not (timeout > 0 and tries >= 1 and (per_minute is None or per_minute > 0)):
+            raise ValueError("timeout, tries and per_minute must be above 0")
+        base = url.rstrip("/")
+        self.url = base if base.endswith("/chat/completions") else f"{base}/chat/completions"
+        self.model = model
+        self.name = f"{model} at {self.url.removesuffix('/chat/completions')}"
+        self._timeout, self._tries, self._first_wait = timeout, tries, first_wait
+        self._pace = Pace(per_minute)
+        self._options: dict[str, Any] = {"max_tokens": MAX_TOKENS, "temperature": 0}
+        # No redirects: urllib would take the key along to wherever one points.
+        self._opener = urllib.request.build_opener(_NoRedirect)
+
+    def describe(self, pictures: list[Picture], questions: list[str]) -> list[str]:
+        """The answers, one a picture (H×W×3 uint8).
+
+        Raises: InputError for a question that the endpoint will not answer, ModelError for an endpoint that
+        cannot be used.
+        """
+        return [self._ask(p, q) for p, q in zip(pictures, questions, strict=True)]
+
+    def _ask(self, picture: Picture, question: str) -> str:
+        content = [
+            {"type": "image_url", "image_url": {"url": _data_url(picture)}},
+            {"type": "text", "text": question},
+        ]
+        message = {"model": self.model, "messages": [{"role": "user", "content": content}]}
+        wait = self._first_wait
+        for attempt in range(1, self._tries + 1):
+            self._pace.wait()
+            try:
+                return _answer(self._post({**message, **self._options}))
+            except _Passing as passing:
+                if attempt == self._tries:
+                    raise ModelError(
+                        f"gave no answer in {attempt} tries ({passing})",
+                        where=self.url,
+                        mend="see whether it is up, or ask less often (fewer workers, a lower rate)",
+                    ) from passing
+                time.sleep(min(passing.wait if passing.wait is not None else wait, LONGEST_WAIT))
+                wait *= 2
+        raise AssertionError("unreachable")
+
+    def _post(self, body: dict[str, Any]) -> bytes:
+        """The body of the answer. Raises: _Passing, InputError, ModelError."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if key := os.environ.get(KEY_VARIABLE):
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(self.url, json.dumps(body).encode(), headers, method="POST")
+        deadline = time.monotonic() + self._timeout
+        try:
+            with self._opener.open(request, timeout=self._timeout) as response:
+                return _read(response, deadline)
+        except urllib.error.HTTPError as error:
+            with error:
+                said = _message(error)
+            if key:
+                said = said.replace(key, "…")
+            if error.code in PASSING or error.code >= 500:
+                raise _Passing(f"HTTP {error.code}: {said}", _asked_wait(error.headers)) from None
+            if error.code == 400 and self._give_way(said):
+                raise _Passing(f"HTTP 400: {said}", 0.0) from None
+            if error.code in (401, 403):
+                mend = f"put its key into the environment variable {KEY_VARIABLE}"
+                raise ModelError(f"refuses the key ({said})", where=self.url, mend=mend) from None
+            if error.code in (400, 413, 422):
+                raise InputError(f"the endpoint refuses the question (HTTP {error.code}: {said})") from None
+            raise ModelError(
+                f"HTTP {error.code}: {said}",
+                where=self.url,
+                mend="check the address and the model's name",
+            ) from None
+        except (OSError, http.client.HTTPException) as error:  # URLError, time-outs, resets, half an answer
+            reason = getattr(error, "reason", None) or error
+            raise _Passing(str(reason) or type(reason).__name__, None) from error
+
+    def _give_way(self, said: str) -> bool:
+        """Do without an option that some hosted models refuse; whether there was one to do without."""
+        if "max_tokens" in said and "max_tokens" in self._options:
+            self._options["max_completion_tokens"] = self._options.pop("max_tokens")
+            return True
+        return "temperature" in said and self._options.pop("temperature", None) is not None
+
+
+class Pace:
+    """Lets callers through at most so many a minute, evenly spaced; shared by threads."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._gap = 60 / per_minute if per_minute else 0.0
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Sleep until it is this caller's turn."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._gap
+        time.sleep(turn - now)
+
+
+class _Passing(Exception):
+    """A failure worth another try; `wait`: s that the server asks for."""
+
+    def __init__(self, text: str, wait: float | None) -> None:
+        super().__init__(text)
+        self.wait = wait
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _data_url(picture: Picture) -> str:
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=92)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _read(response: Any, deadline: float) -> bytes:
+    """The whole body. urllib's time-out is for one read; a server that drips must not hold us for ever."""
+    parts: list[bytes] = []
+    while part := response.read1(65536):
+        parts.append(part)
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer takes too long")
+        if sum(map(len, parts)) > MAX_ANSWER:
+            raise _Passing("an answer that does not end", None)
+    if response.length:  # of the announced bytes are left: it broke off
+        raise http.client.IncompleteRead(b"".join(parts), response.length)
+    return b"".join(parts)
+
+
+def _answer(body: bytes) -> str:
+    """The text of a chat completion. Raises: _Passing for what is none, InputError for a refusal."""
+    try:
+        choice = json.loads(body)["choices"][0]
+        content = choice["message"]["content"]
+        if isinstance(content, list):  # parts
+            content = "".join(part.get("text", "") for part in content)
+        if content is not None and not isinstance(content, str):
+            raise TypeError(type(content).__name__)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _Passing(f"not a chat completion: {body[:80]!r}", None) from error
+    if not content or choice.get("finish_reason") == "content_filter":
+        raise InputError(f"the endpoint gave no text ({choice.get('finish_reason')})")
+    return content
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    """What the server says of a failure, in one short line."""
+    try:
+        raw = error.read(65536)
+    except (OSError, http.client.HTTPException):
+        raw = b""
+    text = raw.decode(errors="replace")
+    try:
+        told = json.loads(text)
+        told = told.get("error", told.get("detail", told))
+        text = str(told.get("message", told) if isinstance(told, dict) else told)
+    except (ValueError, AttributeError):
+        pass
+    return " ".join(text.split())[:200] or str(error.reason)
+
+
+def _asked_wait(headers: Any) -> float | None:
+    """Seconds of a Retry-After header (a number, or a date)."""
+    value = (headers.get("Retry-After") or "").strip() if headers else ""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,255 @@
+"""Prompt enrichment: a short action and its picture → what the hands do, in full (SPEC §3, Text).
+
+Descriptions come from where they are stored, from a local vision-language model, or from an
+OpenAI-compatible endpoint (`handi.data.endpoint`). What a model says is cached by content: the same
+picture, action, model and question are asked once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from handi.data.endpoint import Endpoint
+from handi.errors import InputError, ModelError
+from handi.files import replacing
+from handi.types import Picture
+
+# The question of LEGO's VLM (SPEC §3), and what keeps a general model from writing a recipe. Whoever changes
+# a word raises the version: it stands in every cached answer.
+TEMPLATE_VERSION = 1
+TEMPLATE = (
+    "How does the person properly {action} that is displayed in the video frame? "
+    "Answer with two sentences that say what each hand holds and how it moves."
+)
+NEW_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class Description:
+    """An enriched text, and where it is from: "stored", or the model's name."""
+
+    text: str
+    source: str
+
+
+class Describer(Protocol):
+    """A model that answers questions about pictures."""
+
+    name: str  # tells apart whatever may answer differently: it is part of the cache's key
+    batch_size: int
+
+    def describe(self, pictures: list[Picture], questions: list[str]) -> list[str]: ...
+
+
+class Enricher:
+    """Descriptions of actions: the stored one where there is one, else the cached, else the model's."""
+
+    def __init__(self, describer: Describer | None = None, cache: str | Path | None = None) -> None:
+        self.describer = describer  # None: stored descriptions only
+        self.cache = Cache(cache) if cache is not None else None
+
+    def describe(
+        self,
+        actions: Sequence[str],
+        pictures: Sequence[Picture],
+        stored: Sequence[str | None] | None = None,
+    ) -> list[Description | None]:
+        """One description an action ("Cut the carrot.") and its context image (H×W×3 uint8), in order.
+
+        None: none is stored and there is no model. Raises: InputError for a picture that the model gives no
+        answer to, ModelError for a model that cannot be used, OutputError for the cache.
+        """
+        kept = [tidy(text or "") for text in stored] if stored is not None else [""] * len(actions)
+        found = [Description(text, "stored") if text else None for text in kept]
+        if self.describer is None:
+            return found
+        model, fresh = self.describer.name, []
+        for n in (n for n, description in enumerate(found) if description is None):
+            text = self.cache.get(self._about(actions[n], pictures[n])) if self.cache else None
+            if text is None:
+                fresh.append(n)
+            else:
+                found[n] = Description(text, model)
+        for start in range(0, len(fresh), self.describer.batch_size):
+            rows = fresh[start : start + self.describer.batch_size]
+            answers = self.describer.describe(
+                [pictures[n] for n in rows], [question(actions[n]) for n in rows]
+            )
+            for n, answer in zip(rows, answers, strict=True):
+                text = tidy(answer)
+                if not text:
+                    raise InputError(f"{model} has nothing to say about {actions[n]!r}")
+                if self.cache:
+                    self.cache.put(self._about(actions[n], pictures[n]), text)
+                found[n] = Description(text, model)
+        return found
+
+    def _about(self, action: str, picture: Picture) -> dict[str, Any]:
+        """All that an answer depends on."""
+        assert self.describer is not None
+        pixels = np.ascontiguousarray(picture)
+        digest = hashlib.sha256(repr((pixels.shape, str(pixels.dtype))).encode() + pixels.tobytes())
+        return {
+            "model": self.describer.name,
+            "template": TEMPLATE_VERSION,
+            "question": question(action),
+            "picture": digest.hexdigest(),
+        }
+
+
+def question(action: str) -> str:
+    """TEMPLATE about an action sentence: "Cut the carrot." is asked as "… properly cut the carrot that …"."""
+    phrase = action.strip().rstrip(".!").strip()
+    first = phrase.split(" ", 1)[0]
+    if first.istitle() and len(first) > 1:
+        phrase = phrase[0].lower() + phrase[1:]
+    return TEMPLATE.format(action=phrase)
+
+
+def tidy(text: str) -> str:
+    """One line, single spaces, without the speaker's name that some models repeat."""
+    line = " ".join(text.split())
+    for speaker in ("ASSISTANT:", "Assistant:", "Answer:"):
+        line = line.removeprefix(speaker).lstrip()
+    return line
+
+
+class Cache:
+    """Answers in a folder, a small JSON file each, named by the hash of what was asked. Safe to share."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser()
+
+    def path(self, about: dict[str, Any]) -> Path:
+        """Where the answer lies, or would."""
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+        return self.folder / key[:2] / f"{key}.json"
+
+    def get(self, about: dict[str, Any]) -> str | None:
+        """The answer; None where there is none, or the file is damaged or about something else."""
+        try:
+            entry = json.loads(self.path(about).read_text(encoding="utf-8"))
+            same = entry["about"] == about
+            text = entry["text"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        return text if same and isinstance(text, str) and text else None
+
+    def put(self, about: dict[str, Any], text: str) -> None:
+        """Keep an answer. Raises: OutputError."""
+        with replacing(self.path(about)) as temporary:
+            entry = json.dumps({"text": text, "about": about}, ensure_ascii=False)
+            temporary.write_text(entry + "\n", encoding="utf-8")
+
+
+class LocalModel:
+    """An `image-text-to-text` model of transformers, from a folder or the hub; it answers greedily.
+
+    batch_size: questions at a time. More than one is faster on a GPU; there the last word of an answer may
+    then depend on its neighbours. Raises: ModelError for one that cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        device: str = "cpu",
+        dtype: Any = None,
+        batch_size: int = 1,
+        tokens: int = NEW_TOKENS,
+    ) -> None:
+        import torch
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        self.batch_size, self._tokens, self._device = batch_size, tokens, device
+        try:
+            self._processor = AutoProcessor.from_pretrained(source)
+            model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype or torch.float32)
+        except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+            raise ModelError(
+                f"is not an image-text-to-text model that can be loaded ({_short(error)})",
+                where=source,
+                mend="name a model folder, a hub id, or the address of an endpoint (http://…/v1)",
+            ) from error
+        if not getattr(self._processor, "chat_template", None):
+            raise ModelError("has no chat template", where=source, mend="use an instruction-tuned model")
+        self._model = model.eval().to(device)
+        tokenizer = self._processor.tokenizer
+        tokenizer.padding_side = "left"  # answers start where the questions end
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.name = f"{source}@{_identity(source, model)}"
+
+    def describe(self, pictures: list[Picture], questions: list[str]) -> list[str]:
+        """The answers, one a picture (H×W×3 uint8)."""
+        import torch
+        from PIL import Image
+
+        prompts = [
+            self._processor.apply_chat_template(
+                [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}],
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+            for text in questions
+        ]
+        images = [[Image.fromarray(np.ascontiguousarray(picture))] for picture in pictures]
+        inputs = self._processor(images=images, text=prompts, padding=True, return_tensors="pt")
+        inputs = inputs.to(self._device, dtype=self._model.dtype)
+        with torch.inference_mode():
+            tokens = self._model.generate(
+                **inputs,
+                do_sample=False,
+                max_new_tokens=self._tokens,
+                pad_token_id=self._processor.tokenizer.pad_token_id,
+            )
+        fresh = tokens[:, inputs["input_ids"].shape[1] :]
+        return list(self._processor.batch_decode(fresh, skip_special_tokens=True))
+
+
+def open_enricher(
+    source: str,
+    *,
+    model: str | None = None,
+    cache: str | Path | None = None,
+    device: str = "cpu",
+    dtype: Any = None,
+    batch_size: int = 1,
+    per_minute: float | None = None,
+    timeout: float = 60.0,
+) -> Enricher:
+    """What `--enrich SOURCE` says: "stored", an endpoint's address (with its `model`), or a local model.
+
+    Raises: InputError, ModelError.
+    """
+    if source == "stored":
+        return Enricher()
+    if source.startswith(("http://", "https://")):
+        return Enricher(Endpoint(source, model or "", per_minute=per_minute, timeout=timeout), cache)
+    return Enricher(LocalModel(source, device=device, dtype=dtype, batch_size=batch_size), cache)
+
+
+def _identity(source: str, model: Any) -> str:
+    """The hub's commit, or a hash of a local folder's files: another model may lie there tomorrow."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return str(getattr(model.config, "_commit_hash", None) or "unknown")[:12]
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            digest.update(path.name.encode())
+            with path.open("rb") as file:
+                while block := file.read(2**22):
+                    digest.update(block)
+    return digest.hexdigest()[:12]
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
