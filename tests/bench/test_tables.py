@@ -113,6 +113,14 @@ def test_markdown_marks_best_second_and_reasons():
     assert lines[-3:] == ["1. A note.", "2. other data", "3. no weights"]
 
 
+def test_a_table_without_remarks_has_no_column_for_them():
+    table = sample_table()
+    table.rows = [table.rows[0]]
+    assert "beside the paper" not in table.markdown()
+    assert len({line.count("|") for line in table.markdown().splitlines() if line.startswith("|")}) == 1
+    assert "{llrrr}" in table.latex()
+
+
 def test_latex_is_escaped_and_whole():
     text = sample_table().latex()
     assert "\\caption{Table \\& test}" in text
