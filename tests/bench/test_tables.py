@@ -233,6 +233,7 @@ def test_a_model_is_sampled_with_its_rows_mask(folders, tmp_path, model_folder):
     tables.table3(made, scopes=("full",))
     record = json.loads((tmp_path / "videos/squares/none-off/1/run.json").read_text())
     assert record["method"]["mask"] == "full"
+    assert (tmp_path / "videos/squares/none-off/1/motion_area.png").is_file()
     assert record["seconds"] > 0
 
 

@@ -56,6 +56,7 @@ class Made:
     frames: Frames | HandiError  # FRAMES×H×W×3 of the context's size
     seconds: float = 0.0  # that it took
     stages: Mapping[str, float] = field(default_factory=dict)  # parts of these by name, where they are known
+    area: BinaryMask | None = None  # H×W, where the method let things move, if it says
 
 
 class Method(Protocol):
@@ -185,10 +186,11 @@ class Handi:
         }
         self.pipe.to(self.device)
         self._stages: Mapping[str, float] = {}
+        self._area: BinaryMask | None = None
 
     def make(self, tasks: Iterable[Task]) -> Iterator[Made]:
         for made in one_by_one(tasks, self._make):
-            yield replace(made, stages=self._stages)
+            yield replace(made, stages=self._stages, area=self._area)
 
     def _make(self, task: Task) -> Frames:
         import torch
@@ -203,6 +205,8 @@ class Handi:
             generator=torch.Generator().manual_seed(task.seed),
         )
         self._stages = dict(output.seconds)
+        area = output.motion_area[0].astype(np.uint8)
+        self._area = cv2.resize(area, task.context.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
         return output.frames[0]
 
     def _mask(self, task: Task) -> Any:

@@ -199,8 +199,9 @@ def _latex(place: int, cell: Cell, marks: dict[str, int]) -> str:
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↓": r"$\downarrow$", "↑": r"$\uparrow$",
-    "–": "--", "×": r"$\times$", "✓": r"\checkmark{}", "…": r"\ldots{}", "η": r"$\eta$", "Υ": r"$\Upsilon$",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$", "–": "--", "×": r"$\times$", "✓": r"\checkmark{}", "…": r"\ldots{}", "η": r"$\eta$",
+    "Υ": r"$\Upsilon$",
 }  # fmt: skip
 
 
