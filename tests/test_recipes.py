@@ -37,9 +37,9 @@ def test_the_papers_numbers(name, clips):
         assert (recipe.loss.miou, recipe.loss.hand.weight) == (0.1, 0.1)
 
 
-def test_data_that_cannot_be_read_yet_is_no_pretence(monkeypatch, tmp_path):
+def test_data_that_is_not_prepared_says_how_it_comes_to_be(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="shards cannot be read yet"):
+    with pytest.raises(InputError, match=r"data/epic: holds no prepared clips; run handi prepare "):
         train(load_recipe(find_recipe("epic_stage2"), {"run.device": "cpu"}))
     assert not list(tmp_path.iterdir())
 

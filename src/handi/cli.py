@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union
 import tyro
 
 from handi.cli_bench import ablate, bench, gallery
+from handi.cli_data import prepare, report
 from handi.errors import HandiError, InputError
 
 
@@ -350,8 +351,8 @@ def evaluate(
 
     Both sides are folders, or JSONL manifests; videos are matched by id, the name without its ending. A
     folder holds videos (ID.mp4), arrays (ID.npy, F×H×W×3), what `handi generate --batch` wrote (ID/), frames
-    (ID/0000.png …) or clips of `handi world`; --ref may also hold motion_area/ID.png, context/ID.png, ID.txt
-    and prompts.jsonl:
+    (ID/0000.png …), clips of `handi world` or what `handi prepare` wrote; --ref may also hold
+    motion_area/ID.png, context/ID.png, ID.txt and prompts.jsonl:
         handi evaluate --pred out/clips --ref data/test --out out/scores
 
     Two models on the same videos, with the difference and its interval:
@@ -456,6 +457,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "generate": generate,
     "hands": hands,
     "world": world,
+    "prepare": prepare,
+    "report": report,
     "train": train,
     "evaluate": evaluate,
     "convert-weights": convert_weights,

@@ -37,8 +37,8 @@ class DataRecipe:
     """Clips, and what is drawn from each."""
 
     kind: Literal["world", "folder", "shards"] = "world"
-    path: str = ""  # the training clips
-    validation: str | None = None  # held-out clips; without them nothing is held out
+    path: str = ""  # the training clips; of shards, whose train split is taken
+    validation: str | None = None  # held-out clips (of shards: split val, else test); none: none are
     size: tuple[int, ...] = ()  # height, width in px, of kinds that resize; empty: the model's own
     frames: int = 16  # of a sample, context included; fewer than the clip's are drawn evenly spaced
     area: Literal["moved", "hull"] = "moved"  # motion area of world clips: pixels that change, or hand hulls

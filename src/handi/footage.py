@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from handi.errors import InputError
-from handi.images import VIDEO_SUFFIXES, open_image, read_image
+from handi.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_image, read_image
 from handi.types import Picture
 from handi.video import count_frames, probe_video, timed_frames
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 SEQUENCE_FPS = 8.0  # of an image sequence, which has none of its own: that of the paper's clips
 
 

@@ -13,6 +13,7 @@ from handi.errors import InputError
 from handi.files import replacing
 from handi.types import Picture, SoftMask
 
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"}
 MAX_PIXELS = 400_000_000  # a bigger picture is more likely a decompression bomb than a photo
 
@@ -85,6 +86,14 @@ def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
         return np.stack([resize(frame, height, width) for frame in frames])
     shrinking = height * width < frames.shape[0] * frames.shape[1]
     return cv2.resize(frames, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+
+
+def cover(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """An H×W×3 picture cropped around its middle to the aspect of height×width, and resized to it."""
+    box = aspect_crop(picture.shape[0], picture.shape[1], width / height)
+    left, top, right, bottom = map(round, box)
+    cropped = np.ascontiguousarray(picture[top:bottom, left:right])
+    return cropped if cropped.shape[:2] == (height, width) else resize(cropped, height, width)
 
 
 def fit_size(height: int, width: int, *, area: int, multiple: int) -> tuple[int, int]:

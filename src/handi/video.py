@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -17,6 +18,10 @@ from handi.errors import InputError
 from handi.files import replacing
 from handi.images import resize
 from handi.types import Frames, Picture
+
+TIME_SLACK = 1e-4  # s: times of frames are equal to within it
+SEEK_MARGIN = 1.0  # s before what is looked for
+END_SLACK = 0.5  # s that a container's length may be beyond its last frame
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,88 @@ def timed_frames(path: str | Path) -> Iterator[tuple[float, Picture]]:
         for frame in container.decode(stream):
             time = float(frame.time or 0.0)
             first = time if first is None else first
-            turns = -round((frame.rotation or 0) / 90) % 4
-            yield time - first, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), -turns))
+            yield time - first, _upright(frame)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The frames of a part of a video, by when they are shown; s from the video's first frame."""
+
+    times: list[float]  # rising
+    end: float | None  # of the video, where it was reached: when its last frame appears
+
+
+def frame_times(path: str | Path, start: float = 0.0, end: float | None = None) -> Span:
+    """When the frames with start <= time <= end are shown, from the packets; nothing is decoded.
+
+    Frame rates may vary. Raises: InputError, also for a file whose packets bear no times, and for one that
+    ends before it says so.
+    """
+    with _opened(path) as (container, stream):
+        base, zero = stream.time_base or Fraction(1, 1000), stream.start_time or 0
+        _seek(container, stream, start)
+        times, last, shown, untimed = [], 0.0, 0.0, 0
+        for packet in container.demux(stream):
+            if packet.pts is None or not packet.size:
+                untimed += packet.size > 0
+                continue
+            time = float((packet.pts - zero) * base)
+            last, shown = max(last, time), max(shown, time + float((packet.duration or 0) * base))
+            if time >= start - TIME_SLACK and (end is None or time <= end + TIME_SLACK):
+                times.append(time)
+            if end is not None and packet.dts is not None and (packet.dts - zero) * base > end:
+                return Span(sorted(times), None)
+        if untimed and not times:
+            raise InputError("its frames bear no times", where=path, mend="convert it to mp4")
+        announced = float((stream.duration or 0) * base)
+        if announced > shown + END_SLACK:
+            raise InputError(f"breaks off at {last:.2f} s of {announced:.2f} s", where=path)
+        return Span(sorted(times), last)
+
+
+def frames_at(path: str | Path, times: Sequence[float]) -> Iterator[Picture]:
+    """The frames shown at these rising times (of `frame_times`), H×W×3 uint8 RGB, turned as a player would.
+
+    Only the part of the video that is needed is decoded, one frame at a time is held. Raises: InputError
+    where the file is damaged, also where one of the frames is missing.
+    """
+    for seeking in (True, False):
+        given = 0
+        for time, picture in _decoded_from(path, times[0] if seeking else 0.0):
+            if given == 0 and seeking and time > times[0] + TIME_SLACK:
+                break  # the seek went too far: from the start, then
+            while given < len(times) and times[given] < time - TIME_SLACK:
+                raise InputError(f"the frame at {times[given]:.2f} s cannot be decoded", where=path)
+            while given < len(times) and times[given] <= time + TIME_SLACK:
+                yield picture()
+                given += 1
+            if given == len(times):
+                return
+        if given:
+            raise InputError(f"breaks off at {times[given]:.2f} s", where=path)
+    raise InputError(f"the frame at {times[0]:.2f} s cannot be decoded", where=path)
+
+
+def _decoded_from(path: str | Path, start: float) -> Iterator[tuple[float, Callable[[], Picture]]]:
+    """(s from the video's first frame, what makes the RGB picture) from the key frame before `start` on."""
+    with _opened(path) as (container, stream):
+        base, zero = stream.time_base or Fraction(1, 1000), stream.start_time or 0
+        _seek(container, stream, start)
+        for frame in container.decode(stream):
+            if frame.pts is not None:
+                yield float((frame.pts - zero) * base), partial(_upright, frame)
+
+
+def _seek(container: av.container.InputContainer, stream: av.video.stream.VideoStream, start: float) -> None:
+    """To a key frame at or before `start`. Containers seek by decoding time, which is a little earlier."""
+    if start > SEEK_MARGIN and stream.time_base:
+        early = int((start - SEEK_MARGIN) / stream.time_base)
+        container.seek(early + (stream.start_time or 0), stream=stream)
+
+
+def _upright(frame: av.VideoFrame) -> Picture:
+    turns = -round((frame.rotation or 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), -turns))
 
 
 def count_frames(path: str | Path) -> int:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_footage import clip_of, movie, simple_tools
 
 from handi.bench.sides import read_side
+from handi.data.executors import Serial
+from handi.data.prepare import Settings
+from handi.data.produce import produce
+from handi.data.shard_clips import ShardClips
+from handi.data.sources.common import Found
 from handi.errors import InputError
 from handi.images import write_image
 from handi.video import write_video
@@ -72,6 +79,25 @@ def test_world_clips_as_films(tmp_path, world):
     assert entry.video == tmp_path / f"{id}.mp4"
     assert entry.shape() == entry.frames().shape[:3]
     assert entry.area().any()
+
+
+def test_prepared_clips(tmp_path):
+    video = movie(tmp_path / "a.mp4", frames=40)
+    clips = [clip_of(video, "P01.a_0")]
+    clips += [clip_of(video, f"z.{n}", split="test", start=float(n), action=f"Do {n}.") for n in range(2)]
+    settings = Settings(size=(32, 32), pictures="png", models={"vae": "test"})
+    produce(Found(clips), tmp_path / "out", settings, simple_tools, Serial())
+    side, shards = read_side(tmp_path / "out"), ShardClips(tmp_path / "out", "test")
+    assert list(side) == ["z.0", "z.1"]
+    for n, entry in enumerate(side.values()):
+        assert entry.shape() == (16, 32, 32)
+        np.testing.assert_array_equal(entry.frames(), shards[n].frames)
+        np.testing.assert_array_equal(entry.area(), shards[n].area)
+        assert entry.text == f"Do {n}."
+    settings = replace(settings, pictures="none")
+    produce(Found(clips[:1]), tmp_path / "blind", settings, simple_tools, Serial())
+    with pytest.raises(InputError, match="no clips of the split 'val'"):
+        read_side(tmp_path / "blind")
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,7 @@ def test_wrong_recipes_are_refused_before_a_folder_is_made(home, tmp_path):
     for recipe, message in (
         (recipe_of(home, "stage1", out=out, data__path=str(tmp_path)), "holds no clips"),
         (recipe_of(home, "stage1", out=out, data__frames=17), r"set data\.frames to 16"),
-        (recipe_of(home, "stage1", out=out, data__kind="shards"), r"data\.kind shards cannot be read"),
+        (recipe_of(home, "stage1", out=out, data__kind="shards"), "holds no prepared clips"),
         (recipe_of(home, "stage1", out=out, data__path=str(home / "val")), "kept for validation"),
     ):
         with pytest.raises(InputError, match=message):

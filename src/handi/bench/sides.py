@@ -12,6 +12,7 @@ A folder may hold, for the id "24":
     context/24.png               the context image
     prompts.jsonl                {"id", "action", "enriched"?} a line
 
+A folder that `handi prepare` wrote stands for its test clips, or else for its validation clips.
 A manifest is a JSONL file, {"id", "video"?, "area"?, "context"?, "text"?, "description"?, "truth"?} a line;
 its paths count from its own folder.
 """
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from handi.bench.entries import Entry
+from handi.bench.prepared import prepared_side
+from handi.data.shards import PREPARED
 from handi.errors import InputError
 from handi.footage import IMAGE_SUFFIXES, find_footage
 from handi.images import VIDEO_SUFFIXES
@@ -38,7 +41,9 @@ NAMES = {"text": ("text", "action"), "description": ("description", "enriched"),
 def read_side(path: str | Path) -> dict[str, Entry]:
     """Everything of a folder or a manifest (see above), by id in sorted order. Raises: InputError."""
     path = Path(path).expanduser()
-    if path.is_dir():
+    if (path / PREPARED).is_file():
+        entries = prepared_side(path)
+    elif path.is_dir():
         entries = _of_folder(path)
     elif path.is_file():
         entries = _of_manifest(path)

@@ -1,1 +1,1 @@
-"""Clip sets that training reads: the synthetic world, your own footage."""
+"""Clip sets that training reads: the world, your own footage, prepared shards; and what prepares them."""

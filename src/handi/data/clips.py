@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
@@ -25,13 +25,15 @@ class TrainingClip:
     """A clip as a set gives it; its arrays may be read-only views of a file."""
 
     name: str
-    frames: Frames  # F×H×W×3, frame 0 is the context image
+    frames: Frames  # F×H×W×3, frame 0 is the context image; F×0×0×3 where only latents are kept
     area: BinaryMask  # H×W, the true motion area
     joints: np.ndarray  # F×42×2 in [0, 1], left hand first, zeros for a hand that is not there
     visible: np.ndarray  # F×2 bool: the hand can be read in that frame
     rois: np.ndarray  # F×2×4 as `Hands.rois`, side 0 where not visible
     texts: dict[str, tuple[str, ...]]  # by kind: "short", and where there are any "paraphrase", "enriched"
     mirrors: bool = True  # the mirrored clip shows what its mirrored words say
+    latents: np.ndarray | None = None  # F×C×h×w float16, scaled: the frames as an autoencoder made them
+    embeddings: dict[str, np.ndarray] | None = None  # sentence → N×D float16 of a text encoder
 
 
 class ClipSet(Protocol):
@@ -63,6 +65,8 @@ class Batch:
     joints: Tensor  # B×F×42×2 in [0, 1], left hand first, zeros for a hand that is not there
     visible: Tensor  # B×F×2 bool: the hand can be read in that frame
     rois: Tensor  # B×F×2×4 as `Hands.rois` (px of the frame), side 0 where not visible
+    latents: Tensor | None = None  # B×C×F×h×w float16, where they are cached
+    embeddings: Tensor | None = None  # B×N×D float16 where they are cached; zeros for the text ""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -171,6 +175,7 @@ def draw(
         joints=clip.joints[index],
         visible=clip.visible[index],
         rois=clip.rois[index],
+        latents=None if clip.latents is None else clip.latents[index],
     )
     if drawing.flip and clip.mirrors and mirror < 0.5:
         clip, text = mirrored(clip), mirrored_text(text)
@@ -194,6 +199,7 @@ def collate(samples: list[tuple[TrainingClip, np.ndarray, str]]) -> Batch:
     """Samples → a batch of tensors on the CPU."""
     clips, indices, texts = zip(*samples, strict=True)
     frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
+    latents = [clip.latents for clip in clips if clip.latents is not None]
     return Batch(
         names=[clip.name for clip in clips],
         frames=frames.permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1).contiguous(),
@@ -203,14 +209,31 @@ def collate(samples: list[tuple[TrainingClip, np.ndarray, str]]) -> Batch:
         joints=torch.from_numpy(np.stack([clip.joints for clip in clips])).float(),
         visible=torch.from_numpy(np.stack([clip.visible for clip in clips])).bool(),
         rois=torch.from_numpy(np.stack([clip.rois for clip in clips])).float(),
+        latents=torch.from_numpy(np.stack(latents)).transpose(1, 2) if latents else None,
+        embeddings=_embeddings(clips, texts),
     )
+
+
+def _embeddings(clips: Sequence[TrainingClip], texts: Sequence[str]) -> Tensor | None:
+    """B×N×D of the drawn sentences; None where they are not cached."""
+    known = [clip.embeddings for clip in clips if clip.embeddings is not None]
+    if not known:
+        return None
+    blank = np.zeros_like(next(iter(known[0].values())))
+    rows = [each[text] if text else blank for each, text in zip(known, texts, strict=True)]
+    return torch.from_numpy(np.stack(rows))
 
 
 # ---------------------------------------------------------------------------------------- mirroring
 
 
 def mirrored(clip: TrainingClip) -> TrainingClip:
-    """The clip as a mirror shows it: a left hand becomes a right one and takes its slot."""
+    """The clip as a mirror shows it: a left hand becomes a right one and takes its slot.
+
+    Raises: ValueError for cached latents or embeddings: the mirrored frames and words have others.
+    """
+    if clip.latents is not None or clip.embeddings is not None:
+        raise ValueError("cached latents and embeddings cannot be mirrored")
     width = clip.frames.shape[2]
     hands = clip.joints.reshape(len(clip.joints), 2, 21, 2)[:, ::-1]
     there = np.any(hands, axis=(2, 3))[:, :, None]

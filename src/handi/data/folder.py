@@ -20,7 +20,7 @@ from handi.data.packed import LeftOut, Packed, PackedClip
 from handi.data.sources.common import sentences_of
 from handi.errors import InputError
 from handi.hands.detector import HandDetector
-from handi.images import VIDEO_SUFFIXES, aspect_crop, resize
+from handi.images import VIDEO_SUFFIXES, cover
 from handi.motion.area import hull_area
 from handi.types import Frames
 from handi.video import count_frames, even_indices, read_frames
@@ -90,7 +90,7 @@ def _pack(key: str, video: Path, size: tuple[int, int], detector: Callable[[], H
     """Raises: LeftOut."""
     try:
         sentences = sentences_of(video.with_suffix(".txt"))
-        frames = _fitted(_even_frames(video), size)
+        frames = np.stack([cover(frame, *size) for frame in _even_frames(video)])
     except InputError as error:
         raise LeftOut(error.what) from error
     hands = detector().detect(frames)
@@ -122,11 +122,3 @@ def _even_frames(video: Path) -> Frames:
             return np.stack(chosen)
         total = seen  # the file announces more frames than it holds
     raise LeftOut(f"has {total} frames, {FRAMES} are needed")
-
-
-def _fitted(frames: Frames, size: tuple[int, int]) -> Frames:
-    """Frames cropped around their middle to the aspect of `size`, and resized to it."""
-    height, width = size
-    left, top, right, bottom = map(round, aspect_crop(frames.shape[1], frames.shape[2], width / height))
-    cropped = np.ascontiguousarray(frames[:, top:bottom, left:right])
-    return cropped if cropped.shape[1:3] == size else resize(cropped, height, width)

@@ -73,8 +73,7 @@ def _manifest(folder: Path) -> dict[str, object]:
 def _pack(name: str, clip: WorldClip) -> PackedClip:
     """A world clip with its true hands: read where most of a hand is in the picture."""
     height, width = clip.frames.shape[1:3]
-    inside = np.isin(clip.visible, (VISIBLE, OCCLUDED)).reshape(-1, 2, 21)
-    visible = inside.sum(axis=2) >= READABLE
+    visible = visible_hands(clip)
     return PackedClip(
         name=name,
         frames=clip.frames,
@@ -86,6 +85,12 @@ def _pack(name: str, clip: WorldClip) -> PackedClip:
         # A stove's heat rises clockwise: mirrored, it would rise anticlockwise, against the other clips.
         mirrors="clockwise" not in clip.action,
     )
+
+
+def visible_hands(clip: WorldClip) -> np.ndarray:
+    """F×2 bool: most of the hand is in the picture."""
+    inside = np.isin(clip.visible, (VISIBLE, OCCLUDED)).reshape(-1, 2, 21)
+    return inside.sum(axis=2) >= READABLE
 
 
 def rois_of(joints: np.ndarray, visible: np.ndarray, height: int, width: int) -> np.ndarray:

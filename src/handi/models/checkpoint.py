@@ -156,6 +156,15 @@ def load(
     )
 
 
+def load_encoders(model: str | Path) -> tuple[Any, Any, CLIPTokenizer]:
+    """(vae, text encoder, tokenizer) of a model folder or hub id alone, float32. Raises: ModelError."""
+    folder = locate(model)
+    kind = _class_of(folder / "vae", AUTOENCODERS, AutoencoderKL)
+    vae = _load_network(kind, folder / "vae", torch.float32, None)
+    text_encoder = _load_network(CLIPTextModel, folder / "text_encoder", torch.float32, None)
+    return vae, text_encoder, _load_tokenizer(folder / "tokenizer")
+
+
 def locate(model: str | Path, *, revision: str | None = None) -> Path:
     """The local folder of a model: "mini", which ships with handi, the path itself, or the hub's snapshot
     (downloaded if need be).
@@ -292,6 +301,19 @@ def save(checkpoint: Checkpoint, scheduler: SchedulerMixin, folder: str | Path) 
             whole.rename(folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def encoder_hash(network: Any) -> str:
+    """SHA-256 over the weights that make an autoencoder's latents, or a text encoder's states.
+
+    What an autoencoder decodes with is left out: latents stay what they are while it is trained.
+    """
+    scale = getattr(network.config, "scaling_factor", None)
+    digest = hashlib.sha256(f"{type(network).__name__} {scale}".encode())
+    for key, value in sorted(network.state_dict().items()):
+        if not key.startswith(("decoder.", "post_quant_conv.")):
+            digest.update(key.encode() + value.cpu().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:

@@ -80,6 +80,9 @@ class Run:
             if recipe.model.preset is not None and saved is None and self.rank == 0:
                 setup.make_start(recipe, self.clips, self.folder / "start")
             self.parts = setup.open_model(recipe, self.folder / "start")
+        held_out = [] if self.held_out is None else [self.held_out.clips]
+        for note in setup.use_cached(recipe, [self.clips, *held_out], self.parts):
+            self.say(f"note: {note}")
         networks = setup.networks_of(recipe, self.parts)
         if recipe.stage == "stage1":
             networks.prior_mask = saved.tensors("prior")["mask"] if saved else setup.prior_of(self.clips)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import fnmatch
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from handi.config import DataRecipe, Recipe
 from handi.data.clips import Batches, ClipSet, Drawing
 from handi.data.folder import FolderClips
+from handi.data.shard_clips import ShardClips
 from handi.data.world import WorldClips
 from handi.errors import InputError
 from handi.files import replacing
@@ -75,7 +77,64 @@ def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
         return WorldClips(path, area=recipe.data.area, training=training)
     if recipe.data.kind == "folder":
         return FolderClips(path, size_of(recipe))
-    raise InputError(f"data.kind {recipe.data.kind} cannot be read yet", mend="use world or folder")
+    clips = ShardClips(path, "train" if training else "held-out")
+    if recipe.data.size and tuple(recipe.data.size) != clips.size:
+        there, wanted = ("×".join(map(str, size)) for size in (clips.size, recipe.data.size))
+        raise InputError(
+            f"holds clips of {there}, data.size is {wanted}",
+            where=path,
+            mend="prepare them at that size, or leave data.size out",
+        )
+    return clips
+
+
+def use_cached(recipe: Recipe, clips: Sequence[ClipSet], parts: Checkpoint) -> list[str]:
+    """Let prepared clips bear their cached latents and text states where a run can use them; notes on it.
+
+    Raises: InputError where a run needs frames that were not kept, or latents that another model made.
+    """
+    notes = []
+    for some in clips:
+        if not isinstance(some, ShardClips):
+            continue
+        no_latents = _why_not(recipe, "vae", some, parts)
+        no_embeddings = _why_not(recipe, "text_encoder", some, parts)
+        some.latents, some.embeddings = no_latents is None, no_embeddings is None
+        for what, part, why in (("latents", "vae", no_latents), ("text", "text_encoder", no_embeddings)):
+            if why is not None and part in some.models:
+                notes.append(f"the cached {what} of {some.name} ({some.split}) stays unused: {why}")
+        if some.pictures != "none":
+            continue
+        if no_latents is not None:
+            raise InputError(
+                f"its frames were not kept, and its latents cannot be used: {no_latents}",
+                where=some.name,
+                mend="prepare the clips again, with their frames",
+            )
+        if recipe.run.sample_every:
+            raise InputError(
+                "its frames were not kept, and sample sheets show them",
+                where=some.name,
+                mend="set run.sample_every to 0",
+            )
+    return notes
+
+
+def _why_not(recipe: Recipe, part: str, clips: ShardClips, parts: Checkpoint) -> str | None:
+    """Why what a network made of the clips beforehand is of no use to a run; None: it is of use."""
+    if part not in clips.models:
+        return "there are none"
+    if recipe.stage == "vae":
+        return "an autoencoder learns from frames"
+    if recipe.data.flip:
+        return "data.flip asks for mirrored frames and words"
+    network = getattr(parts, part)
+    makers = [f"{part}.{name}" for name, _ in network.named_parameters() if not name.startswith("decoder.")]
+    if any(fnmatch.filter(makers, pattern) for pattern in recipe.model.train):
+        return f"{part} is trained"
+    if clips.models[part] != checkpoint.encoder_hash(network):
+        return "another model made them"
+    return None
 
 
 def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
@@ -97,6 +156,8 @@ def _check_frames(data: DataRecipe, clips: ClipSet) -> None:
 
 def prior_of(clips: ClipSet) -> torch.Tensor:
     """Mean motion area of the training clips, H×W (§2.1). Raises: InputError where every one is empty."""
+    if isinstance(clips, ShardClips):
+        return torch.from_numpy(clips.prior())
     prior = PriorMask(*clips.size)
     for index in range(len(clips)):
         prior.add(clips[index].area)
@@ -124,7 +185,16 @@ def size_of(recipe: Recipe) -> tuple[int, int]:
 
 def make_start(recipe: Recipe, clips: ClipSet, folder: Path) -> None:
     """Write the fresh model of a recipe with a preset to `folder`, so that it is the same whenever the run
-    is gone on with: its tokenizer and its autoencoder's basis come from the clips that there are now."""
+    is gone on with: its tokenizer and its autoencoder's basis come from the clips that there are now.
+
+    Raises: InputError where the clips' frames were not kept.
+    """
+    if isinstance(clips, ShardClips) and clips.pictures == "none":
+        raise InputError(
+            "its frames were not kept, and a fresh model begins with them",
+            where=clips.name,
+            mend="prepare the clips again, with their frames",
+        )
     parts = presets.fresh(str(recipe.model.preset), _sentences(clips), seed=recipe.run.seed)
     presets.fit_basis(parts, _pictures(clips, recipe.run.seed))
     write_model(parts, folder)

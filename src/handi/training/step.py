@@ -69,7 +69,7 @@ def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     if networks.prior_mask is None:
         raise ValueError("stage 1 needs the prior mask")
     network = networks.area_unet
-    context = encode(networks.vae, batch.frames[:, :, :1])  #                       B×C×1×h×w
+    context = latents_of(networks, batch, 1)  #                                     B×C×1×h×w
     video = _mask_picture(batch.area)[:, :, None]  #                                B×3×1×H×W
     # The union is the same in every frame: one that has no use for repetition is given a single frame.
     repeats = 1 if getattr(_config(network), "from_context", True) is False else batch.frames.shape[2]
@@ -79,7 +79,7 @@ def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     prediction = network(
         noisy.x_t,
         noisy.t,
-        encode_text(networks, batch.texts),
+        text_states(networks, batch),
         condition_latent=context,
         mask=_mask(prior, z, network),
         **_extra(network, batch, frames=repeats),
@@ -97,7 +97,7 @@ def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
 def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
     """The clip: noise loss inside the motion area, and the Hand Refinement Loss (Eq. 7)."""
     network = networks.unet
-    z = encode(networks.vae, batch.frames)  #                                       B×C×F×h×w
+    z = whole = latents_of(networks, batch)  #                                      B×C×F×h×w
     context = z[:, :, :1]
     mask = _mask(batch.area, z, network)
     inside = (mask > 0).to(z) if _mask_mode(network) == "area" else (mask >= 0.5).to(z)
@@ -107,7 +107,7 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     answer = network(
         noisy.x_t,
         noisy.t,
-        encode_text(networks, batch.texts),
+        text_states(networks, batch),
         condition_latent=context,
         mask=mask,
         **_extra(network, batch, frames=z.shape[2]),
@@ -122,7 +122,8 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
         terms["motion"] = recipe.motion * motion
     if recipe.hand.weight:
         x0 = noisy.x0(prediction)
-        terms |= hand_terms(networks, batch, x0, noisy.below(recipe.hand.noise_limit), recipe.hand, generator)
+        readable = noisy.below(recipe.hand.noise_limit)
+        terms |= hand_terms(networks, batch, x0, readable, recipe.hand, generator, whole)
     return terms
 
 
@@ -138,7 +139,7 @@ def transport_terms(
     settings = recipe.transport
     picture = losses.noise_loss(transport.latents, z, mask=inside)["noise"]
     terms = {"transport": settings.weight * picture}
-    height, width = batch.frames.shape[-2:]
+    height, width = batch.area.shape[-2:]
     flow, cutout = losses.joint_transport(transport.flow, transport.cutout, batch.joints, (height, width))
     return terms | {"flow": settings.flow * flow, "cutout": settings.cutout * cutout}
 
@@ -150,11 +151,13 @@ def hand_terms(
     readable: Tensor,
     recipe: HandLossRecipe,
     generator: torch.Generator,
+    z: Tensor | None = None,
 ) -> Terms:
     """Hand Refinement Loss (Eq. 2) on `recipe.frames` decoded frames of the clips that can be read, B.
 
-    x0 B×C×F×h×w. Frames are drawn among those with a hand, over the whole batch: decoding them and running Υ
-    with a gradient is what the loss costs.
+    x0 B×C×F×h×w. z, likewise: the true latents, for clips whose frames are not kept; then the autoencoder's
+    picture of a true frame is read. Frames are drawn among those with a hand, over the whole batch: decoding
+    them and running Υ with a gradient is what the loss costs.
     """
     if networks.detector is None:
         raise ValueError("the hand loss needs a hand detector")
@@ -166,7 +169,13 @@ def hand_terms(
         return {"_hands": x0.new_zeros(())}
     clips, frames = clips[drawn], frames[drawn]
     generated = decode(networks.vae, x0[clips, :, frames][:, :, None])[:, :, 0]
-    true = batch.frames[clips, :, frames]
+    if batch.frames.numel():
+        true = batch.frames[clips, :, frames]
+    elif z is not None:
+        with torch.no_grad():
+            true = decode(networks.vae, z[clips, :, frames][:, :, None])[:, :, 0]
+    else:
+        raise ValueError("the hand loss needs true frames, or their latents")
     rois = batch.rois[clips, frames]
     if recipe.jitter:
         rois = losses.jitter_rois(
@@ -230,6 +239,13 @@ def draw_timesteps(count: int, steps: int, high: float, pure: float, generator: 
     return torch.where(kind < pure, steps - 1, t).clamp(max=steps - 1)
 
 
+def latents_of(networks: Networks, batch: Batch, count: int | None = None) -> Tensor:
+    """Latents of a batch's first `count` frames: B×C×F×h×w float32; the cached ones, where there are some."""
+    if batch.latents is not None:
+        return batch.latents[:, :, :count].float()
+    return encode(networks.vae, batch.frames[:, :, :count])
+
+
 def encode(vae: Any, video: Tensor) -> Tensor:
     """Latents of B×3×F×H×W in [-1, 1]: B×C×F×h×w float32, scaled; no gradient."""
     with torch.no_grad():
@@ -252,6 +268,17 @@ def encode_text(networks: Networks, texts: Sequence[str]) -> Tensor:
         list(texts), padding="max_length", max_length=limit, truncation=True, return_tensors="pt"
     ).input_ids
     return encoder(ids.to(_device(encoder))).last_hidden_state
+
+
+def text_states(networks: Networks, batch: Batch) -> Tensor:
+    """E_text B×N×D of a batch's sentences; the cached one, where there is one."""
+    if batch.embeddings is None:
+        return encode_text(networks, batch.texts)
+    states = batch.embeddings.float()
+    dropped = [row for row, text in enumerate(batch.texts) if not text]
+    if dropped:
+        states[dropped] = encode_text(networks, [""]).float()
+    return states
 
 
 def _mask_picture(area: Tensor) -> Tensor:

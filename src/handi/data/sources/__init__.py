@@ -12,7 +12,6 @@ from handi.data.sources.ego4d import read_ego4d
 from handi.data.sources.epic import read_epic
 from handi.data.sources.lego import read_lego
 from handi.data.sources.listing import read_captions, read_folder
-from handi.data.sources.world import read_world
 from handi.errors import InputError
 
 __all__ = ["FRAMES", "KINDS", "Clip", "Found", "Kind", "Split", "read_source"]
@@ -50,6 +49,8 @@ def read_source(
     elif kind == "folder":
         found = read_folder(path, roots)
     elif kind == "world":
+        from handi.data.sources.world import read_world  # a worker that has no use for it starts sooner
+
         found = read_world(path)
     else:
         raise InputError(f"there is no source {kind!r}", mend=f"use {', '.join(KINDS)}")

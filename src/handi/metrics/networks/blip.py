@@ -96,8 +96,9 @@ def build_blip(
         "visual_encoder.cls_token",
         "visual_encoder.pos_embed",
         "visual_encoder.patch_embed.proj.weight",
+        "text_decoder.bert.embeddings.word_embeddings.weight",
+        "text_decoder.bert.embeddings.position_embeddings.weight",
     )
-    needed += ("text_decoder.bert.embeddings.word_embeddings.weight",)
     if missing := [key for key in needed if key not in tensors]:
         raise ModelError(
             f"is not a BLIP captioner: {missing[0]} is missing", where=where, mend="see `handi doctor`"

@@ -6,7 +6,7 @@ maximum, it has 1008 classes, and its weights are others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ WIDTH = 2048  # of pool3, the features of FID
 
 Kernel = int | tuple[int, int]
 Layer = tuple[str, int, Kernel]  # key, channels out, kernel; "same" padding, or stride 2 without padding
+Branches = list[list[Layer | list[Layer]]]  # chains of layers; a list in a chain is a fork
 
 
 class _Conv(nn.Module):
@@ -38,13 +39,11 @@ class _Conv(nn.Module):
 class _Mixed(nn.Module):
     """Branches side by side, their outputs stacked, the pooled one last.
 
-    `branches`: chains of layers; a list within a chain is a fork, whose ends are stacked.
+    `branches`: the ends of a fork are stacked.
     `pool`: "average", "max", or "halve": the block halves the picture, and the pooled branch has no layer.
     """
 
-    def __init__(
-        self, width_in: int, branches: Sequence[Sequence[Layer | list[Layer]]], pool: str, pooled: int = 0
-    ) -> None:
+    def __init__(self, width_in: int, branches: Branches, pool: str, pooled: int = 0) -> None:
         super().__init__()
         self.branches, self.pool = branches, pool
         for branch in branches:
@@ -85,7 +84,7 @@ def _layer(width_in: int, width: int, kernel: Kernel, halves: bool) -> _Conv:
 
 
 def _block_a(width_in: int, pooled: int) -> _Mixed:
-    branches = [
+    branches: Branches = [
         [("branch1x1", 64, 1)],
         [("branch5x5_1", 48, 1), ("branch5x5_2", 64, 5)],
         [("branch3x3dbl_1", 64, 1), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3)],
@@ -94,7 +93,7 @@ def _block_a(width_in: int, pooled: int) -> _Mixed:
 
 
 def _block_b() -> _Mixed:
-    branches = [
+    branches: Branches = [
         [("branch3x3", 384, 3)],
         [("branch3x3dbl_1", 64, 1), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3)],
     ]
@@ -103,7 +102,7 @@ def _block_b() -> _Mixed:
 
 def _block_c(inner: int) -> _Mixed:
     row, column = (1, 7), (7, 1)
-    branches = [
+    branches: Branches = [
         [("branch1x1", 192, 1)],
         [("branch7x7_1", inner, 1), ("branch7x7_2", inner, row), ("branch7x7_3", 192, column)],
         [
@@ -118,7 +117,7 @@ def _block_c(inner: int) -> _Mixed:
 
 
 def _block_d() -> _Mixed:
-    branches = [
+    branches: Branches = [
         [("branch3x3_1", 192, 1), ("branch3x3_2", 320, 3)],
         [
             ("branch7x7x3_1", 192, 1),
@@ -131,7 +130,7 @@ def _block_d() -> _Mixed:
 
 
 def _block_e(width_in: int, pool: str) -> _Mixed:
-    branches: list[list[Layer | list[Layer]]] = [
+    branches: Branches = [
         [("branch1x1", 320, 1)],
         [("branch3x3_1", 384, 1), [("branch3x3_2a", 384, (1, 3)), ("branch3x3_2b", 384, (3, 1))]],
         [

@@ -1,0 +1,187 @@
+"""What preparing clips costs, that it scales, that memory stays flat, and that kill -9 leaves no trace.
+
+    python benchmarks/prepare.py speed  VIDEO --clips 64 --workers 1 2
+    python benchmarks/prepare.py memory VIDEO --clips 2000
+    python benchmarks/prepare.py kills  VIDEO --clips 208 --kills 10 --workers 2
+
+VIDEO is any footage with hands in it: overlapping parts of it, 2.5 s each, are the clips. All stages are
+real: decoding, camera motion, hands, areas, and with --model the latents. docs/data.md has what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from handi.data import shards
+from handi.data.executors import executor
+from handi.data.ledger import read_rows
+from handi.data.prepare import Settings
+from handi.data.produce import produce
+from handi.data.sources.common import Clip, Found
+from handi.prepare import Models
+from handi.video import frame_times
+
+SECONDS = 2.5  # of a clip: EPIC-KITCHENS-100's median action is about as long
+SOURCE = 150_000  # clips of both published sets in LEGO's selection, about
+
+
+def clips_of(video: Path, count: int) -> Found:
+    """Parts of a video, each a little later than the one before."""
+    length = frame_times(video).end or 0.0
+    starts = [(length - SECONDS) * n / max(1, count - 1) for n in range(count)]
+    return Found(
+        [
+            Clip(f"clip_{n:05d}", video, start, start + SECONDS, action="Use the hand.")
+            for n, start in enumerate(starts)
+        ]
+    )
+
+
+def settings_of(arguments: argparse.Namespace) -> tuple[Settings, Models]:
+    models = Models("cpu", arguments.complexity, arguments.model)
+    height, width = (int(side) for side in arguments.size.split("x"))
+    return Settings(
+        size=(height, width), clips_per_shard=arguments.clips_per_shard, models=models.hashes()
+    ), models
+
+
+def run(arguments: argparse.Namespace, out: Path, workers: int) -> dict[str, float]:
+    """One run: seconds from the first clip's start on, and CPU seconds of all processes, models and all."""
+    settings, models = settings_of(arguments)
+    found = clips_of(arguments.video, arguments.clips)
+    before = cpu_seconds()
+    begin = time.perf_counter()
+    produce(found, out, settings, models, executor(arguments.executor, workers))
+    return {"seconds": time.perf_counter() - begin, "cpu": cpu_seconds() - before}
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    )
+
+
+def speed(arguments: argparse.Namespace) -> None:
+    """Clips a minute and clips a CPU hour for each number of workers; what the published sets would take."""
+    rows = []
+    for workers in arguments.workers:
+        out = arguments.out / f"speed-{workers}"
+        shutil.rmtree(out, ignore_errors=True)
+        figures = run(arguments, out, workers)
+        rows.append({"workers": workers, **figures})
+        minutes, each = figures["seconds"] / 60, figures["cpu"] / arguments.clips
+        print(
+            f"{workers} workers: {arguments.clips / minutes:.1f} clips/min, "
+            f"{3600 / each:,.0f} clips/CPU-hour, {each:.2f} CPU s a clip"
+        )
+    cost = rows[0]["cpu"] / arguments.clips
+    print(f"{os.cpu_count()} cores here; what more workers than {max(arguments.workers)} take is projected:")
+    for workers in (1, 8, 64):
+        hours = SOURCE * cost / workers / 3600
+        print(f"{SOURCE:,} clips on {workers} workers of a core each: {hours:,.1f} h")
+    print(json.dumps(rows))
+
+
+def memory(arguments: argparse.Namespace) -> None:
+    """Resident memory of one worker after each shard."""
+    settings, models = settings_of(arguments)
+    process, seen, clips = psutil.Process(), [], 0
+
+    class Watched:
+        def run(self, build, pieces):
+            nonlocal clips
+            work = build(0)
+            for piece in pieces:
+                done = work(piece)
+                clips += len(piece.clips)
+                seen.append((clips, process.memory_info().rss / 2**20))
+                print(f"{seen[-1][0]} clips: {seen[-1][1]:.1f} MiB", flush=True)
+                yield done
+
+    out = arguments.out / "memory"
+    shutil.rmtree(out, ignore_errors=True)
+    produce(clips_of(arguments.video, arguments.clips), out, settings, models, Watched())
+    late = [size for count, size in seen if count > arguments.clips / 10]
+    print(f"after the first tenth: {min(late):.1f} to {max(late):.1f} MiB; last {seen[-1][1]:.1f} MiB")
+
+
+def kills(arguments: argparse.Namespace) -> None:
+    """Kill everything at random points, again and again; then finish, and compare with an undisturbed run."""
+    whole, out = arguments.out / "whole", arguments.out / "killed"
+    for folder in (whole, out):
+        shutil.rmtree(folder, ignore_errors=True)
+    settings, models = settings_of(arguments)
+    produce(clips_of(arguments.video, arguments.clips), whole, settings, models, executor("serial", 1))
+    chance = random.Random(arguments.seed)
+    names = [path.stem for path in (whole / "shards").glob("*.jsonl")]
+    for number in range(arguments.kills):
+        child = subprocess.Popen(
+            [sys.executable, __file__, "child", *sys.argv[2:]],
+            start_new_session=True,
+            stderr=subprocess.DEVNULL,
+        )
+        # Somewhere between this part of the work and the next: before, in and after the writing of a shard.
+        goal = len(names) * (number + 0.5) / arguments.kills
+        while child.poll() is None and len(list(out.glob("shards/*.jsonl"))) < int(goal):
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, arguments.pause))
+        finished = child.poll() is not None
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        done = len(list(out.glob("shards/*.jsonl")))
+        half = len(list(out.glob("shards/.*")))
+        say = "had finished" if finished else "killed"
+        print(f"{number + 1}: {say}: {done} of {len(names)} shards done, {half} half-written", flush=True)
+    subprocess.run([sys.executable, __file__, "child", *sys.argv[2:]], check=True, stderr=subprocess.DEVNULL)
+    one, two = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (whole, out)
+    )
+    ids = [row["id"] for row in read_rows(out / shards.LEDGER)]
+    print(f"{len(ids)} clips in the ledger, {len(set(ids))} of them different")
+    print(f"{len(one)} files, {sum(map(len, one.values())):,} bytes; byte-identical: {one == two}")
+    sys.exit(one != two)
+
+
+def child(arguments: argparse.Namespace) -> None:
+    """A run that is to be killed."""
+    run(arguments, arguments.out / "killed", arguments.workers[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["speed", "memory", "kills", "child"])
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--size", default="256x448")
+    parser.add_argument("--model", help="cache this model's latents too")
+    parser.add_argument("--complexity", choices=["full", "lite"], default="full")
+    parser.add_argument("--executor", choices=["serial", "processes", "ray"], default="processes")
+    parser.add_argument("--clips-per-shard", type=int, default=8)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--pause", type=float, default=5.0, help="s, at most, before a kill")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench_prepare"))
+    arguments = parser.parse_args()
+    {"speed": speed, "memory": memory, "kills": kills, "child": child}[arguments.what](arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""Where shards are worked on: in this process, in several, or on a Ray cluster; the results are the same.
+
+An executor is given `build(number)`, which makes what a worker works with (its models, once), and the pieces
+of work. Both must be picklable. Results come as they are done, in any order.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol, TypeVar
+
+from handi.errors import HandiError, InputError
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+Build = Callable[[int], Callable[[Piece], Result]]
+STORE_BYTES = 256 << 20  # of a local Ray's objects
+DEATHS_AT_START = 3  # of workers one after the other, before a run gives up
+
+
+class Executor(Protocol):
+    """How pieces of work are shared out among workers."""
+
+    def run(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+        """Every piece's result, as it is done. Raises: what a worker raises; HandiError."""
+        ...
+
+
+class Serial:
+    """One after the other, in this process."""
+
+    def run(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+        """See `Executor.run`."""
+        work = build(0)
+        for piece in pieces:
+            yield work(piece)
+
+
+# --------------------------------------------------------------------------------------- processes
+
+
+@dataclass
+class _Worker:
+    """A process, and what it is at work on."""
+
+    process: Any
+    pipe: Connection
+    piece: Any = None  # None: nothing
+    ready: bool = False  # its models are loaded
+
+
+class Processes:
+    """Several processes of this machine. One that dies is replaced, and its piece is begun anew.
+
+    It is for the work to see that a piece which kills its workers comes to an end: see `produce.Trials`.
+    """
+
+    def __init__(self, workers: int) -> None:
+        if workers < 1:
+            raise InputError(f"{workers} workers", where="--workers", mend="use 1 or more")
+        self.workers = workers
+
+    def run(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+        """See `Executor.run`."""
+        waiting = deque(pieces)
+        # Fresh processes: a fork of one that has started torch's threads may hang.
+        context = multiprocessing.get_context("spawn")
+        crew = [_start(context, build, number) for number in range(min(self.workers, len(waiting)))]
+        deaths = 0  # one after the other, before a worker was ready
+        try:
+            while waiting or any(worker.piece is not None for worker in crew):
+                for pipe in wait([worker.pipe for worker in crew]):
+                    number = next(n for n, worker in enumerate(crew) if worker.pipe is pipe)
+                    worker = crew[number]
+                    try:
+                        kind, value = worker.pipe.recv()
+                    except (EOFError, OSError):
+                        worker.process.join()
+                        if not worker.ready:
+                            deaths += 1
+                        if deaths >= DEATHS_AT_START:
+                            raise HandiError(
+                                f"workers die before their first clip ({_cause(worker.process.exitcode)})",
+                                mend="use fewer --workers if memory is short",
+                            ) from None
+                        if worker.piece is not None:
+                            waiting.appendleft(worker.piece)
+                        worker.pipe.close()
+                        crew[number] = _start(context, build, number)
+                        continue
+                    if kind == "error":
+                        raise value
+                    worker.ready, deaths, worker.piece = True, 0, None
+                    if waiting:
+                        worker.piece = waiting.popleft()
+                        _send(worker, worker.piece)
+                    if kind == "done":
+                        yield value
+        finally:
+            for worker in crew:
+                worker.process.terminate()
+            for worker in crew:
+                worker.process.join()
+                worker.pipe.close()
+
+
+def _start(context: Any, build: Build[Any, Any], number: int) -> _Worker:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, build, number), daemon=True)
+    process.start()
+    theirs.close()  # so that its death closes the pipe
+    return _Worker(process, ours)
+
+
+def _send(worker: _Worker, piece: Any) -> None:
+    with suppress(OSError):  # it has died: the next look at its pipe says so
+        worker.pipe.send(piece)
+
+
+def _serve(pipe: Connection, build: Build[Any, Any], number: int) -> None:
+    """A worker's life: load the models, then work until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    try:
+        work = build(number)
+        pipe.send(("ready", None))
+        while True:
+            pipe.send(("done", work(pipe.recv())))
+    except EOFError:
+        return
+    except Exception as error:
+        pipe.send(("error", _portable(error)))
+
+
+def _follow_parent() -> None:
+    """A worker whose parent was killed must not go on beside the next run's workers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that can be sent to another process: itself, where it can be pickled and made anew."""
+    try:
+        return pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _cause(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"signal {-code}, {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+# --------------------------------------------------------------------------------------------- ray
+
+
+class Ray:
+    """Actors of a Ray cluster, through Ray Data; a local one is started where no address is given.
+
+    Every machine must see the footage and the folder of the results under the same paths. gpus: share of a
+    GPU that a worker is given, so that 0.25 puts four on each; 0: they compute on the CPU.
+    """
+
+    def __init__(self, workers: int, *, address: str | None = None, gpus: float = 0.0) -> None:
+        if workers < 1:
+            raise InputError(f"{workers} workers", where="--workers", mend="use 1 or more")
+        try:
+            import ray.data  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                "Ray is not installed", where="--executor ray", mend="pip install 'handi[ray]'"
+            ) from error
+        self.workers, self.address, self.gpus = workers, address, gpus
+
+    def run(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+        """See `Executor.run`."""
+        import ray
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        begun = not ray.is_initialized()
+        if begun:
+            try:
+                ray.init(
+                    address=self.address,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **({} if self.address else self._local()),
+                )
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise InputError(
+                    f"no Ray cluster is there ({error})", where=self.address or "ray", mend="see `ray status`"
+                ) from error
+        try:
+            yield from self._stream(build, pieces)
+        finally:
+            if begun:
+                ray.shutdown()
+
+    def _local(self) -> dict[str, Any]:
+        """How Ray is started on this machine; what it passes around is small."""
+        cores = max(self.workers, os.cpu_count() or 1)
+        return {"num_cpus": cores, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+
+    def _stream(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+        import ray
+
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        # A block a piece, so that pieces are what is shared out, and begun anew where an actor dies.
+        rows = [{"piece": pickle.dumps(piece)} for piece in pieces]
+        done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Actor,
+            fn_constructor_args=(pickle.dumps(build),),
+            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(rows))),
+            num_cpus=1,
+            num_gpus=self.gpus or None,
+        )
+        for row in done.iter_rows():
+            kind, value = pickle.loads(row["result"])
+            if kind == "error":
+                raise value
+            yield value
+
+
+class _Actor:
+    """A worker: its models are loaded once, in its own process."""
+
+    def __init__(self, build: bytes) -> None:
+        self.work = pickle.loads(build)(0)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            result = ("done", self.work(pickle.loads(row["piece"])))
+        except Exception as error:
+            result = ("error", _portable(error))
+        return {"result": pickle.dumps(result)}
+
+
+def executor(kind: str, workers: int, *, address: str | None = None, gpus: float = 0.0) -> Executor:
+    """`serial`, `processes` or `ray`. Raises: InputError."""
+    if kind == "serial":
+        return Serial()
+    if kind == "processes":
+        return Processes(workers)
+    if kind == "ray":
+        return Ray(workers, address=address, gpus=gpus)
+    raise InputError(f"there is no executor {kind!r}", mend="use serial, processes or ray")

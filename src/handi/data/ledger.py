@@ -1,0 +1,68 @@
+"""The ledger: one line of JSON for every clip of a source, kept or rejected and why; none is dropped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from handi.data.sources.common import Clip
+from handi.errors import InputError
+
+KEPT, REJECTED = "kept", "rejected"
+Row = dict[str, Any]
+
+
+class Rejected(Exception):
+    """A clip that cannot be trained on; its text is the reason, in words for the ledger."""
+
+
+def row_of(clip: Clip, *, reason: str | None = None, figures: Row | None = None) -> Row:
+    """A clip's line: what the source says of it, its fate, and for a kept one what was measured."""
+    return {
+        "id": clip.id,
+        "split": clip.split,
+        "status": KEPT if reason is None else REJECTED,
+        "reason": reason,
+        "action": clip.action,
+        "description": clip.description,
+        "paraphrases": list(clip.paraphrases),
+        "verb": clip.verb,
+        "noun": clip.noun,
+        "participant": clip.participant,
+        "video": clip.video.name if clip.video else None,
+        "start": clip.start,
+        "end": clip.end,
+        **(figures or {}),
+    }
+
+
+def line(row: Row) -> str:
+    """A row as it stands in a file."""
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def read_rows(path: str | Path) -> Iterator[Row]:
+    """The lines of a ledger, one at a time. Raises: InputError naming the line that is damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, text in enumerate(file, start=1):
+                try:
+                    row = json.loads(text)
+                    if row["status"] not in (KEPT, REJECTED):
+                        raise ValueError(f"status {row['status']!r}")
+                except (ValueError, KeyError, TypeError) as error:
+                    raise InputError(
+                        f"line {number} is damaged ({error})", where=path, mend="run handi prepare again"
+                    ) from error
+                yield row
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read ({error})", where=path) from error
+
+
+def write_rows(path: str | Path, rows: Iterable[Row]) -> None:
+    """Write rows as they come, without holding them; not atomic: see `handi.files.replacing`."""
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(line(row))

@@ -1,0 +1,107 @@
+"""Prepared clips as a clip set: any clip at random out of the shards, nothing decoded that is not needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handi.data import shards
+from handi.data.clips import TrainingClip
+from handi.data.prepare import texts_of
+from handi.data.sources.common import FRAMES
+from handi.errors import InputError
+from handi.images import open_image
+
+HELD_OUT = ("val", "test")  # the first of them that there is
+
+
+class ShardClips:
+    """The kept clips of one split of a folder that `handi prepare` wrote.
+
+    split: "train", "val", "test"; "held-out": val where there is one, else test. `latents` and `embeddings`,
+    off at first, say whether clips bear what is cached of them. Raises: InputError.
+    """
+
+    latents = embeddings = False
+
+    def __init__(self, folder: str | Path, split: str = "train") -> None:
+        self.folder = Path(folder).expanduser()
+        self.about = shards.read_prepared(self.folder)
+        counts = {name: split["kept"] for name, split in self.about["splits"].items() if split["kept"]}
+        if split == "held-out":
+            split = next((name for name in HELD_OUT if name in counts), "val")
+        if split not in counts:
+            raise InputError(
+                f"holds no clips of the split {split!r}",
+                where=self.folder,
+                mend=f"it has {', '.join(f'{n} {name}' for name, n in counts.items()) or 'none at all'}",
+            )
+        settings = self.about["settings"]
+        self.split, self.size, self.frames = split, (settings["size"][0], settings["size"][1]), FRAMES
+        self.name, self.notes = str(self.folder), list[str]()
+        self.pictures: str = settings["pictures"]
+        self.models: dict[str, str] = settings["models"]
+        self._rows = shards.read_clip_rows(self.folder, split)
+        if len(self._rows) != counts[split]:
+            raise InputError(
+                f"lists {len(self._rows)} clips of {split}, there are {counts[split]}",
+                where=self.folder / shards.INDEX,
+                mend=shards.AGAIN,
+            )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, index: int) -> dict[str, Any]:
+        """The clip's row of the index."""
+        return {name: self._rows[name][index].as_py() for name in self._rows.column_names}
+
+    def __getitem__(self, index: int) -> TrainingClip:
+        row = self.row(index)
+        members = shards.read_piece(self.folder, row)
+        try:
+            return self._clip(row, members)
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"clip {row['id']} is damaged ({type(error).__name__}: {error})",
+                where=self.folder / shards.SHARDS / f"{row['shard']}.tar",
+                mend=shards.AGAIN,
+            ) from error
+
+    def _clip(self, row: dict[str, Any], members: dict[str, bytes]) -> TrainingClip:
+        hands = shards.decode_array(members["hands.npz"])
+        if self.pictures == "none":
+            frames = np.zeros((FRAMES, 0, 0, 3), np.uint8)  # who looks at them fails, and does not see black
+        else:
+            names = [f"{number:02d}.{self.pictures}" for number in range(FRAMES)]
+            frames = np.stack([shards.decode_picture(members[name]) for name in names])
+        texts = texts_of(row["action"], row["paraphrases"] or (), row["description"])
+        return TrainingClip(
+            name=row["id"],
+            frames=frames,
+            area=shards.decode_picture(members["area.png"], grey=True) > 127,
+            joints=hands["joints"],
+            visible=hands["visible"],
+            rois=hands["rois"],
+            texts=texts,
+            mirrors=row["mirrors"],
+            latents=shards.decode_array(members["latents.npy"]) if self.latents else None,
+            embeddings=self._embeddings(texts, members) if self.embeddings else None,
+        )
+
+    def _embeddings(
+        self, texts: dict[str, tuple[str, ...]], members: dict[str, bytes]
+    ) -> dict[str, np.ndarray]:
+        sentences = [sentence for kind in texts.values() for sentence in kind]
+        return dict(zip(sentences, shards.decode_array(members["text.npy"]), strict=True))
+
+    def prior(self) -> np.ndarray:
+        """H×W float32, mean motion area of the training clips, whatever the split. Raises: InputError."""
+        path = self.folder / shards.PRIOR
+        return (np.asarray(open_image(path)) / 65535).astype(np.float32)
+
+    def fingerprint(self) -> str:
+        """Hash over the content of every clip of the split, in order."""
+        return self.about["splits"][self.split]["sha256"]

@@ -1,0 +1,231 @@
+"""The format of prepared clips: WebDataset tars to read at random, their ledger parts, and an index.
+
+DIR/settings.json           what the clips were prepared with: written first, never changed
+DIR/shards/train-00000.tar  some clips of one split, whole or not there; a clip KEY (`key_of` its id) has:
+    KEY.00.jpg … KEY.15.jpg   frames (.png where asked for; none where frames are not kept)
+    KEY.area.png              H×W, 255 inside the motion area
+    KEY.valid.png             H×W, 255 where every stabilised frame shows something; only of stabilised clips
+    KEY.hands.npz             joints F×42×2, visible F×2, rois F×2×4, presence F×2
+    KEY.latents.npy           F×C×h×w float16, scaled; only with a model
+    KEY.text.npy              S×N×D float16, sentences in the order of the JSON's "texts"; where asked for
+    KEY.json                  the clip's line of the ledger, and its texts
+DIR/shards/train-00000.jsonl  that shard's part of the ledger, after a line about the shard; written last
+DIR/ledger.jsonl            one line a clip of the source (`ledger.py`)
+DIR/index.parquet           one row a kept clip: its line, its shard, where in the tar it lies, and a hash
+DIR/prior_mask.png          mean motion area of the training clips, 16 bits grey
+DIR/statistics.json         counts and means over each split
+DIR/prepared.json           what there is; written last: where it lies, everything is whole
+
+Every file is a function of the source, the settings and the models alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from handi.data.ledger import Row, line, read_rows
+from handi.errors import InputError
+
+FORMAT, VERSION = "handi-shards", 1
+SETTINGS, PREPARED, INDEX, LEDGER = "settings.json", "prepared.json", "index.parquet", "ledger.jsonl"
+PRIOR, STATISTICS, SHARDS = "prior_mask.png", "statistics.json", "shards"
+JPEG_QUALITY = 95
+BLOCK = 512  # of a tar
+PLACE = ("shard", "offset", "bytes", "sha256")  # columns that say where a clip lies
+AGAIN = "run handi prepare again: it makes what is missing"
+
+
+def key_of(clip_id: str) -> str:
+    """An id as the stem of a clip's members: WebDataset ends a stem at the first dot, ids may hold some."""
+    return clip_id.replace(".", "~")
+
+
+# ------------------------------------------------------------------------------------------- clips
+
+
+def pack(clip_id: str, members: Mapping[str, bytes]) -> bytes:
+    """A clip's piece of a tar: its members in order, by extension; the same bytes for the same members."""
+    piece = io.BytesIO()
+    for extension, content in members.items():
+        info = tarfile.TarInfo(f"{key_of(clip_id)}.{extension}")
+        info.size, info.mode = len(content), 0o644  # no time, no owner: they would differ from run to run
+        piece.write(info.tobuf(tarfile.GNU_FORMAT))
+        piece.write(content)
+        piece.write(bytes(-len(content) % BLOCK))
+    return piece.getvalue()
+
+
+def unpack(piece: bytes) -> dict[str, bytes]:
+    """The members of a clip's piece of a tar, by extension. Raises: ValueError (damaged)."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(piece), mode="r:") as tar:
+            found = {}
+            for info in tar:
+                file = tar.extractfile(info)
+                if file is None:
+                    raise ValueError(f"{info.name} is not a file")
+                found[info.name.partition(".")[2]] = file.read()
+            return found
+    except tarfile.TarError as error:
+        raise ValueError(str(error)) from error
+
+
+def read_piece(folder: Path, row: Mapping[str, Any], *, check: bool = False) -> dict[str, bytes]:
+    """The members of the clip at a row of the index, by extension. check: compare its hash.
+
+    Raises: InputError where the shard is missing, cut off or changed.
+    """
+    path = folder / SHARDS / f"{row['shard']}.tar"
+    try:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            piece = os.pread(file, row["bytes"], row["offset"])
+        finally:
+            os.close(file)
+        if len(piece) != row["bytes"]:
+            raise ValueError("the shard is cut off")
+        if check and hashlib.sha256(piece).hexdigest() != row["sha256"]:
+            raise ValueError("its content has changed")
+        return unpack(piece)
+    except (OSError, ValueError) as error:
+        raise InputError(f"clip {row['id']} is damaged ({error})", where=path, mend=AGAIN) from error
+
+
+def encode_picture(picture: np.ndarray, kind: str) -> bytes:
+    """An H×W×3 or H×W uint8 picture as the bytes of a jpg or png file."""
+    options: list[int] = []
+    if kind == "jpg":  # without halving the colours, which would fringe hands
+        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]
+    channels = picture[..., ::-1] if picture.ndim == 3 else picture
+    done, data = cv2.imencode(f".{kind}", channels, options)
+    if not done:
+        raise ValueError(f"cannot write a {kind} of {picture.shape}")
+    return data.tobytes()
+
+
+def decode_picture(data: bytes, *, grey: bool = False) -> np.ndarray:
+    """H×W×3 RGB (or H×W) uint8 of a picture file's bytes. Raises: ValueError (damaged)."""
+    flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    if picture is None:
+        raise ValueError("a picture cannot be decoded")
+    return picture if grey else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def encode_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Named arrays as the bytes of an npz file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def encode_array(array: np.ndarray) -> bytes:
+    """An array as the bytes of an npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_array(data: bytes) -> Any:
+    """The array of an npy file, or the mapping of an npz file. Raises: ValueError (damaged)."""
+    return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+# ------------------------------------------------------------------------------------------- parts
+
+
+def part_path(folder: Path, shard: str) -> Path:
+    """A shard's part of the ledger."""
+    return folder / SHARDS / f"{shard}.jsonl"
+
+
+def part_text(key: str, tar_bytes: int, areas: np.ndarray, rows: Iterable[Row]) -> str:
+    """A shard's part: a line about it, with H×W counts of how many areas hold each pixel, then its rows."""
+    counts = encode_picture(areas.astype(np.uint16), "png").hex() if areas.any() else ""
+    lines = "".join(map(line, rows))
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    return line({"key": key, "tar_bytes": tar_bytes, "sha256": digest, "areas": counts}) + lines
+
+
+def part_is_whole(folder: Path, shard: str, key: str) -> bool:
+    """Whether a shard is there, finished and of this key. Its clips' hashes are for `read_piece` to check."""
+    try:
+        head, _ = _split_part(folder, shard)
+        tar = folder / SHARDS / f"{shard}.tar"
+        size = tar.stat().st_size if head["tar_bytes"] else None
+        return head["key"] == key and (size == head["tar_bytes"] if size is not None else not tar.exists())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def read_part(folder: Path, shard: str) -> tuple[np.ndarray | None, list[Row]]:
+    """(H×W counts of its areas, None where there is none; its rows). Raises: InputError (damaged)."""
+    try:
+        head, lines = _split_part(folder, shard)
+        data = bytes.fromhex(head["areas"])
+        counts = np.asarray(Image.open(io.BytesIO(data))).astype(np.int64) if data else None
+        return counts, [json.loads(text) for text in lines.split("\n") if text]
+    except (OSError, ValueError, KeyError) as error:
+        where = part_path(folder, shard)
+        raise InputError(f"is damaged ({error})", where=where, mend=AGAIN) from error
+
+
+def _split_part(folder: Path, shard: str) -> tuple[dict[str, Any], str]:
+    """(the line about the shard, the rows' lines). Raises: ValueError where they do not belong together."""
+    first, _, lines = part_path(folder, shard).read_text(encoding="utf-8").partition("\n")
+    head = json.loads(first)
+    if hashlib.sha256(lines.encode()).hexdigest() != head["sha256"]:
+        raise ValueError("its lines are not those that were written")
+    return head, lines
+
+
+# ----------------------------------------------------------------------------------------- reading
+
+
+def read_prepared(folder: str | Path) -> dict[str, Any]:
+    """What a folder of prepared clips says of itself. Raises: InputError for none, or an unfinished one."""
+    folder = Path(folder).expanduser()
+    for name in (SETTINGS, PREPARED):
+        if not (folder / name).is_file():
+            what = "the preparation is not finished" if name == PREPARED else "holds no prepared clips"
+            raise InputError(what, where=folder, mend="run handi prepare … --out " + str(folder))
+    try:
+        content = json.loads((folder / PREPARED).read_text())
+        found = content["format"], content["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot be read ({error})", where=folder / PREPARED, mend=AGAIN) from error
+    if found != (FORMAT, VERSION):
+        raise InputError(
+            f"has format {found[0]} {found[1]}, this handi reads {FORMAT} {VERSION}",
+            where=folder / PREPARED,
+            mend="update handi, or prepare it again",
+        )
+    return content
+
+
+def read_ledger(folder: str | Path) -> Iterable[Row]:
+    """The lines of a prepared folder's ledger, one at a time. Raises: InputError."""
+    return read_rows(Path(folder).expanduser() / LEDGER)
+
+
+def read_clip_rows(folder: str | Path, split: str | None = None) -> Any:
+    """The rows of the index (of one split) as a pyarrow table, in order. Raises: InputError."""
+    import pyarrow.parquet
+
+    path = Path(folder).expanduser() / INDEX
+    try:
+        filters = [("split", "=", split)] if split else None
+        return pyarrow.parquet.read_table(path, filters=filters)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"cannot be read ({error})", where=path, mend=AGAIN) from error

@@ -1,0 +1,289 @@
+"""Re-reading a folder of prepared clips: every byte that training reads, and all that is said of it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from handi.data import shards
+from handi.data.ledger import KEPT, Row
+from handi.data.prepare import texts_of
+from handi.data.sources.common import FRAMES
+from handi.errors import InputError
+from handi.motion.area import PriorMask
+from handi.progress import Progress
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something that is not as it was written, or not as it should be."""
+
+    where: str  # a file, and a clip in it
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+def validate(folder: str | Path) -> list[Damage]:
+    """Read everything of a prepared folder again and give what is wrong with it; nothing: it is whole.
+
+    Each clip: its hash, that all its members decode, have their shape and agree with its line. Then that
+    shards hold their clips and nothing else, and that ledger, index, prior mask, statistics and the counts
+    of prepared.json are those of the clips. One clip is in memory at a time. Raises: InputError for a folder
+    that is not one of prepared clips, or not finished.
+    """
+    folder = Path(folder).expanduser()
+    about = shards.read_prepared(folder)
+    return _Reading(folder, about).run()
+
+
+class _Reading:
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self.folder, self.about, self.settings = folder, about, about["settings"]
+        self.size = (self.settings["size"][0], self.settings["size"][1])
+        self.damages: list[Damage] = []
+        self.tallies: dict[str, _Tally] = {}
+        self.prior = PriorMask(*self.size)
+
+    def found(self, where: str, what: str) -> None:
+        self.damages.append(Damage(where, what))
+
+    def run(self) -> list[Damage]:
+        splits = self.about["splits"].values()
+        with Progress("validate", sum(split["clips"] for split in splits), "clips") as bar:
+            ledger, index = self._ledger(), self._index()
+            ids: set[str] = set()
+            for row in self._rows():
+                self._same(shards.LEDGER, next(ledger, None), row)
+                if row["id"] in ids:
+                    self.found(shards.LEDGER, f"clip {row['id']} stands in it twice")
+                ids.add(row["id"])
+                tally = self.tallies.setdefault(row["split"], _Tally())
+                tally.add(row)
+                if row["status"] == KEPT:
+                    self._same(shards.INDEX, next(index, None), row)
+                    self._clip(row)
+                bar.advance()
+            for name, rest in ((shards.LEDGER, ledger), (shards.INDEX, index)):
+                if left := sum(1 for _ in rest):
+                    self.found(name, f"has {left} lines more than the shards' parts")
+        self._beside()
+        return self.damages
+
+    # ------------------------------------------------------------------------------- lines of text
+
+    def _ledger(self) -> Iterator[Row]:
+        try:
+            yield from shards.read_ledger(self.folder)
+        except InputError as error:
+            self.found(shards.LEDGER, error.what)
+
+    def _index(self) -> Iterator[Row]:
+        try:
+            table = shards.read_clip_rows(self.folder)
+        except InputError as error:
+            self.found(shards.INDEX, error.what)
+            return
+        for batch in table.to_batches(max_chunksize=1024):
+            yield from batch.to_pylist()
+
+    def _same(self, name: str, other: Row | None, row: Row) -> None:
+        """The line of another file must say the same as the shard's part, wherever it says something."""
+        if other is None:
+            if not any(damage.where == name for damage in self.damages):  # once, not for every clip after it
+                self.found(name, f"ends before clip {row['id']}")
+            return
+        wrong = [key for key, value in other.items() if value != row.get(key)]
+        if name == shards.LEDGER:
+            wrong += [key for key in row if key not in other and key not in shards.PLACE]
+        if wrong:
+            self.found(name, f"clip {row['id']}: {', '.join(wrong)} not as in its shard's part")
+
+    # ------------------------------------------------------------------------------------- shards
+
+    def _rows(self) -> Iterator[Row]:
+        """The rows of all shards' parts in order; each shard is checked as a file on the way."""
+        place = self.folder / shards.SHARDS
+        names = {path.stem for path in place.iterdir() if path.suffix in (".tar", ".jsonl")}
+        if len(names) != self.about["shards"]:
+            self.found(shards.SHARDS, f"holds {len(names)} shards, there should be {self.about['shards']}")
+        for name in sorted(names, key=lambda name: (name.partition("-")[0], len(name), name)):
+            try:
+                _, rows = shards.read_part(self.folder, name)
+                with shards.part_path(self.folder, name).open(encoding="utf-8") as file:
+                    key = json.loads(file.readline())["key"]
+            except (InputError, OSError, ValueError, KeyError) as error:
+                what = error.what if isinstance(error, InputError) else str(error)
+                self.found(f"{shards.SHARDS}/{name}.jsonl", what)
+                continue
+            if not shards.part_is_whole(self.folder, name, key):
+                self.found(f"{shards.SHARDS}/{name}.tar", "is missing, or not as long as it was")
+            self._tiles(name, [row for row in rows if row["status"] == KEPT])
+            yield from rows
+
+    def _tiles(self, name: str, rows: list[Row]) -> None:
+        """A tar is its clips one after the other, and zeros."""
+        end = 0
+        for row in rows:
+            if (row["shard"], row["offset"]) != (name, end):
+                self.found(
+                    f"{shards.SHARDS}/{name}.tar", f"clip {row['id']} does not follow the one before it"
+                )
+            end = row["offset"] + row["bytes"]
+        path = self.folder / shards.SHARDS / f"{name}.tar"
+        if path.is_file():
+            with path.open("rb") as file:
+                file.seek(end)
+                if file.read(2**20).strip(b"\0"):
+                    self.found(f"{shards.SHARDS}/{name}.tar", "holds something after its last clip")
+
+    # -------------------------------------------------------------------------------------- clips
+
+    def _clip(self, row: Row) -> None:
+        where = f"{shards.SHARDS}/{row['shard']}.tar, clip {row['id']}"
+        try:
+            members = shards.read_piece(self.folder, row, check=True)
+            for what in self._content(row, members):
+                self.found(where, what)
+        except InputError as error:
+            self.found(where, error.what.removeprefix(f"clip {row['id']} "))
+        except (
+            Exception
+        ) as error:  # whatever a decoder makes of bytes that were changed before they were hashed
+            self.found(where, f"cannot be decoded ({type(error).__name__}: {error})")
+
+    def _content(self, row: Row, members: dict[str, bytes]) -> Iterator[str]:
+        """What is wrong with a clip whose bytes are those that were written."""
+        height, width = self.size
+        kind = self.settings["pictures"]
+        left = dict(members)
+        for name in [f"{n:02d}.{kind}" for n in range(FRAMES)] if kind != "none" else []:
+            shape = shards.decode_picture(left.pop(name)).shape
+            if shape != (height, width, 3):
+                yield f"frame {name} is {_size(shape)}, not {_size(self.size)}"
+        area = shards.decode_picture(left.pop("area.png"), grey=True)
+        if area.shape != self.size or not np.isin(area, (0, 255)).all():
+            yield f"its motion area is no mask of {_size(self.size)}"
+        else:
+            share = float((area > 0).mean())
+            if not share or abs(share - row["area"]) > 1e-6:
+                yield f"its motion area is {share:.4f} of the picture, its line says {row['area']}"
+            if row["split"] == "train":
+                self.prior.add(area > 0)
+        hands = shards.decode_array(left.pop("hands.npz"))
+        for name, shape in (("joints", (42, 2)), ("visible", (2,)), ("rois", (2, 4)), ("presence", (2,))):
+            if hands[name].shape != (FRAMES, *shape) or not np.isfinite(hands[name]).all():
+                yield f"its {name} are not {FRAMES}×{_size(shape)} finite numbers"
+        if hands["visible"].sum(axis=1).tolist() != list(row["hands"]):
+            yield "its hands are not those of its line"
+        texts = texts_of(row["action"], row["paraphrases"], row["description"])
+        written = json.loads(left.pop("json"))
+        if written != {**{k: v for k, v in row.items() if k not in shards.PLACE}, "texts": _listed(texts)}:
+            yield "its JSON is not its line of the ledger"
+        yield from self._cached(left, len(list(itertools.chain(*texts.values()))))
+        if "valid.png" in left and shards.decode_picture(left.pop("valid.png"), grey=True).shape != self.size:
+            yield f"its valid pixels are not {_size(self.size)}"
+        if left:
+            yield f"holds {', '.join(left)}, which is not known"
+
+    def _cached(self, left: dict[str, bytes], sentences: int) -> Iterator[str]:
+        """Latents and text states, where the models say that there are some."""
+        for name, model, shape in (
+            ("latents.npy", "vae", (FRAMES, None, None, None)),
+            ("text.npy", "text_encoder", (sentences, None, None)),
+        ):
+            if model not in self.settings["models"]:
+                continue
+            array = shards.decode_array(left.pop(name))
+            fits = array.ndim == len(shape) and all(
+                a in (b, None) for a, b in zip(shape, array.shape, strict=True)
+            )
+            if not fits or array.dtype != np.float16 or not np.isfinite(array).all():
+                yield f"{name} is {_size(array.shape)} {array.dtype}, or not finite"
+
+    # ------------------------------------------------------------------------------ the other files
+
+    def _beside(self) -> None:
+        """prepared.json, statistics.json and the prior mask against what was read."""
+        for split in sorted({*self.about["splits"], *self.tallies}):
+            tally, said = self.tallies.get(split, _Tally()), self.about["splits"].get(split, {})
+            for name, value in tally.counts().items():
+                if said.get(name) != value:
+                    what = f"says {said.get(name)} for {name} of {split}, the shards say {value}"
+                    self.found(shards.PREPARED, what)
+        try:
+            statistics = json.loads((self.folder / shards.STATISTICS).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            self.found(shards.STATISTICS, f"cannot be read ({error})")
+        else:
+            for split, tally in self.tallies.items():
+                for name, value in tally.statistics().items():
+                    if statistics.get(split, {}).get(name) != value:
+                        self.found(shards.STATISTICS, f"its {name} of {split} are not those of the clips")
+        self._prior()
+
+    def _prior(self) -> None:
+        path = self.folder / shards.PRIOR
+        if not self.prior.clips:
+            if path.exists():
+                self.found(shards.PRIOR, "is there, though no training clip is")
+            return
+        try:
+            prior = np.asarray(Image.open(path)).astype(np.int64)
+        except (OSError, ValueError, SyntaxError) as error:
+            self.found(shards.PRIOR, f"cannot be read ({error})")
+            return
+        if not np.array_equal(prior, np.rint(self.prior.counts / self.prior.clips * 65535)):
+            self.found(shards.PRIOR, "is not the mean of the training clips' motion areas")
+
+
+class _Tally:
+    """What is counted of a split, apart from what `handi prepare` counted."""
+
+    def __init__(self) -> None:
+        self.clips = self.kept = self.bytes = 0
+        self.hash = hashlib.sha256()
+        self.verbs: Counter[str] = Counter()
+        self.nouns: Counter[str] = Counter()
+        self.hands: Counter[int] = Counter({0: 0, 1: 0, 2: 0})
+
+    def add(self, row: Row) -> None:
+        self.clips += 1
+        if row["status"] == KEPT:
+            self.kept += 1
+            self.bytes += row["bytes"]
+            self.hash.update(f"{row['id']} {row['sha256']}\n".encode())
+            self.verbs[row["verb"] or ""] += 1
+            self.nouns[row["noun"] or ""] += 1
+            self.hands.update(row["hands"])
+
+    def counts(self) -> dict[str, Any]:
+        return {
+            "clips": self.clips,
+            "kept": self.kept,
+            "rejected": self.clips - self.kept,
+            "bytes": self.bytes,
+            "sha256": self.hash.hexdigest(),
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        hands = {str(count): frames for count, frames in sorted(self.hands.items())}
+        return {"kept": self.kept, "verbs": self.verbs, "nouns": self.nouns, "frames_with_hands": hands}
+
+
+def _listed(texts: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    return {kind: list(sentences) for kind, sentences in texts.items()}
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

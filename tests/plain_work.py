@@ -1,0 +1,54 @@
+"""Work for executors that needs no torch, so that its processes start at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from handi.errors import OutputError
+
+
+def doubles(number: int) -> Callable[[int], tuple[int, int]]:
+    """Twice the piece, and the process that did it. 13 fails, as a full disk does."""
+
+    def work(piece: int) -> tuple[int, int]:
+        if piece == 13:
+            raise OutputError("cannot be written", where=Path("shard.tar"), mend="free some space")
+        return 2 * piece, os.getpid()
+
+    return work
+
+
+def dies(number: int) -> Callable[[tuple[Path, int]], int]:
+    """A worker that is killed by the first two pieces it is given that are 7; a file counts them."""
+
+    def work(piece: tuple[Path, int]) -> int:
+        path, value = piece
+        if value == 7 and (not path.exists() or path.stat().st_size < 2):
+            with path.open("a") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return value
+
+    return work
+
+
+def stillborn(number: int) -> Callable[[int], int]:
+    """Models on which every worker dies while it loads them."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def unpicklable(number: int) -> Callable[[int], int]:
+    """Work whose error cannot be made anew in another process."""
+
+    class OddError(Exception):
+        def __init__(self, one: int, two: int) -> None:
+            super().__init__("odd")
+
+    def work(piece: int) -> int:
+        raise OddError(1, 2)
+
+    return work

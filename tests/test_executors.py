@@ -1,0 +1,71 @@
+"""Who works: results, errors and deaths come out the same way."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from plain_work import dies, doubles, stillborn, unpicklable
+
+from handi.data.executors import Processes, Ray, Serial, executor
+from handi.errors import HandiError, InputError, OutputError
+
+
+@pytest.mark.parametrize("executor", [Serial(), Processes(1), Processes(3)])
+def test_every_piece_is_done_once(executor):
+    results = list(executor.run(doubles, range(10)))
+    assert sorted(value for value, _ in results) == list(range(0, 20, 2))
+    processes = {process for _, process in results}
+    assert (os.getpid() in processes) == isinstance(executor, Serial)
+    assert len(processes) <= getattr(executor, "workers", 1)
+    assert list(executor.run(doubles, [])) == []
+
+
+@pytest.mark.parametrize("executor", [Serial(), Processes(2)])
+def test_a_workers_error_is_the_runs(executor):
+    with pytest.raises(OutputError, match=r"^shard.tar: cannot be written; free some space$") as error:
+        list(executor.run(doubles, [1, 13, 2]))
+    assert error.value.mend == "free some space"
+
+
+def test_an_error_that_cannot_travel_is_told():
+    with pytest.raises(RuntimeError, match="OddError: odd"):
+        list(Processes(1).run(unpicklable, [1]))
+
+
+def test_workers_that_die_are_replaced_and_their_pieces_begun_anew(tmp_path):
+    pieces = [(tmp_path / "deaths", value) for value in range(10)]
+    assert sorted(Processes(2).run(dies, pieces)) == list(range(10))
+    assert (tmp_path / "deaths").read_text() == "xx"
+
+
+def test_workers_that_die_at_their_start_end_the_run():
+    with pytest.raises(HandiError, match=r"die before their first clip \(signal 9, SIGKILL\)"):
+        list(Processes(2).run(stillborn, [1, 2]))
+
+
+@pytest.mark.timeout(900)
+def test_ray_does_the_same(tmp_path):
+    ray = pytest.importorskip("ray", reason="needs handi[ray]")
+    pytest.importorskip("ray.data", reason="needs handi[ray]")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20)
+    try:
+        results = list(Ray(2).run(doubles, range(6)))
+        assert sorted(value for value, _ in results) == list(range(0, 12, 2))
+        assert os.getpid() not in {process for _, process in results}
+        with pytest.raises(OutputError, match="free some space"):
+            list(Ray(1).run(doubles, [13]))
+        pieces = [(tmp_path / "deaths", value) for value in (1, 7)]
+        assert sorted(Ray(1).run(dies, pieces)) == [1, 7]
+        assert (tmp_path / "deaths").read_text() == "xx"
+    finally:
+        ray.shutdown()
+
+
+def test_names():
+    assert isinstance(executor("serial", 1), Serial)
+    assert executor("processes", 3).workers == 3
+    with pytest.raises(InputError, match="use serial, processes or ray"):
+        executor("threads", 2)
+    with pytest.raises(InputError, match="use 1 or more"):
+        executor("processes", 0)

@@ -1,0 +1,76 @@
+"""`handi prepare`: from a folder of videos to shards, and what it says on the way."""
+
+from __future__ import annotations
+
+import json
+
+from small_footage import movie
+
+from handi.data.shard_clips import ShardClips
+from handi.world import render_clip
+from handi.world.files import write_clip
+
+
+def test_world_clips_by_the_detector_and_by_their_truth(handi, tmp_path):
+    for seed in (3, 900_003):
+        write_clip(tmp_path / "world", render_clip(seed, size=128), pictures="png")
+    basic = ("prepare", "world", tmp_path / "world", "--size", "128x128", "--executor", "serial")
+    out = tmp_path / "found"
+    code, _, err = handi(*basic, "--out", out, "--model", "mini", "--frames", "none")
+    assert code == 0, err
+    assert "train: 1 of 1 clips kept" in err
+    assert "test: 1 of 1 clips kept" in err
+    found = ShardClips(out)
+    assert found.models.keys() == {"hands", "vae"}
+    assert found.row(0)["camera"] < 0.02  # a still camera
+    found.latents = True
+    assert found[0].latents.shape == (16, 24, 16, 16)
+    code, _, err = handi(*basic, "--out", tmp_path / "true", "--truth", "moved", "--camera", "ignore")
+    assert code == 0, err
+    true = ShardClips(tmp_path / "true")
+    both = (found[0].area & true[0].area).sum() / found[0].area.sum()
+    assert both > 0.5
+    code, _, err = handi(*basic, "--out", out, "--model", "mini", "--hull", "all", "--frames", "none")
+    assert code == 1
+    assert "holds clips of other settings: hull hand, not all" in err
+
+
+def test_wrong_use(handi, tmp_path):
+    movie(tmp_path / "a.mp4")
+    (tmp_path / "a.txt").write_text("Cut the carrot.")
+    basic = ("prepare", "folder", tmp_path, "--out", tmp_path / "out")
+    for more, code, message in (
+        (("--frames", "none"), 2, "say whose, by --model"),
+        (("--text-states",), 2, "needs a --model"),
+        (("--enrich-model", "x"), 2, "needs --enrich"),
+        (("--size", "30x40"), 1, "multiples of 8"),
+        (("--limit", "0"), 1, "--limit"),
+        (("--workers", "0", "--executor", "processes"), 1, "use 1 or more"),
+        (("--model", str(tmp_path / "nowhere")), 1, "nowhere"),
+    ):
+        found, _, err = handi(*basic, *more)
+        assert (found, message in err) == (code, True), (more, err)
+    assert not (tmp_path / "out").exists()
+    code, _, err = handi("prepare", "folder", tmp_path / "none", "--out", tmp_path / "out")
+    assert code == 1
+    assert str(tmp_path / "none") in err
+
+
+def test_a_folder_with_a_bad_video(handi, tmp_path):
+    footage = tmp_path / "footage"
+    footage.mkdir()
+    movie(footage / "a.mp4", brightness=90)  # no hand in it
+    (footage / "a.txt").write_text("Cut the carrot.")
+    (footage / "b.mp4").write_bytes(b"nothing")
+    (footage / "b.txt").write_text("Cut the carrot.")
+    out = tmp_path / "out"
+    code, _, err = handi(
+        "prepare", "folder", footage, "--out", out, "--size", "64x64", "--executor", "serial",
+        "--complexity", "lite",
+    )  # fmt: skip
+    assert code == 1
+    assert "train: 0 of 2 clips kept" in err
+    assert "not one clip was kept" in err
+    reasons = [json.loads(line)["reason"] for line in (out / "ledger.jsonl").read_text().splitlines()]
+    assert reasons[0] == "no hands were found"
+    assert "damaged" in reasons[1]
