@@ -66,7 +66,7 @@ def test_our_pipeline_with_each_mask(model_folder):
     context = clip(0)[0]
     made, areas = {}, {}
     for mask in ("stage1", "full", "prior", "true"):
-        method = Handi(str(model_folder), mask=mask, steps=1, guidance=1.0, device="cpu")
+        method = Handi(str(model_folder), mask=mask, steps=1, area_steps=1, guidance=1.0, device="cpu")
         (one,) = method.make([task(area=area())])
         made[mask], areas[mask] = frames_of(one), one.area
         assert made[mask].shape == (FRAMES, SIZE, SIZE, 3)

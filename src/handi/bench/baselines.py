@@ -160,6 +160,8 @@ class Handi:
         mask: Mask = "stage1",
         steps: int | None = None,
         guidance: float | None = None,
+        area_steps: int | None = None,
+        area_guidance: float | None = None,
         device: str = "auto",
         dtype: str = "auto",
     ) -> None:
@@ -172,7 +174,13 @@ class Handi:
         self.pipe.set_progress_bar_config(disable=True)
         if mask in ("stage1", "prior") and self.pipe.prior_mask is None:
             raise InputError(f"this model has no stage 1, which mask {mask} needs", where=model)
-        self.mask, self.steps, self.guidance = mask, steps, guidance
+        self.mask = mask
+        self.calls = {
+            "num_inference_steps": steps,
+            "guidance_scale": guidance,
+            "area_inference_steps": area_steps,
+            "area_guidance_scale": area_guidance,
+        }
         used = [self.pipe.unet, self.pipe.vae, self.pipe.text_encoder]
         used += [self.pipe.area_unet] if mask == "stage1" else []
         self.parameters: int | None = sum(p.numel() for part in used for p in part.parameters())
@@ -181,8 +189,7 @@ class Handi:
             "kind": "handi",
             "weights": fingerprint(self.pipe.checkpoint),
             "mask": mask,
-            "steps": steps,
-            "guidance": guidance,
+            **self.calls,
         }
         self.pipe.to(self.device)
         self._stages: Mapping[str, float] = {}
@@ -200,8 +207,7 @@ class Handi:
             task.prompt,
             mask=self._mask(task),
             num_frames=FRAMES,
-            num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
+            **self.calls,
             generator=torch.Generator().manual_seed(task.seed),
         )
         self._stages = dict(output.seconds)
