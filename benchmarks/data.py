@@ -60,7 +60,8 @@ def main() -> None:
     ):
         out = arguments.out / name
         models = Models("cpu", "lite")
-        settings = Settings(size=SIZE, pictures=pictures, models={"vae": "noise"} if cached else {})
+        cached_by = {"vae": "noise"} if cached else {}
+        settings = Settings(size=SIZE, pictures=pictures, camera="ignore", models=cached_by)
         if not (out / "prepared.json").exists():
             shutil.rmtree(out, ignore_errors=True)
             produce(found, out, settings, WithLatents(models) if cached else models, Serial())

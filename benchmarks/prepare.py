@@ -52,9 +52,13 @@ def clips_of(video: Path, count: int) -> Found:
 def settings_of(arguments: argparse.Namespace) -> tuple[Settings, Models]:
     models = Models("cpu", arguments.complexity, arguments.model)
     height, width = (int(side) for side in arguments.size.split("x"))
-    return Settings(
-        size=(height, width), clips_per_shard=arguments.clips_per_shard, models=models.hashes()
-    ), models
+    settings = Settings(
+        size=(height, width),
+        camera=arguments.camera,
+        clips_per_shard=arguments.clips_per_shard,
+        models=models.hashes(),
+    )
+    return settings, models
 
 
 def run(arguments: argparse.Namespace, out: Path, workers: int) -> dict[str, float]:
@@ -173,6 +177,7 @@ def main() -> None:
     parser.add_argument("--size", default="256x448")
     parser.add_argument("--model", help="cache this model's latents too")
     parser.add_argument("--complexity", choices=["full", "lite"], default="full")
+    parser.add_argument("--camera", choices=["measure", "stabilise", "ignore"], default="measure")
     parser.add_argument("--executor", choices=["serial", "processes", "ray"], default="processes")
     parser.add_argument("--clips-per-shard", type=int, default=8)
     parser.add_argument("--kills", type=int, default=10)

@@ -46,9 +46,10 @@ def test_workers_that_die_at_their_start_end_the_run():
 
 @pytest.mark.timeout(900)
 def test_ray_does_the_same(tmp_path):
-    ray = pytest.importorskip("ray", reason="needs handi[ray]")
     pytest.importorskip("ray.data", reason="needs handi[ray]")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20)
+    import ray
+
+    Ray(2).start()  # kept for several runs
     try:
         results = list(Ray(2).run(doubles, range(6)))
         assert sorted(value for value, _ in results) == list(range(0, 12, 2))

@@ -70,7 +70,7 @@ class Models:
 
     def hashes(self) -> dict[str, str]:
         """What is written down about the models. Raises: ModelError."""
-        names = {"hands": self.complexity}
+        names: dict[str, str] = {"hands": self.complexity}
         if self.model is not None:
             from handi.latents import hashes_of
 

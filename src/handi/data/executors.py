@@ -25,6 +25,7 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 Build = Callable[[int], Callable[[Piece], Result]]
 STORE_BYTES = 256 << 20  # of a local Ray's objects
+STARTS = 4  # of a local Ray, before a run gives up
 DEATHS_AT_START = 3  # of workers one after the other, before a run gives up
 
 
@@ -192,22 +193,28 @@ class Ray:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         begun = not ray.is_initialized()
         if begun:
-            try:
-                ray.init(
-                    address=self.address,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    **({} if self.address else self._local()),
-                )
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise InputError(
-                    f"no Ray cluster is there ({error})", where=self.address or "ray", mend="see `ray status`"
-                ) from error
+            self.start()
         try:
             yield from self._stream(build, pieces)
         finally:
             if begun:
                 ray.shutdown()
+
+    def start(self) -> None:
+        """Join the cluster, or start one of this machine. Raises: InputError."""
+        import ray
+
+        local = {} if self.address else self._local()
+        for attempt in range(STARTS):
+            try:
+                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **local)
+                return
+            except Exception as error:  # bare Exceptions among them
+                ray.shutdown()
+                # On a busy machine a local Ray can take longer to start than the half minute it gives itself.
+                if self.address or attempt == STARTS - 1:
+                    what = f"cannot be reached ({error})" if self.address else f"Ray cannot start ({error})"
+                    raise InputError(what, where=self.address, mend="see `ray status`") from error
 
     def _local(self) -> dict[str, Any]:
         """How Ray is started on this machine; what it passes around is small."""
@@ -220,8 +227,9 @@ class Ray:
         ray.data.DataContext.get_current().enable_progress_bars = False
         # A block a piece, so that pieces are what is shared out, and begun anew where an actor dies.
         rows = [{"piece": pickle.dumps(piece)} for piece in pieces]
+        actor: Any = _Actor  # Ray takes a class for what its objects do
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Actor,
+            actor,
             fn_constructor_args=(pickle.dumps(build),),
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(rows))),
             num_cpus=1,

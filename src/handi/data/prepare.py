@@ -258,7 +258,7 @@ def hold_still(frames: Frames, settings: Settings) -> Steady:
         frames, seen = stabilise(frames, motion)
     except InputError as error:
         raise Rejected(error.what) from error
-    valid = seen.all(axis=0)
+    valid: BinaryMask = np.logical_and.reduce(seen)
     return Steady(frames, figures | {"valid": round(float(valid.mean()), 6)}, valid)
 
 
