@@ -50,10 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plain, loaded = np.array([[seconds(recipe, 0), seconds(recipe, weight)] for _ in range(given.rounds)]).T
     ratio = loaded / plain
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    print(f"{recipe.name}, {recipe.optim.batch} clips of {recipe.data.frames} frames, hand_frames {hand.frames}, "
-          f"form {hand.form}, features {hand.features:g}; {where}, {given.rounds} rounds\n")  # fmt: skip
+    print(
+        f"{recipe.name}, {recipe.optim.batch} clips of {recipe.data.frames} frames; hand loss on "
+        f"{hand.frames} of them, {hand.form}, features {hand.features:g}; {where}, {given.rounds} rounds\n"
+    )
     print("| | median | least | most |\n|---|---|---|---|")
-    for name, values in (("s a step, no hand loss", plain), ("s a step, hand loss", loaded), ("ratio", ratio)):
+    rows = {"s a step, no hand loss": plain, "s a step, hand loss": loaded, "ratio": ratio}
+    for name, values in rows.items():
         print(f"| {name} | {np.median(values):.3f} | {values.min():.3f} | {values.max():.3f} |")
     verdict = "within" if np.median(ratio) <= LIMIT else "above"
     print(f"\n{verdict} the limit of {LIMIT}")
