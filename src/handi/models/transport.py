@@ -17,8 +17,9 @@ from handi.models.autoencoder import PatchBasis, channels_last, zero_
 from handi.models.skeleton import HANDS, JointReader, Skeletons, carry, nearness
 
 FLOW_CELLS = 2  # flow vectors along one side of a latent cell
-FAINT = -2.0  # logit of a free layer's cut-out before training: it covers 0.12
+FAINT = -6.0  # logit of a free layer's cut-out before training: it is not there yet
 SURE = 3.0  # logit of a hand's cut-out on its bones, before training
+BEYOND = -2.0  # `nearness` at which hands end
 SURROUNDINGS = 11  # cells of half a patch: how far around a hole the plate looks, twice
 TOLD = 0.5  # ᾱ from which on x_t tells where things are
 FLOW_UNIT = 16.0  # pixels of flow for an output of 1, about the step of a hand between two frames
@@ -164,15 +165,16 @@ class _Cutout(nn.Module):
         A hand is where its bones are, until the picture says more, if the context image shows it at all.
         """
         height, width = picture.shape[-2:]
-        # Where the joints are is for their own loss to say: a blurred picture likes thin hands. Far from all
-        # bones nothing is a hand's, whatever the picture says.
+        # Where the joints are is for their own loss to say: a blurred picture likes thin hands.
         near = nearness(skeletons.start.detach(), (height, width), (height // 2, width // 2)).clamp(min=-5)
         features = F.pixel_shuffle(self.up(scene).permute(0, 3, 1, 2), 2**self.steps)
         seen = torch.cat([F.pixel_unshuffle(picture, 2), near], 1)
         x = F.silu(features + self.look(seen.to(features.dtype)))
         x = x + F.silu(self.merge(x))
         logits = F.pixel_shuffle(self.out(x), 2)
-        hands = F.interpolate(near * SURE, scale_factor=2.0, mode="bilinear", align_corners=False)
-        faint = hands.new_full((len(hands), logits.shape[1] - HANDS, height, width), FAINT)
-        there = torch.cat([skeletons.presence.sigmoid(), faint.new_ones(faint.shape[:2])], 1)
-        return (logits + torch.cat([hands, faint], 1)).sigmoid() * there[..., None, None]
+        near = F.interpolate(near, scale_factor=2.0, mode="bilinear", align_corners=False)
+        faint = near.new_full((len(near), logits.shape[1] - HANDS, height, width), FAINT)
+        # Far from all bones nothing is a hand's, whatever the picture says: else a hand takes the table along.
+        reach = skeletons.presence.sigmoid()[..., None, None] * (4 * (near - BEYOND)).sigmoid()
+        mask = (logits + torch.cat([near * SURE, faint], 1)).sigmoid()
+        return mask * torch.cat([reach, torch.ones_like(faint)], 1)
