@@ -39,6 +39,13 @@ def study(folders, out, *specs: str, data: str = "squares", metrics=("pixels", "
     return made
 
 
+def quick_model(folder, model_folder):
+    """A method file of a model that takes one step in each stage."""
+    path = folder / "quick.yaml"
+    path.write_text(f"kind: handi\nmodel: {model_folder}\nsteps: 1\narea_steps: 1\ndevice: cpu\n")
+    return path
+
+
 # -------------------------------------------------------------------------------------- the paper's
 
 
@@ -111,6 +118,14 @@ def test_markdown_marks_best_second_and_reasons():
     assert "| 0.3000 | –<sup>3</sup> | – | comparable |" in lines[6]
     assert "| 0.01512 | 0.1000 |" in lines[7]  # alone in its group: no mark
     assert lines[-3:] == ["1. A note.", "2. other data", "3. no weights"]
+
+
+def test_a_table_without_remarks_has_no_column_for_them():
+    table = sample_table()
+    table.rows = [table.rows[0]]
+    assert "beside the paper" not in table.markdown()
+    assert len({line.count("|") for line in table.markdown().splitlines() if line.startswith("|")}) == 1
+    assert "{llrrr}" in table.latex()
 
 
 def test_latex_is_escaped_and_whole():
@@ -207,7 +222,8 @@ def test_a_changed_file_is_another_side(folders, tmp_path):
 
 
 def test_table1_counts_and_times(folders, tmp_path, model_folder):
-    made = study(folders, tmp_path, f"handi=handi:{model_folder}", "static", f"aa=videos:{folders / 'good'}")
+    quick = quick_model(tmp_path, model_folder)
+    made = study(folders, tmp_path, f"handi={quick}", "static", f"aa=videos:{folders / 'good'}")
     rows = tables.table1(made, runs=1).rows
     assert [row.heads[0] for row in rows] == ["HANDI", "", "static", "AnimateAnything", ""]
     handi, printed, static, stored, _ = (row.cells for row in rows)
@@ -221,10 +237,12 @@ def test_table1_counts_and_times(folders, tmp_path, model_folder):
 
 
 def test_a_model_is_sampled_with_its_rows_mask(folders, tmp_path, model_folder):
-    made = study(folders, tmp_path, f"none-off=handi:{model_folder}", metrics=("pixels",), clips=1)
+    quick = quick_model(tmp_path, model_folder)
+    made = study(folders, tmp_path, f"none-off={quick}", metrics=("pixels",), clips=1)
     tables.table3(made, scopes=("full",))
     record = json.loads((tmp_path / "videos/squares/none-off/1/run.json").read_text())
     assert record["method"]["mask"] == "full"
+    assert (tmp_path / "videos/squares/none-off/1/motion_area.png").is_file()
     assert record["seconds"] > 0
 
 

@@ -56,6 +56,7 @@ class Made:
     frames: Frames | HandiError  # FRAMES×H×W×3 of the context's size
     seconds: float = 0.0  # that it took
     stages: Mapping[str, float] = field(default_factory=dict)  # parts of these by name, where they are known
+    area: BinaryMask | None = None  # H×W, where the method let things move, if it says
 
 
 class Method(Protocol):
@@ -159,6 +160,8 @@ class Handi:
         mask: Mask = "stage1",
         steps: int | None = None,
         guidance: float | None = None,
+        area_steps: int | None = None,
+        area_guidance: float | None = None,
         device: str = "auto",
         dtype: str = "auto",
     ) -> None:
@@ -171,7 +174,13 @@ class Handi:
         self.pipe.set_progress_bar_config(disable=True)
         if mask in ("stage1", "prior") and self.pipe.prior_mask is None:
             raise InputError(f"this model has no stage 1, which mask {mask} needs", where=model)
-        self.mask, self.steps, self.guidance = mask, steps, guidance
+        self.mask = mask
+        self.calls = {
+            "num_inference_steps": steps,
+            "guidance_scale": guidance,
+            "area_inference_steps": area_steps,
+            "area_guidance_scale": area_guidance,
+        }
         used = [self.pipe.unet, self.pipe.vae, self.pipe.text_encoder]
         used += [self.pipe.area_unet] if mask == "stage1" else []
         self.parameters: int | None = sum(p.numel() for part in used for p in part.parameters())
@@ -180,15 +189,15 @@ class Handi:
             "kind": "handi",
             "weights": fingerprint(self.pipe.checkpoint),
             "mask": mask,
-            "steps": steps,
-            "guidance": guidance,
+            **self.calls,
         }
         self.pipe.to(self.device)
         self._stages: Mapping[str, float] = {}
+        self._area: BinaryMask | None = None
 
     def make(self, tasks: Iterable[Task]) -> Iterator[Made]:
         for made in one_by_one(tasks, self._make):
-            yield replace(made, stages=self._stages)
+            yield replace(made, stages=self._stages, area=self._area)
 
     def _make(self, task: Task) -> Frames:
         import torch
@@ -198,11 +207,12 @@ class Handi:
             task.prompt,
             mask=self._mask(task),
             num_frames=FRAMES,
-            num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
+            **self.calls,
             generator=torch.Generator().manual_seed(task.seed),
         )
         self._stages = dict(output.seconds)
+        area = output.motion_area[0].astype(np.uint8)
+        self._area = cv2.resize(area, task.context.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
         return output.frames[0]
 
     def _mask(self, task: Task) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +29,13 @@ class Cell:
     value: float | None = None
     interval: tuple[float, float] | None = None
     why: str = ""  # where there is no value
+    printed: bool = False  # all its digits are shown, as the paper prints them
+
+    @property
+    def text(self) -> str:
+        """The value in words."""
+        assert self.value is not None
+        return repr(self.value) if self.printed else number(self.value)
 
 
 @dataclass(frozen=True)
@@ -68,14 +74,14 @@ class Table:
         notes, marks = self._numbered()
         lines = [f"**{self.title}**", ""]
         titles = [*self.heads, *(c.title + ARROWS[c.better] for c in self.columns)]
-        lines.append("| " + " | ".join([*titles, "beside the paper"]) + " |")
-        lines.append("|" + "---|" * len(self.heads) + "---:|" * len(self.columns) + "---|")
+        lines.append("| " + " | ".join([*titles, *["beside the paper"] * self._remarked]) + " |")
+        lines.append("|" + "---|" * len(self.heads) + "---:|" * len(self.columns) + "---|" * self._remarked)
         for row in self.rows:
             cells = [
                 _markdown(self._styled(row, c), row.cells.get(c.key, Cell()), marks) for c in self.columns
             ]
             remark = f"{_verdict(row.remark)}{_superscript(marks.get(row.remark))}"
-            lines.append("| " + " | ".join([*row.heads, *cells, remark]) + " |")
+            lines.append("| " + " | ".join([*row.heads, *cells, *[remark] * self._remarked]) + " |")
         return "\n".join([*lines, "", *(f"{n}. {note}" for n, note in enumerate(notes, start=1))]) + "\n"
 
     def latex(self) -> str:
@@ -85,10 +91,11 @@ class Table:
             "% needs \\usepackage{booktabs}",
             "\\begin{table*}\\centering\\small",
             f"\\caption{{{_tex(self.title)}}}",
-            f"\\begin{{tabular}}{{{'l' * len(self.heads)}{'r' * len(self.columns)}l}}",
+            f"\\begin{{tabular}}{{{'l' * len(self.heads)}{'r' * len(self.columns)}{'l' * self._remarked}}}",
             "\\toprule",
         ]
-        titles = [*self.heads, *(c.title + ARROWS[c.better] for c in self.columns), ""]
+        titles = [*self.heads, *(c.title + ARROWS[c.better] for c in self.columns)]
+        titles += [""] * self._remarked
         lines.append(" & ".join(map(_tex, titles)) + " \\\\")
         lines.append("\\midrule")
         before = None
@@ -99,7 +106,7 @@ class Table:
             cells = [_latex(self._styled(row, c), row.cells.get(c.key, Cell()), marks) for c in self.columns]
             mark = marks.get(row.remark)
             remark = _tex(_verdict(row.remark)) + (f"$^{{{mark}}}$" if mark else "")
-            lines.append(" & ".join([*map(_tex, row.heads), *cells, remark]) + " \\\\")
+            lines.append(" & ".join([*map(_tex, row.heads), *cells, *[remark] * self._remarked]) + " \\\\")
         lines += ["\\bottomrule", "\\end{tabular}"]
         lines += [f"\\par\\footnotesize {n}. {_tex(note)}" for n, note in enumerate(notes, start=1)]
         return "\n".join([*lines, "\\end{table*}"]) + "\n"
@@ -112,9 +119,8 @@ class Table:
         writer.writerow([*self.heads, *parts, "beside the paper"])
         heads = [""] * len(self.heads)
         for row in self.rows:
-            heads = [
-                new or old for new, old in zip(row.heads, heads, strict=True)
-            ]  # a blank repeats the above
+            # A blank repeats what stands above it.
+            heads = [new or old for new, old in zip(row.heads, heads, strict=True)]
             values: list[object] = []
             for column in self.columns:
                 cell = row.cells.get(column.key, Cell())
@@ -123,6 +129,11 @@ class Table:
         return buffer.getvalue()
 
     # ------------------------------------------------------------------------------------- helpers
+
+    @property
+    def _remarked(self) -> int:
+        """1 where any row has a remark, else 0: then there is no column for them."""
+        return int(any(row.remark for row in self.rows))
 
     def _styled(self, row: Row, column: Column) -> int:
         """1 for the best of its group, 2 for the second, 0 otherwise."""
@@ -166,7 +177,7 @@ def number(value: float) -> str:
 def _markdown(place: int, cell: Cell, marks: dict[str, int]) -> str:
     if cell.value is None:
         return f"–{_superscript(marks.get(cell.why))}"
-    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[place].format(number(cell.value))
+    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[place].format(cell.text)
     if cell.interval is not None:
         text += f" <sub>[{number(cell.interval[0])}, {number(cell.interval[1])}]</sub>"
     return text
@@ -180,22 +191,19 @@ def _latex(place: int, cell: Cell, marks: dict[str, int]) -> str:
     if cell.value is None:
         mark = marks.get(cell.why)
         return "--" if mark is None else f"--$^{{{mark}}}$"
-    text = {0: "{}", 1: "\\textbf{{{}}}", 2: "\\underline{{{}}}"}[place].format(number(cell.value))
+    text = {0: "{}", 1: "\\textbf{{{}}}", 2: "\\underline{{{}}}"}[place].format(cell.text)
     if cell.interval is not None:
         text += f" {{\\tiny[{number(cell.interval[0])}, {number(cell.interval[1])}]}}"
     return text
 
 
-_TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-        "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↓": r"$\downarrow$",
-        "↑": r"$\uparrow$", "×": r"$\times$", "✓": r"\checkmark{}", "–": "--", "≠": r"$\neq$"}  # fmt: skip
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$", "–": "--", "×": r"$\times$", "✓": r"\checkmark{}", "…": r"\ldots{}", "η": r"$\eta$",
+    "Υ": r"$\Upsilon$",
+}  # fmt: skip
 
 
 def _tex(text: str) -> str:
     return "".join(_TEX.get(letter, letter) for letter in text)
-
-
-def plain(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of words in columns, for a terminal."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(w.ljust(n) for w, n in zip(r, widths, strict=True)).rstrip() for r in rows)

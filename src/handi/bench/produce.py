@@ -61,7 +61,7 @@ def produce(
     method: Method, data: Mapping[str, Entry], out: Path, *,
     seed: int = 0, area: Area = "hull", what: str = "generate",
 ) -> Failures:  # fmt: skip
-    """Make OUT/ID/ (frames/, lossless; video.mp4; run.json) for each clip that is not there yet.
+    """Make OUT/ID/ (frames/, lossless; video.mp4; motion_area.png; run.json) of each clip that is not there.
 
     Gives what failed, by id; the others are done. Raises: HandiError for what stops everything.
     """
@@ -108,6 +108,8 @@ def _write(made: Made, folder: Path, record: dict[str, Any]) -> None:
         for number, frame in enumerate(frames):
             write_image(scratch / "frames" / f"{number:04d}.png", frame)
         write_video(scratch / "video.mp4", frames)
+        if made.area is not None:
+            write_image(scratch / "motion_area.png", made.area)
         more = {"seconds": round(made.seconds, 4), "python": platform.python_version()}
         text = json.dumps(record | more, indent=2, ensure_ascii=False)
         (scratch / RUN_FILE).write_text(text + "\n", encoding="utf-8")

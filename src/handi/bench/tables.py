@@ -20,7 +20,8 @@ HERE, PAPER = "here", "paper"
 # Further figures that our own rows have, beside the paper's columns.
 MORE = (
     "hs_err_literal", "hands_matched", "hand_rate", "kid", "kvd", "psnr", "ssim", "flow_inside", "flow_mean",
-    "background_drift", "state_change", "same_context", "true_hands_found", "true_hand_error",
+    "background_drift", "background_error", "state_change", "same_context", "true_hands_found",
+    "true_hand_error",
 )  # fmt: skip
 _PROTOCOL_NOTE = (
     "The authors' code computes none of these metrics: where the paper leaves a choice open it is ours "
@@ -88,7 +89,7 @@ def _with_paper1(spec: Spec, cells: dict[str, Cell], authors: Sequence[str], dev
     ours = Row((_label(spec.name), f"{HERE}{f', {device}' if device else ''}"), cells, HERE)
     if key is None:
         return [ours]
-    values = dict(zip(("parameters", "seconds"), map(Cell, paper.TABLE1[key]), strict=True))
+    values = dict(zip(("parameters", "seconds"), map(_printed, paper.TABLE1[key]), strict=True))
     reasons = ["the paper does not name its device, batch or steps"]
     reasons += [] if spec.name in authors else ["weights that are not the authors'"]
     return [replace(ours, remark=_remark(reasons)), Row(("", PAPER), values, PAPER)]
@@ -143,7 +144,7 @@ def table2(study: Study, *, intensive: bool = True, authors: Sequence[str] = ())
             if key in printed:
                 reasons = paper.differences(data, n, benchmark, authors_weights=spec.name in authors)
                 label, clips = paper.BENCHMARKS[benchmark]
-                values = dict(zip(paper.COLUMNS, map(Cell, printed[key]), strict=True))
+                values = dict(zip(paper.COLUMNS, map(_printed, printed[key]), strict=True))
                 rows.append(replace(ours, remark=_remark(reasons)))
                 rows.append(Row(("", "", f"{PAPER}, {label}, n = {clips}"), values, f"{place} {PAPER}"))
             else:
@@ -152,7 +153,7 @@ def table2(study: Study, *, intensive: bool = True, authors: Sequence[str] = ())
     notes = [_PROTOCOL_NOTE, *study.notes]
     extra = tuple(Column(key, *titles[key]) for key in MORE if key in titles)
     first = Table("Table 2. Methods, metrics and data sets", heads3, columns_of(paper.COLUMNS), rows, notes)
-    second = Table("Table 2, continued: further figures of ours", heads3, extra, more, notes)
+    second = Table("Table 2, continued: further figures of ours", heads3, extra, more, list(notes))
     return [first, second]
 
 
@@ -171,7 +172,9 @@ def table4(study: Study, *, authors: Sequence[str] = ()) -> Table:
             ours = Row((*heads, f"{HERE}, n = {n}"), _cells(found["metrics"], paper.TABLE4_COLUMNS), data)
             if key in paper.TABLE4[benchmark]:
                 reasons = paper.differences(data, n, benchmark, authors_weights=spec.name in authors)
-                values = dict(zip(paper.TABLE4_COLUMNS, map(Cell, paper.TABLE4[benchmark][key]), strict=True))
+                values = dict(
+                    zip(paper.TABLE4_COLUMNS, map(_printed, paper.TABLE4[benchmark][key]), strict=True)
+                )
                 label, clips = paper.BENCHMARKS[benchmark]
                 rows.append(replace(ours, remark=_remark(reasons)))
                 rows.append(Row(("", "", f"{PAPER}, {label}, n = {clips}"), values, f"{data} {PAPER}"))
@@ -233,7 +236,7 @@ def table3(
             more.append(Row(ours.heads, _cells(metrics, MORE), ours.group))
             if printed:
                 reasons = paper.differences(data, n, "epic-kitchens", authors_weights=name in authors)
-                values = dict(zip(paper.COLUMNS, map(Cell, printed[number]), strict=True))
+                values = dict(zip(paper.COLUMNS, map(_printed, printed[number]), strict=True))
                 rows.append(replace(ours, remark=_remark(reasons)))
                 clips = paper.BENCHMARKS["epic-kitchens"][1]
                 rows.append(Row(("", "", "", "", f"{PAPER}, n = {clips}"), values, f"{scope} {PAPER}"))
@@ -245,7 +248,7 @@ def table3(
     title = f"Table 3. Ablation of the motion area and the Hand Refinement Loss on {data}"
     return [
         Table(title, heads5, columns_of(paper.COLUMNS), rows, notes),
-        Table(f"{title}: further figures of ours", heads5, extra, more, notes),
+        Table(f"{title}: further figures of ours", heads5, extra, more, list(notes)),
     ]
 
 
@@ -278,6 +281,10 @@ def _cells(metrics: dict[str, Any], keys: Sequence[str] | dict[str, str]) -> dic
             interval = entry.get("interval")
             cells[key] = Cell(entry["value"], None if interval is None else (interval[0], interval[1]))
     return cells
+
+
+def _printed(value: float) -> Cell:
+    return Cell(value, printed=True)
 
 
 def _label(name: str) -> str:
