@@ -174,7 +174,7 @@ class _Cutout(nn.Module):
         logits = F.pixel_shuffle(self.out(x), 2)
         near = F.interpolate(near, scale_factor=2.0, mode="bilinear", align_corners=False)
         faint = near.new_full((len(near), logits.shape[1] - HANDS, height, width), FAINT)
-        # Far from all bones nothing is a hand's, whatever the picture says: else a hand takes the table along.
+        # Far from all bones nothing is a hand's, whatever the picture says: else it takes the table along.
         reach = skeletons.presence.sigmoid()[..., None, None] * (4 * (near - BEYOND)).sigmoid()
         mask = (logits + torch.cat([near * SURE, faint], 1)).sigmoid()
         return mask * torch.cat([reach, torch.ones_like(faint)], 1)
