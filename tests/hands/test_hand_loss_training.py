@@ -19,6 +19,12 @@ def frame(clips) -> torch.Tensor:
     return torch.from_numpy(clips["cut"][0].copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
+@pytest.fixture(autouse=True)
+def endless_hands(monkeypatch) -> None:
+    """A hand's layer may reach all over the picture."""
+    monkeypatch.setattr("handi.models.transport.BEYOND", -100.0)
+
+
 def networks(frame, detector=None) -> Networks:
     """A tiny model whose basis knows the picture well, and whose layers cover all of it."""
     sizes = presets.Preset(144, (4, 4, 8, 8), 96, 8, 16, 2, 1, 1, 3, 16, 1, 50, 16)

@@ -77,17 +77,18 @@ def test_every_condition_is_read(change):
     assert (network(**given) - before).abs().max() > 1e-4
 
 
-def covering(network: LiteUNet) -> None:
+def covering(network: LiteUNet, monkeypatch) -> None:
     """Make the left hand's layer cover all of the picture, the others stay as they are."""
+    monkeypatch.setattr("handi.models.transport.BEYOND", -100.0)  # hands have no end
     with torch.no_grad():
         network.transport.cutout.out.bias.view(3, 4)[0] = 100.0
         network.transport.joints.presence.bias.fill_(100.0)
 
 
-def test_transport_moves_what_is_cut_out_and_leaves_the_rest():
+def test_transport_moves_what_is_cut_out_and_leaves_the_rest(monkeypatch):
     """A hand's layer that covers all of the picture; its joints go right by two pixels and down by one."""
     network, given = lite(layers=3), inputs()
-    covering(network)
+    covering(network, monkeypatch)
     transport, gaze = network.transport, network.transport.joints.later
     with torch.no_grad():
         gaze.hidden.weight.zero_()
@@ -116,9 +117,9 @@ def test_a_hand_that_is_not_there_is_not_moved():
     assert moved.cutout[:, 2:].all()
 
 
-def test_the_residual_is_held_back_under_hands_while_noise_is_high():
+def test_the_residual_is_held_back_under_hands_while_noise_is_high(monkeypatch):
     network, given = lite(layers=3), inputs()
-    covering(network)
+    covering(network, monkeypatch)
     with torch.no_grad():
         network.residual.bias.fill_(1.0)
     given["timestep"] = torch.tensor([0, 500])

@@ -175,7 +175,7 @@ class Handi:
         if mask in ("stage1", "prior") and self.pipe.prior_mask is None:
             raise InputError(f"this model has no stage 1, which mask {mask} needs", where=model)
         self.mask = mask
-        self.calls = {
+        self.calls: dict[str, Any] = {
             "num_inference_steps": steps,
             "guidance_scale": guidance,
             "area_inference_steps": area_steps,
