@@ -180,7 +180,8 @@ def ablate(
     stopped.
 
         handi world --clips 200 --seed 900000 --out data/world/test
-        handi ablate mini_stage2 --model.init mini --data world=data/world/test --out out/ablation
+        handi ablate mini_stage2 --model.init mini --model.from_stage1 false --data world=data/world/test \\
+            --out out/ablation
 
     In pieces of an hour; only two rows; a shorter training:
         handi ablate mini_stage2 --data world=data/world/test --out out/ablation --minutes 60
