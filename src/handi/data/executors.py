@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -217,9 +218,14 @@ class Ray:
                     raise InputError(what, where=self.address, mend="see `ray status`") from error
 
     def _local(self) -> dict[str, Any]:
-        """How Ray is started on this machine; what it passes around is small."""
-        cores = max(self.workers, os.cpu_count() or 1)
-        return {"num_cpus": cores, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+        """How Ray is started on this machine: what it passes around is small, and its workers import what
+        this process can."""
+        return {
+            "num_cpus": max(self.workers, os.cpu_count() or 1),
+            "object_store_memory": STORE_BYTES,
+            "include_dashboard": False,
+            "runtime_env": {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
+        }
 
     def _stream(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
         import ray
