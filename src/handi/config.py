@@ -69,7 +69,7 @@ class TransportRecipe:
 
     weight: float = 0.5  # the moved picture, before the residual; 0: none of the three
     joints: float = 1.0  # where the hands' joints are, in the context image and in every frame
-    cutout: float = 0.2  # which hands the context image shows, and that their joints lie in their layers
+    presence: float = 0.2  # which hands the context image shows
 
 
 @dataclass(frozen=True)

@@ -152,15 +152,14 @@ def soft_miou(mask: Tensor, truth: Tensor) -> dict[str, Tensor]:
 
 
 def joint_transport(
-    joints: Tensor, start: Tensor, presence: Tensor, cutout: Tensor, truth: Tensor, size: tuple[int, int]
+    joints: Tensor, start: Tensor, presence: Tensor, truth: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """How far the hands that a transport moves are from the true joints: (joint error, cut-out error).
+    """How far the hands that a transport moves are from the true ones: (joint error, presence error).
 
-    joints B×F×2×22×2 px, start B×2×22×2 px and presence B×2 logits as `models.skeleton.Skeletons` has them,
-    cutout B×K×H×W in [0, 1], layers 0 and 1 the hands; truth B×F×42×2 in [0, 1], zeros where there are none,
-    frame 0 the context; size (H, W). Joint error: Huber, in units of 8 px, over the joints of the hands that
-    the context image shows, in it and in all frames. Cut-out error, cross-entropy: which hands it shows, and
-    that a hand's joints there lie in its own layer and in no other's.
+    joints B×F×2×22×2 px, start B×2×22×2 px and presence B×2 logits as `models.skeleton.Skeletons` has them;
+    truth B×F×42×2 in [0, 1], zeros where there are none, frame 0 the context; size (H, W). Joint error:
+    Huber, in units of 8 px, over the joints of the hands that the context image shows, there and in all
+    frames. Presence error: cross-entropy of which hands it shows.
     """
     height, width = size
     there = (truth != 0).any(-1).unflatten(2, (2, 21))  #                        B×F×2×21
@@ -171,15 +170,7 @@ def joint_transport(
     counted = (there & shown[:, None, :, None]).float()
     error = _mean_error(joints[..., :21, :], wanted, counted)
     error = error + _mean_error(start[:, :, :21], wanted[:, 0], counted[:, 0])
-    place = 2 * wanted[:, 0] / truth.new_tensor([width, height]) - 1  #          B×2×21×2
-    probability = F.grid_sample(cutout, place.flatten(1, 2)[:, None], align_corners=False)[:, :, 0]
-    probability = probability.unflatten(2, (2, 21))  #                           B×K×2×21
-    layer = torch.arange(cutout.shape[1], device=cutout.device)
-    own = (layer[:, None] == torch.arange(2, device=cutout.device))[None, :, :, None]  # 1×K×2×1
-    entropy = -torch.where(own, probability, 1 - probability).clamp(min=1e-3).log()
-    weight = inside[:, None].expand_as(entropy).float()
-    seen = F.binary_cross_entropy_with_logits(presence, shown.float())
-    return error, (entropy * weight).sum() / weight.sum().clamp(min=1) + seen
+    return error, F.binary_cross_entropy_with_logits(presence, shown.float())
 
 
 def _mean_error(found: Tensor, true: Tensor, weight: Tensor) -> Tensor:

@@ -21,19 +21,20 @@ def frame(clips) -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def endless_hands(monkeypatch) -> None:
-    """A hand's layer may reach all over the picture."""
-    monkeypatch.setattr("handi.models.transport.BEYOND", -100.0)
+    """Hands reach all over the picture."""
+    monkeypatch.setattr(
+        "handi.models.transport.nearness", lambda start, size, grid: torch.full((1, 2, *grid), 99.0)
+    )
 
 
 def networks(frame, detector=None) -> Networks:
-    """A tiny model whose basis knows the picture well, and whose layers cover all of it."""
-    sizes = presets.Preset(144, (4, 4, 8, 8), 96, 8, 16, 2, 1, 1, 3, 16, 1, 50, 16)
+    """A tiny model whose basis knows the picture well, and whose hands cover all of it."""
+    sizes = presets.Preset(144, (4, 4, 8, 8), 96, 8, 16, 2, 1, 1, 16, 1, 50, 16)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets.PRESETS, "probe", sizes)
         parts = presets.fresh("probe", ["cut the carrot"])
     presets.fit_basis(parts, torch.stack([frame, frame.flip(-1)]))
     with torch.no_grad():
-        parts.unet.transport.cutout.out.bias.fill_(100.0)
         parts.unet.transport.joints.presence.bias.fill_(100.0)
     return Networks(
         vae=parts.vae.requires_grad_(False),

@@ -48,7 +48,7 @@ def test_a_fresh_one_says_that_nothing_moves():
     given = inputs()
     still = given["condition_latent"].expand_as(given["sample"])
     assert torch.equal(lite()(**given), still)
-    moving = lite(layers=3)
+    moving = lite(moves_hands=True)
     with torch.no_grad():
         moving.transport.joints.presence.bias.fill_(-100.0)  # it would paint over hands before it knows them
     torch.testing.assert_close(moving(**given), still, atol=2e-5, rtol=0)
@@ -56,7 +56,7 @@ def test_a_fresh_one_says_that_nothing_moves():
 
 
 def test_a_clip_is_the_same_alone_and_in_a_batch():
-    network, given = stirred(lite(layers=3)), inputs()
+    network, given = stirred(lite(moves_hands=True)), inputs()
     both = network(**given)
     alone = network(**{name: value[1:] for name, value in given.items()})
     torch.testing.assert_close(both[1:], alone, atol=1e-3, rtol=1e-3)
@@ -66,7 +66,7 @@ def test_a_clip_is_the_same_alone_and_in_a_batch():
     "change", ["sample", "timestep", "encoder_hidden_states", "condition_latent", "mask", "frame_index"]
 )
 def test_every_condition_is_read(change):
-    network, given = stirred(lite(layers=3)), inputs()
+    network, given = stirred(lite(moves_hands=True)), inputs()
     before = network(**given)
     if change == "frame_index":
         given[change] = torch.tensor([[0, 4, 9]]).expand(2, -1)
@@ -78,16 +78,17 @@ def test_every_condition_is_read(change):
 
 
 def covering(network: LiteUNet, monkeypatch) -> None:
-    """Make the left hand's layer cover all of the picture, the others stay as they are."""
-    monkeypatch.setattr("handi.models.transport.BEYOND", -100.0)  # hands have no end
+    """Make both hands cover all of the picture."""
+    monkeypatch.setattr(
+        "handi.models.transport.nearness", lambda start, size, grid: torch.full((2, 2, *grid), 99.0)
+    )
     with torch.no_grad():
-        network.transport.cutout.out.bias.view(3, 4)[0] = 100.0
         network.transport.joints.presence.bias.fill_(100.0)
 
 
 def test_transport_moves_what_is_cut_out_and_leaves_the_rest(monkeypatch):
-    """A hand's layer that covers all of the picture; its joints go right by two pixels and down by one."""
-    network, given = lite(layers=3), inputs()
+    """Hands that cover all; the left one, in front, goes right by two pixels and down by one."""
+    network, given = lite(moves_hands=True), inputs()
     covering(network, monkeypatch)
     transport, gaze = network.transport, network.transport.joints.later
     with torch.no_grad():
@@ -104,21 +105,20 @@ def test_transport_moves_what_is_cut_out_and_leaves_the_rest(monkeypatch):
     torch.testing.assert_close(shown[:, :, 1:, 2:], picture[:, :, :-1, :-2], atol=1e-3, rtol=1e-3)
     left = moved.flow[:, :, 0, 0]
     torch.testing.assert_close(left, torch.full_like(left, -2.0), atol=1e-4, rtol=0)
-    assert not moved.flow[:, :, 1:].any()
+    assert not moved.flow[:, :, 1].any()
 
 
 def test_a_hand_that_is_not_there_is_not_moved():
-    network, given = stirred(lite(layers=3)), inputs()
+    network, given = stirred(lite(moves_hands=True)), inputs()
     with torch.no_grad():
         network.transport.joints.presence.bias.fill_(-100.0)
     _, moved = network(**given, details=True)
     assert moved is not None
-    assert not moved.cutout[:, :2].any()
-    assert moved.cutout[:, 2:].all()
+    assert not moved.cutout.any()
 
 
 def test_the_residual_is_held_back_under_hands_while_noise_is_high(monkeypatch):
-    network, given = lite(layers=3), inputs()
+    network, given = lite(moves_hands=True), inputs()
     covering(network, monkeypatch)
     with torch.no_grad():
         network.residual.bias.fill_(1.0)
@@ -129,7 +129,7 @@ def test_the_residual_is_held_back_under_hands_while_noise_is_high(monkeypatch):
 
 
 def test_it_comes_back_from_a_folder(tmp_path):
-    network, given = stirred(lite(layers=3)), inputs()
+    network, given = stirred(lite(moves_hands=True)), inputs()
     network.save_pretrained(tmp_path)
     back = LiteUNet.from_pretrained(tmp_path).eval()(**given)
     torch.testing.assert_close(back, network(**given), atol=1e-5, rtol=1e-5)
@@ -140,7 +140,7 @@ def test_it_comes_back_from_a_folder(tmp_path):
 def test_checkpointing_changes_no_gradient():
     given, gradients = inputs(), []
     for switch in (False, True):
-        network = stirred(lite(layers=3))
+        network = stirred(lite(moves_hands=True))
         if switch:
             network.enable_gradient_checkpointing()
         network(**given).square().mean().backward()

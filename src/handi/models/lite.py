@@ -5,10 +5,9 @@ Three parts (docs/mini.md has what each is worth):
 1. the *reader* looks once a clip at the context latent, the motion area and the text: what is where, and
    which of it is meant;
 2. the *mover* runs over the frames at half the latents' size: where everything is at each time, given x_t;
-3. *transport* (stage 2): instead of inventing a hand's pixels, a few layers cut out of the context image are
-   moved and laid over a clean plate, and a residual adds what no transport can give. Hands move by their
-   bones (models/skeleton.py), other layers by smooth flows. A mean of several motions is a sharp hand at the
-   mean place, where a mean of several pictures is a blur.
+3. *transport* (stage 2): instead of inventing a hand's pixels, the hands are cut out of the context image,
+   moved by their bones and laid over a clean plate, and a residual adds what no transport can give. A mean of
+   several motions is a sharp hand at the mean place, where a mean of several pictures is a blur.
 
 Inside, features are channels-last, B×F×h×w×C.
 """
@@ -41,8 +40,8 @@ SCHEDULE = {
 class LiteUNet(ModelMixin, ConfigMixin):
     """Predicts the clean latents (prediction type "sample") of a clip, B×C×F×h×w.
 
-    `layers` switches transport on, 3 or more: the left and the right hand, and free ones. Clips may have any
-    number of frames and any size in whole latent cells with an even number of them a side.
+    `moves_hands` switches transport on. Clips may have any number of frames and any size in whole latent
+    cells with an even number of them a side.
     """
 
     _supports_gradient_checkpointing = True
@@ -58,7 +57,7 @@ class LiteUNet(ModelMixin, ConfigMixin):
         reader_depth: int = 4,
         mover_depth: int = 5,
         cross_attention_dim: int = 128,
-        layers: int = 0,
+        moves_hands: bool = False,
         from_context: bool = True,
         clip_frames: int = 16,
         skip: float = 0.0,
@@ -81,7 +80,7 @@ class LiteUNet(ModelMixin, ConfigMixin):
         )
         self.mover = _Mover(latent_channels, width, inner_width, heads, mover_depth, condition)
         self.residual = zero_(nn.Linear(width, latent_channels))
-        self.transport = Transporter(latent_channels, patch, width, inner_width, layers) if layers else None
+        self.transport = Transporter(latent_channels, patch, width, inner_width) if moves_hands else None
         self.register_buffer("signal", signal_levels(), persistent=False)  # ᾱ by timestep
 
     def forward(
@@ -129,7 +128,7 @@ class LiteUNet(ModelMixin, ConfigMixin):
         if self.transport is None:
             result, moved = (context + residual if self.config.from_context else residual), None
         else:
-            moved, covered = self.transport(features, places, fine, context, self.signal[time.long()])
+            moved, covered = self.transport(places, fine, context)
             # Where hands lie, the residual is held back while noise hides the truth: there it could only
             # blur them. The less noise is left, the more x_t knows better than the transport.
             noise = (time / 1000).to(dtype).view(-1, 1, 1, 1, 1)

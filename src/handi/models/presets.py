@@ -38,7 +38,6 @@ class Preset:
     heads: int
     reader_depth: int
     mover_depth: int
-    layers: int  # that stage 2 moves
     text_width: int
     text_depth: int
     merges: int  # byte pairs that the tokenizer learns
@@ -46,9 +45,9 @@ class Preset:
 
 
 PRESETS = {
-    "tiny": Preset(32, (4, 4, 8, 8), 8, 8, 16, 2, 1, 1, 3, 16, 1, 50, 24),  # for tests
-    "mini": Preset(128, (16, 32, 64, 96), 24, 64, 160, 5, 4, 4, 3, 128, 3, 600, 48),
-    "small": Preset(256, (24, 48, 96, 160), 32, 96, 384, 12, 6, 8, 4, 256, 4, 1000, 77),
+    "tiny": Preset(32, (4, 4, 8, 8), 8, 8, 16, 2, 1, 1, 16, 1, 50, 24),  # for tests
+    "mini": Preset(128, (16, 32, 64, 96), 24, 64, 160, 5, 4, 4, 128, 3, 600, 48),
+    "small": Preset(256, (24, 48, 96, 160), 32, 96, 384, 12, 6, 8, 256, 4, 1000, 77),
 }
 
 
@@ -76,11 +75,11 @@ def fresh(preset: str, sentences: Iterable[str], *, seed: int = 0) -> Checkpoint
                 reader_depth=sizes.reader_depth,
                 mover_depth=sizes.mover_depth,
                 cross_attention_dim=sizes.text_width,
-                layers=layers,
+                moves_hands=stage == 2,
                 from_context=stage == 2,
                 skip=SKIP if stage == 2 else 0.0,
             )
-            for stage, layers in ((1, 0), (2, sizes.layers))
+            for stage in (1, 2)
         )
     return Checkpoint(
         unet=unet.eval(),

@@ -103,7 +103,7 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     inside = (mask > 0).to(z) if _mask_mode(network) == "area" else (mask >= 0.5).to(z)
     z = context * (1 - inside) + z * inside  # what lies outside the area is frozen (§3)
     noisy = _Noised(networks, z, recipe, generator)
-    details = recipe.transport.weight > 0 and getattr(_config(network), "layers", 0) > 0
+    details = recipe.transport.weight > 0 and getattr(_config(network), "moves_hands", False)
     answer = network(
         noisy.x_t,
         noisy.t,
@@ -141,10 +141,10 @@ def transport_terms(
     terms = {"transport": settings.weight * picture}
     height, width = batch.area.shape[-2:]
     hands = transport.skeletons
-    joints, cutout = losses.joint_transport(
-        hands.joints, hands.start, hands.presence, transport.cutout, batch.joints, (height, width)
+    joints, presence = losses.joint_transport(
+        hands.joints, hands.start, hands.presence, batch.joints, (height, width)
     )
-    return terms | {"joints": settings.joints * joints, "cutout": settings.cutout * cutout}
+    return terms | {"joints": settings.joints * joints, "presence": settings.presence * presence}
 
 
 def hand_terms(
