@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from handi.data.clips import (
+    Batch,
     Batches,
     Drawing,
     Order,
+    Sample,
     collate,
-    draw,
     frame_subset,
     mirrored,
     mirrored_text,
@@ -170,9 +171,8 @@ def test_an_error_in_a_thread_comes_out_at_its_batch(clips):
 
 def test_batch_shapes_and_ranges(clips):
     batch = Batches(clips, Drawing(frames=4), 0).at(0, 3)
-    assert batch.frames.shape == (3, 3, 4, 32, 32)
-    assert batch.frames.dtype == torch.float32
-    assert -1 <= batch.frames.min() < -0.2 < 0.2 < batch.frames.max() <= 1
+    assert batch.frames.shape == (3, 4, 32, 32, 3)
+    assert batch.frames.dtype == torch.uint8
     assert (batch.area.shape, set(batch.area.unique().tolist())) == ((3, 32, 32), {0.0, 1.0})
     assert (batch.joints.shape, batch.visible.shape, batch.rois.shape) == (
         (3, 4, 42, 2),
@@ -182,8 +182,7 @@ def test_batch_shapes_and_ranges(clips):
     assert (batch.frame_index[:, 0] == 0).all()
     row = batch.names.index("0000000001")
     for n, k in enumerate(batch.frame_index[row].tolist()):
-        expected = torch.from_numpy(clips[1].frames[k].copy()).permute(2, 0, 1) / 127.5 - 1
-        assert torch.allclose(batch.frames[row, :, n], expected, atol=1e-6)
+        assert torch.equal(batch.frames[row, n], torch.from_numpy(clips[1].frames[k].copy()))
         assert torch.equal(batch.joints[row, n], torch.from_numpy(clips[1].joints[k].copy()))
 
 
@@ -203,46 +202,87 @@ def test_frame_subsets_hold_the_context_and_reach_every_frame(count):
 
 def test_texts_are_dropped_and_chosen_by_their_shares(clips):
     batches = Batches(clips, replace(EVERYTHING, dropout=0.15, flip=False), seed=1)
-    texts = [(clip, text) for clip, _, text in map(batches.sample, range(1500))]
+    drawn = batches.at(0, 1500)
+    texts = [(clips[int(name)], text) for name, text in zip(drawn.names, drawn.texts, strict=True)]
     dropped = sum(not text for _, text in texts) / len(texts)
     assert abs(dropped - 0.15) < 0.03
     short = sum(text in clip.texts["short"] for clip, text in texts) / (len(texts) * (1 - dropped))
     assert abs(short - 1 / 3) < 0.05
-    assert all(
-        text == clip.texts["short"][0] for clip, _, text in map(Batches(clips, Drawing(), 0).sample, range(9))
-    )
+    plain = Batches(clips, Drawing(), 0).at(0, 9)
+    assert plain.texts == [clips[int(name)].texts["short"][0] for name in plain.names]
+
+
+def whole(clip) -> Batch:
+    """A batch of one whole clip."""
+    return collate([clip], [Sample(0, np.arange(16), clip.texts["short"][0], mirror=False)])
 
 
 def test_mirroring_twice_changes_nothing_and_once_everything(clips):
-    clip = clips[0]
-    once, twice = mirrored(clip), mirrored(mirrored(clip))
+    batch, row = whole(clips[0]), torch.tensor([True])
+    once, twice = mirrored(batch, row), mirrored(mirrored(batch, row), row)
     for name in ("frames", "area", "joints", "visible", "rois"):
-        assert np.allclose(getattr(twice, name), getattr(clip, name), atol=1e-5), name
-    assert np.array_equal(once.frames[:, :, 0], clip.frames[:, :, 31])
-    there = clip.joints[0].any(axis=1)
+        assert torch.allclose(getattr(twice, name), getattr(batch, name), atol=1e-5), name
+    assert torch.equal(once.frames[:, :, :, 0], batch.frames[:, :, :, 31])
+    before, after = batch.joints[0, 0].numpy(), once.joints[0, 0].numpy()
     # the mirrored left hand is where the right one was: column i now is column 31 - i
-    columns = np.where(there, 31 - clip.joints[0, :, 0] * 32, 0)
-    swapped = np.concatenate([columns[21:], columns[:21]])
-    assert np.allclose(once.joints[0, :, 0] * 32, swapped, atol=1e-4)
-    for frame, hand in np.argwhere(once.visible):
-        joints = once.joints[frame].reshape(2, 21, 2)[hand]
+    columns = np.where(before.any(axis=1), 31 - before[:, 0] * 32, 0)
+    assert np.allclose(after[:, 0] * 32, np.concatenate([columns[21:], columns[:21]]), atol=1e-4)
+    for frame, hand in np.argwhere(once.visible[0].numpy()):
+        joints = once.joints[0, frame].numpy().reshape(2, 21, 2)[hand]
         expected = tracked_region(joints, 32, 32).square(32, 32)
-        assert np.allclose(once.rois[frame, hand][:3], expected[:3], atol=1e-3)
-        assert np.isclose(np.cos(once.rois[frame, hand][3] - expected[3]), 1, atol=1e-5)
+        roi = once.rois[0, frame, hand].numpy()
+        assert np.allclose(roi[:3], expected[:3], atol=1e-3)
+        assert np.isclose(np.cos(roi[3] - expected[3]), 1, atol=1e-5)
+
+
+def test_only_the_rows_that_are_asked_for_are_mirrored(clips):
+    batch = Batches(clips, Drawing(), 0, shuffle=False).at(0, 3)
+    turned = mirrored(batch, torch.tensor([False, True, False]))
+    assert torch.equal(turned.frames[[0, 2]], batch.frames[[0, 2]])
+    assert torch.equal(turned.frames[1], batch.frames[1].flip(2))
+    with pytest.raises(ValueError, match="cannot be mirrored"):
+        mirrored(replace(batch, latents=torch.zeros(3, 1)), torch.tensor([True, False, False]))
 
 
 def test_flip_mirrors_half_of_the_samples_and_their_words(clips):
     flipped = 0
+    plain = whole(clips[0])
     for seed in range(200):
-        clip, _, text = draw(clips[0], Drawing(flip=True), np.random.default_rng(seed))
-        changed = not np.array_equal(clip.frames, clips[0].frames)
+        batch = Batches(OneClip(clips, clips[0]), Drawing(flip=True), seed).at(0, 1)
+        changed = not torch.equal(batch.frames, plain.frames)
         flipped += changed
-        assert text == (mirrored_text(clips[0].texts["short"][0]) if changed else clips[0].texts["short"][0])
+        short = clips[0].texts["short"][0]
+        assert batch.texts == [mirrored_text(short) if changed else short]
     assert 70 < flipped < 130
-    fixed = replace(clips[0], mirrors=False)
+    fixed = OneClip(clips, replace(clips[0], mirrors=False))
     for seed in range(20):
-        clip, _, _ = draw(fixed, Drawing(flip=True), np.random.default_rng(seed))
-        assert np.array_equal(clip.frames, fixed.frames)
+        assert torch.equal(Batches(fixed, Drawing(flip=True), seed).at(0, 1).frames, plain.frames)
+
+
+class OneClip:
+    """A set of one clip."""
+
+    def __init__(self, like, clip):
+        self.name, self.size, self.frames, self.clip = like.name, like.size, like.frames, clip
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.clip
+
+
+def test_clips_that_are_held_give_the_same_samples(clips):
+    read, held = (Batches(clips, EVERYTHING, seed=5, told=None) for _ in range(2))
+    held.hold(torch.device("cpu"))
+    one, other = read.at(3, 9), held.at(3, 9)
+    assert (one.names, one.texts) == (other.names, other.texts)
+    for name in ("frames", "frame_index", "area", "joints", "visible", "rois"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert getattr(one, name).dtype == getattr(other, name).dtype, name
+    cached = OneClip(clips, replace(clips[0], latents=np.zeros((16, 1, 4, 4), np.float16)))
+    with pytest.raises(InputError, match="resident"):
+        Batches(cached, Drawing(), 0).hold(torch.device("cpu"))
 
 
 def test_mirrored_words():
@@ -253,7 +293,7 @@ def test_mirrored_words():
 
 
 def test_collate_and_moving_keep_everything(clips):
-    batch = collate([draw(clips[0], Drawing(), np.random.default_rng(0))])
+    batch = whole(clips[0])
     assert len(batch) == 1
     assert torch.equal(batch.to("cpu").frames, batch.frames)
     assert batch.to("meta").rois.device.type == "meta"

@@ -63,7 +63,7 @@ def test_sixteen_even_frames_cropped_and_resized_with_their_words(tmp_path):
     assert not clip.visible[:, 1].any()
     assert 0.15 < clip.area.mean() < 0.3
     batch = Batches(clips, Drawing(frames=8, texts=("short", "paraphrase")), 0).at(0, 2)
-    assert batch.frames.shape == (2, 3, 8, 32, 32)
+    assert batch.frames.shape == (2, 8, 32, 32, 3)
     assert batch.names == ["a b.mp4"] * 2
 
 

@@ -49,6 +49,7 @@ class DataRecipe:
     texts: tuple[str, ...] = ("short", "paraphrase", "enriched")  # kinds to draw from, where a clip has them
     dropout: float = 0.15  # share of samples without text, for classifier-free guidance
     workers: int = 2  # threads that make batches ahead
+    resident: bool = False  # hold all clips on the device: a GPU never waits for them, and they need its memory
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,6 @@ class HandLossRecipe:
     noise_limit: float = 1.0  # sigma/alpha above which ẑ0 cannot be read
     features: float = 0.0  # weight of matching the landmark network's activations, in units of `weight`
     jitter: float = 1.0  # scale of the regions' random shift, size and turn
-
-
-@dataclass(frozen=True)
-class TransportRecipe:
-    """Weights of the terms that teach LiteUNet's transport (training/step.py); other networks have none."""
-
-    weight: float = 0.5  # the moved picture, before the residual; 0: none of the three
-    joints: float = 1.0  # where the hands' joints are, in the context image and in every frame
-    presence: float = 0.2  # which hands the context image shows
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,6 @@ class LossRecipe:
     motion: float = 0.0  # AnimateAnything's motion loss; its own weight is 0.001
     latent_noise: float = 0.05  # sd of the noise on latents that the autoencoder learns to decode, at most
     hand: HandLossRecipe = HandLossRecipe()
-    transport: TransportRecipe = TransportRecipe()
 
 
 @dataclass(frozen=True)
@@ -118,6 +109,7 @@ class RunRecipe:
     precision: Literal["no", "bf16", "fp16"] = "no"  # of the arithmetic; trained weights are always fp32
     checkpointing: bool = False  # recompute activations in the backward pass: slower, far less memory
     device: Literal["auto", "cpu"] = "auto"
+    compile: bool = False  # torch.compile of the trained network's blocks: a minute at first, faster steps
     log_every: int = 10  # steps
     gradients_every: int = 0  # steps between logs of every loss term's gradient norm; 0: never
     validate_every: int = 500  # steps; 0: never

@@ -148,37 +148,6 @@ def soft_miou(mask: Tensor, truth: Tensor) -> dict[str, Tensor]:
     return {"miou": 1 - iou.mean()}
 
 
-# ------------------------------------------------------------------------------------------ transport
-
-
-def joint_transport(
-    joints: Tensor, start: Tensor, presence: Tensor, truth: Tensor, size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """How far the hands that a transport moves are from the true ones: (joint error, presence error).
-
-    joints B×F×2×22×2 px, start B×2×22×2 px and presence B×2 logits as `models.skeleton.Skeletons` has them;
-    truth B×F×42×2 in [0, 1], zeros where there are none, frame 0 the context; size (H, W). Joint error:
-    Huber, in units of 8 px, over the joints of the hands that the context image shows, there and in all
-    frames. Presence error: cross-entropy of which hands it shows.
-    """
-    height, width = size
-    there = (truth != 0).any(-1).unflatten(2, (2, 21))  #                        B×F×2×21
-    inside = ((truth[:, 0] > 0) & (truth[:, 0] < 1)).all(-1).unflatten(1, (2, 21))  #  B×2×21
-    shown = inside.any(-1)  #                                                    B×2
-    # the detector's pixels have their middles at integers
-    wanted = truth.unflatten(2, (2, 21)) * truth.new_tensor([width, height]) + 0.5
-    counted = (there & shown[:, None, :, None]).float()
-    error = _mean_error(joints[..., :21, :], wanted, counted)
-    error = error + _mean_error(start[:, :, :21], wanted[:, 0], counted[:, 0])
-    return error, F.binary_cross_entropy_with_logits(presence, shown.float())
-
-
-def _mean_error(found: Tensor, true: Tensor, weight: Tensor) -> Tensor:
-    """Huber error of places …×2 px in units of 8 px, averaged by weights …."""
-    error = F.huber_loss(found / 8, true / 8, reduction="none").sum(-1)
-    return (error * weight).sum() / weight.sum().clamp(min=1)
-
-
 # ----------------------------------------------------------------------------------------------- hands
 
 

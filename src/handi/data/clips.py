@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from handi.errors import InputError
+from handi.progress import Progress
 from handi.types import BinaryMask, Frames
 
 
@@ -58,7 +60,7 @@ class Batch:
     """What a training step gets."""
 
     names: list[str]  # clips, for the report of a bad batch
-    frames: Tensor  # B×3×F×H×W float32 in [-1, 1]; frame 0 is always the context image
+    frames: Tensor  # B×F×H×W×3 uint8; frame 0 is always the context image
     frame_index: Tensor  # B×F int64: which of the clip's frames (0 first)
     area: Tensor  # B×H×W float32 in {0, 1}: the true motion area
     texts: list[str]  # a sentence a clip, "" where dropped for classifier-free guidance
@@ -108,6 +110,16 @@ class Order:
         return int(self._epochs[epoch][row])
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What of a clip a sample of it shows."""
+
+    clip: int  # its index
+    frames: np.ndarray  # which of its frames, the first 0
+    text: str  # "" where dropped
+    mirror: bool
+
+
 class Batches:
     """The samples of a run: `batches.at(position, size)` is a batch of consecutive ones.
 
@@ -125,17 +137,28 @@ class Batches:
     ) -> None:
         self.clips, self.drawing, self.seed, self.told = clips, drawing, seed, told
         self.order = Order(len(clips), seed) if shuffle else None
+        self._held: _Held | None = None
+
+    def hold(self, device: torch.device) -> None:
+        """Read all clips now and keep them on a device; the samples stay the same. Raises: InputError."""
+        self._held = _Held(self.clips, device)
 
     def at(self, position: int, size: int) -> Batch:
         """Samples `position` … `position + size - 1`."""
-        return collate([self.sample(position + n) for n in range(size)])
+        indices = [self._index(position + n) for n in range(size)]
+        read: Sequence[TrainingClip] | ClipSet = self.clips if self._held is None else self._held.cards
+        clips = [read[index] for index in indices]
+        samples = [
+            draw(clip, index, self.clips.frames, self.drawing, np.random.default_rng([self.seed, 1, p]))
+            for p, index, clip in zip(range(position, position + size), indices, clips, strict=True)
+        ]
+        batch = collate(clips, samples) if self._held is None else self._held.collate(clips, samples)
+        if self.told is not None:
+            batch = replace(batch, area=torch.from_numpy(self.told).to(batch.area).expand_as(batch.area))
+        return mirrored(batch, torch.tensor([sample.mirror for sample in samples]))
 
-    def sample(self, position: int) -> tuple[TrainingClip, np.ndarray, str]:
-        """(clip reduced to its drawn frames, which these are, its sentence) of one position."""
-        index = self.order[position] if self.order else position % len(self.clips)
-        rng = np.random.default_rng([self.seed, 1, position])
-        clip, frames, text = draw(self.clips[index], self.drawing, rng)
-        return clip if self.told is None else replace(clip, area=self.told), frames, text
+    def _index(self, position: int) -> int:
+        return self.order[position] if self.order else position % len(self.clips)
 
     def stream(
         self, positions: Iterable[int], size: int, *, workers: int = 2
@@ -157,29 +180,19 @@ class Batches:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def draw(
-    clip: TrainingClip, drawing: Drawing, rng: np.random.Generator
-) -> tuple[TrainingClip, np.ndarray, str]:
-    """Choose frames, text, mirroring and dropout of one sample; every choice draws, used or not.
-
-    So that a recipe with another dropout or number of frames still sees the same words and mirroring.
+def draw(clip: TrainingClip, index: int, count: int, drawing: Drawing, rng: np.random.Generator) -> Sample:
+    """Choose frames of the clip's `count`, text, mirroring and dropout of one sample; every choice draws,
+    used or not, so that a recipe with another dropout or number of frames sees the same words and mirroring.
     """
     start, kind, which, mirror, drop = rng.random(5)
-    index = frame_subset(len(clip.frames), drawing.frames or len(clip.frames), float(start))
+    frames = frame_subset(count, drawing.frames or count, float(start))
     kinds = [name for name in drawing.texts if clip.texts.get(name)] or ["short"]
     sentences = clip.texts[kinds[int(kind * len(kinds))]]
     text = sentences[int(which * len(sentences))]
-    clip = replace(
-        clip,
-        frames=clip.frames[index],
-        joints=clip.joints[index],
-        visible=clip.visible[index],
-        rois=clip.rois[index],
-        latents=None if clip.latents is None else clip.latents[index],
-    )
-    if drawing.flip and clip.mirrors and mirror < 0.5:
-        clip, text = mirrored(clip), mirrored_text(text)
-    return clip, index, "" if drop < drawing.dropout else text
+    turned = drawing.flip and clip.mirrors and mirror < 0.5
+    if turned:
+        text = mirrored_text(text)
+    return Sample(index, frames, "" if drop < drawing.dropout else text, turned)
 
 
 def frame_subset(total: int, count: int, chance: float) -> np.ndarray:
@@ -195,23 +208,67 @@ def frame_subset(total: int, count: int, chance: float) -> np.ndarray:
     return np.concatenate([[0], start + stride * np.arange(count - 1)]).astype(np.int64)
 
 
-def collate(samples: list[tuple[TrainingClip, np.ndarray, str]]) -> Batch:
-    """Samples → a batch of tensors on the CPU."""
-    clips, indices, texts = zip(*samples, strict=True)
-    frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
-    latents = [clip.latents for clip in clips if clip.latents is not None]
+def collate(clips: Sequence[TrainingClip], samples: Sequence[Sample]) -> Batch:
+    """Samples of these clips, not mirrored yet, as a batch of tensors on the CPU."""
+
+    def stacked(name: str) -> Tensor:
+        rows = [getattr(clip, name)[sample.frames] for clip, sample in zip(clips, samples, strict=True)]
+        return torch.from_numpy(np.stack(rows))
+
+    texts = [sample.text for sample in samples]
     return Batch(
         names=[clip.name for clip in clips],
-        frames=frames.permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1).contiguous(),
-        frame_index=torch.from_numpy(np.stack(indices)),
+        frames=stacked("frames"),
+        frame_index=torch.from_numpy(np.stack([sample.frames for sample in samples])),
         area=torch.from_numpy(np.stack([clip.area for clip in clips])).float(),
-        texts=list(texts),
-        joints=torch.from_numpy(np.stack([clip.joints for clip in clips])).float(),
-        visible=torch.from_numpy(np.stack([clip.visible for clip in clips])).bool(),
-        rois=torch.from_numpy(np.stack([clip.rois for clip in clips])).float(),
-        latents=torch.from_numpy(np.stack(latents)).transpose(1, 2) if latents else None,
+        texts=texts,
+        joints=stacked("joints").float(),
+        visible=stacked("visible").bool(),
+        rois=stacked("rois").float(),
+        latents=stacked("latents").transpose(1, 2) if clips[0].latents is not None else None,
         embeddings=_embeddings(clips, texts),
     )
+
+
+class _Held:
+    """All clips of a set as tensors on a device, to make batches without reading or copying."""
+
+    ARRAYS = ("frames", "area", "joints", "visible", "rois")
+
+    def __init__(self, clips: ClipSet, device: torch.device) -> None:
+        self.cards: list[TrainingClip] = []  # the clips without their arrays
+        self.arrays: dict[str, Tensor] = {}
+        nothing = np.zeros(0)
+        with Progress("hold", len(clips), "clips") as bar:
+            for index in range(len(clips)):
+                clip = clips[index]
+                if clip.latents is not None:
+                    raise InputError(
+                        "data.resident: clips with cached latents are read as they are",
+                        where=clips.name,
+                        mend="set data.resident to false",
+                    )
+                for name in self.ARRAYS:
+                    value = torch.from_numpy(np.array(getattr(clip, name)))
+                    if index == 0:
+                        self.arrays[name] = value.new_empty(len(clips), *value.shape, device=device)
+                    self.arrays[name][index].copy_(value)
+                self.cards.append(replace(clip, **dict.fromkeys(self.ARRAYS, nothing)))
+                bar.advance()
+
+    def collate(self, clips: Sequence[TrainingClip], samples: Sequence[Sample]) -> Batch:
+        """As `collate`, on the device."""
+        device = self.arrays["frames"].device
+        rows = torch.tensor([sample.clip for sample in samples], device=device)
+        frames = torch.from_numpy(np.stack([sample.frames for sample in samples])).to(device)
+        picked = {name: self.arrays[name][rows[:, None], frames] for name in self.ARRAYS if name != "area"}
+        return Batch(
+            names=[clip.name for clip in clips],
+            frame_index=frames,
+            area=self.arrays["area"][rows].float(),
+            texts=[sample.text for sample in samples],
+            **picked,
+        )
 
 
 def _embeddings(clips: Sequence[TrainingClip], texts: Sequence[str]) -> Tensor | None:
@@ -227,31 +284,36 @@ def _embeddings(clips: Sequence[TrainingClip], texts: Sequence[str]) -> Tensor |
 # ---------------------------------------------------------------------------------------- mirroring
 
 
-def mirrored(clip: TrainingClip) -> TrainingClip:
-    """The clip as a mirror shows it: a left hand becomes a right one and takes its slot.
+def mirrored(batch: Batch, rows: Tensor) -> Batch:
+    """The batch with some rows (B bool) as a mirror shows them: a left hand becomes a right one and takes its
+    slot. Words are mirrored by `mirrored_text`.
 
     Raises: ValueError for cached latents or embeddings: the mirrored frames and words have others.
     """
-    if clip.latents is not None or clip.embeddings is not None:
+    if not rows.any():
+        return batch
+    if batch.latents is not None or batch.embeddings is not None:
         raise ValueError("cached latents and embeddings cannot be mirrored")
-    width = clip.frames.shape[2]
-    hands = clip.joints.reshape(len(clip.joints), 2, 21, 2)[:, ::-1]
-    there = np.any(hands, axis=(2, 3))[:, :, None]
+    rows = rows.to(batch.frames.device)
+    width = batch.frames.shape[3]
+    hands = batch.joints[rows].unflatten(2, (2, 21)).flip(2)
+    there = hands.any(-1).any(-1)[..., None, None]
     # Pixel i is at i/W, so column W - 1 - i is at 1 - 1/W - x.
-    x = np.where(there, 1 - 1 / width - hands[..., 0], 0)
-    joints = np.stack([x, hands[..., 1]], axis=-1).reshape(clip.joints.shape)
-    rois = clip.rois[:, ::-1].copy()
-    read = rois[..., 2] > 0
-    rois[..., 0] = np.where(read, width - 1 - rois[..., 0], 0)
-    rois[..., 3] = -rois[..., 3]
-    return replace(
-        clip,
-        frames=clip.frames[:, :, ::-1],
-        area=clip.area[:, ::-1],
-        joints=joints.astype(np.float32),
-        visible=clip.visible[:, ::-1],
-        rois=rois,
-    )
+    x = torch.where(there, 1 - 1 / width - hands[..., :1], 0)
+    rois = batch.rois[rows].flip(2)
+    across, down, side, angle = rois.unbind(-1)
+    across = torch.where(side > 0, width - 1 - across, 0)
+    turned = {
+        "frames": batch.frames[rows].flip(3),
+        "area": batch.area[rows].flip(2),
+        "joints": torch.cat([x, torch.where(there, hands[..., 1:], 0)], -1).flatten(2, 3),
+        "visible": batch.visible[rows].flip(2),
+        "rois": torch.stack([across, down, side, -angle], -1),
+    }
+    parts = {name: getattr(batch, name).clone() for name in turned}
+    for name, value in turned.items():
+        parts[name][rows] = value
+    return replace(batch, **parts)
 
 
 _SIDES = {

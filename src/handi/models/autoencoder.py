@@ -67,14 +67,16 @@ class PatchBasis(nn.Module):
     def to_latents(self, pictures: Tensor) -> Tensor:
         """B×3×H×W in [-1, 1] → B×C×h×w."""
         # in float32 whatever the model runs in: rounding here would be seen in every pixel
-        patches = self.split(pictures.float())
-        latents = ((patches - self.mean.float()) @ self.components.float()) / self.scale.float()
+        with torch.autocast(pictures.device.type, enabled=False):
+            patches = self.split(pictures.float())
+            latents = ((patches - self.mean.float()) @ self.components.float()) / self.scale.float()
         return latents.permute(0, 3, 1, 2)
 
     def to_pictures(self, latents: Tensor) -> Tensor:
         """B×C×h×w → B×3×H×W, the nearest pictures in the basis; not clipped to [-1, 1]."""
-        coefficients = latents.float().permute(0, 2, 3, 1) * self.scale.float()
-        patches = coefficients @ self.components.float().T + self.mean.float()
+        with torch.autocast(latents.device.type, enabled=False):
+            coefficients = latents.float().permute(0, 2, 3, 1) * self.scale.float()
+            patches = coefficients @ self.components.float().T + self.mean.float()
         channels_first = patches.permute(0, 3, 1, 2)  #            B×(3·p²)×h×w
         return F.pixel_shuffle(channels_first, self.patch)
 

@@ -30,14 +30,14 @@ from handi.assets import MINI
 from handi.errors import InputError, ModelError
 from handi.files import writing
 from handi.models.autoencoder import PatchAutoencoder
-from handi.models.lite import LiteUNet
+from handi.models.lite import LiteTransformer
 from handi.models.unet import HandiUNet
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 CARD, PRIOR = "handi.json", "prior_mask.safetensors"
 
 # Classes of our own, by the `_class_name` of a config; any other name is read as the published classes are.
-UNETS = {"LiteUNet": LiteUNet}
+UNETS = {"LiteTransformer": LiteTransformer}
 AUTOENCODERS = {"PatchAutoencoder": PatchAutoencoder}
 
 

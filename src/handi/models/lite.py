@@ -1,21 +1,20 @@
-"""LiteUNet: the bundled model's noise predictor, called like HandiUNet and far cheaper.
+"""LiteTransformer: the bundled model's noise predictor, called like HandiUNet and far cheaper.
 
-Three parts (docs/mini.md has what each is worth):
+Two parts, both transformers over the latents' cells:
 
-1. the *reader* looks once a clip at the context latent, the motion area and the text: what is where, and
-   which of it is meant;
-2. the *mover* runs over the frames at half the latents' size: where everything is at each time, given x_t;
-3. *transport* (stage 2): instead of inventing a hand's pixels, the hands are cut out of the context image,
-   moved by their bones and laid over a clean plate, and a residual adds what no transport can give. A mean of
-   several motions is a sharp hand at the mean place, where a mean of several pictures is a blur.
+1. the *reader* looks once a clip at the context latent, the motion area and the text: what is where, and which
+   of it is meant;
+2. the *mover* runs over the frames: every frame looks at itself, at the reader's scene (from where it fetches
+   hands and things, wherever they were) and at the same place at other times.
 
-Inside, features are channels-last, B×F×h×w×C.
+docs/mini.md says what else was tried. Inside, features are channels-last, B×F×h×w×C.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, DDPMScheduler, ModelMixin
@@ -24,9 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from handi.models.autoencoder import channels_last, zero_
-from handi.models.transport import Transport, Transporter
 
-# The only schedule that LiteUNet is trained and sampled with.
+# The only schedule that LiteTransformer is trained and sampled with.
 SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_schedule": "scaled_linear",
@@ -36,52 +34,40 @@ SCHEDULE = {
     "rescale_betas_zero_snr": True,
 }
 
+FUSED_FROM = 64  # tokens
 
-class LiteUNet(ModelMixin, ConfigMixin):
+
+class LiteTransformer(ModelMixin, ConfigMixin):
     """Predicts the clean latents (prediction type "sample") of a clip, B×C×F×h×w.
 
-    `moves_hands` switches transport on. Clips may have any number of frames and any size in whole latent
-    cells with an even number of them a side.
+    Clips may have any number of frames and any size in whole latent cells.
     """
 
     _supports_gradient_checkpointing = True
+    _repeated_blocks = ["_ReaderBlock", "_MoverBlock"]  # what `compile_repeated_blocks` compiles
 
     @register_to_config
     def __init__(
         self,
-        latent_channels: int = 24,
-        patch: int = 8,
-        width: int = 64,
-        inner_width: int = 192,
-        heads: int = 6,
+        latent_channels: int = 32,
+        width: int = 320,
+        heads: int = 5,
         reader_depth: int = 4,
-        mover_depth: int = 5,
+        mover_depth: int = 6,
         cross_attention_dim: int = 128,
-        moves_hands: bool = False,
         from_context: bool = True,
         clip_frames: int = 16,
-        skip: float = 0.0,
         motion_mask: bool = True,
         mask_mode: str = "area",
     ) -> None:
-        """width: features at the latents' size; inner_width: at half of it, where most of the work is done.
-        from_context: without transport, predict the difference to the context latent (clips) instead of
-        the latents themselves (mask videos). clip_frames: that a whole clip has, the unit of its time.
-        skip: mean squared error of the network's own latents, by which x_t is let through (see `_blend`);
-        0: x_t is only looked at."""
+        """width: features of a cell. from_context: predict the difference to the context latent (clips) in
+        the place of the latents themselves (mask videos). clip_frames: that a whole clip has, the unit of its
+        time."""
         super().__init__()
         self.gradient_checkpointing = False
-        condition = inner_width
-        self.time = nn.Sequential(nn.Linear(128, condition), nn.SiLU(), nn.Linear(condition, condition))
-        self.frame = nn.Sequential(nn.Linear(64, condition), nn.SiLU(), nn.Linear(condition, condition))
-        self.text = nn.Linear(cross_attention_dim, condition)
-        self.reader = _Reader(
-            latent_channels, width, inner_width, heads, reader_depth, cross_attention_dim, condition
-        )
-        self.mover = _Mover(latent_channels, width, inner_width, heads, mover_depth, condition)
-        self.residual = zero_(nn.Linear(width, latent_channels))
-        self.transport = Transporter(latent_channels, patch, width, inner_width) if moves_hands else None
-        self.register_buffer("signal", signal_levels(), persistent=False)  # ᾱ by timestep
+        self.reader = _Reader(latent_channels, width, heads, reader_depth, cross_attention_dim)
+        self.mover = _Mover(latent_channels, width, heads, mover_depth, cross_attention_dim)
+        self.residual = zero_(_Conv(width, latent_channels))
 
     def forward(
         self,
@@ -93,9 +79,8 @@ class LiteUNet(ModelMixin, ConfigMixin):
         mask: Tensor | None = None,
         motion: Tensor | float | None = None,
         frame_index: Tensor | None = None,
-        details: bool = False,
-    ) -> Tensor | tuple[Tensor, Transport | None]:
-        """Clean latents for `sample`, B×C×F×h×w; with `details`, the transport beside them.
+    ) -> Tensor:
+        """Clean latents for `sample`, B×C×F×h×w.
 
         timestep a number or B; encoder_hidden_states B×N×D text; condition_latent B×C×1×h×w latent of the
         context image; mask B×1×1×h×w in [0, 1], the share of each cell that is in the motion area (None:
@@ -103,161 +88,138 @@ class LiteUNet(ModelMixin, ConfigMixin):
         are (default: the first F).
         """
         batch, _, frames, height, width = sample.shape
-        if height % 2 or width % 2:
-            raise ValueError(f"latents of {height}×{width}: both must be even")
         dtype, device = self.dtype, sample.device
         time = torch.as_tensor(timestep, device=device).reshape(-1).expand(batch)
         if frame_index is None:
             frame_index = torch.arange(frames, device=device).expand(batch, frames)
-        position = _sinusoid(frame_index / self.config.clip_frames, 64, 1.0, 64.0).to(dtype)
         text = encoder_hidden_states.to(dtype)
-        clip = self.time(_sinusoid(time, 128, 1e-4, 1.0).to(dtype)) + self.text(text.mean(1))  # B×E
-        moment = F.silu(clip[:, None] + self.frame(position))  #                             B×F×E
-        clip = F.silu(clip)[:, None]  #                                                      B×1×E
-
         context = condition_latent.to(dtype).permute(0, 2, 3, 4, 1)  #                       B×1×h×w×C
         if mask is None or not self.config.motion_mask:
             mask = context.new_ones(batch, 1, 1, height, width)
         area = mask.to(dtype).expand(batch, 1, 1, height, width).permute(0, 2, 3, 4, 1)  #   B×1×h×w×1
         noisy = sample.to(dtype).permute(0, 2, 3, 4, 1)  #                                   B×F×h×w×C
 
-        fine, coarse = self._run(self.reader, context, area, text, clip)
-        features, places = self._run(self.mover, noisy, context, fine, coarse, moment)
-        residual = self.residual(features).permute(0, 4, 1, 2, 3)  #                         B×C×F×h×w
-        context = condition_latent.to(dtype)
-        if self.transport is None:
-            result, moved = (context + residual if self.config.from_context else residual), None
-        else:
-            moved, covered = self.transport(places, fine, context)
-            # Where hands lie, the residual is held back while noise hides the truth: there it could only
-            # blur them. The less noise is left, the more x_t knows better than the transport.
-            noise = (time / 1000).to(dtype).view(-1, 1, 1, 1, 1)
-            result = moved.latents + residual * (1 - noise * covered)
-        if self.config.skip:
-            result = self._blend(result, sample.to(dtype), time)
-        return (result, moved) if details else result
+        scene = self.reader(context, area, text, self._run)
+        moment = self.mover.moment(time, frame_index / self.config.clip_frames, text)  #     B×F×C
+        features = self.mover(noisy, context, scene, moment, frame_index, self._run)
+        result = self.residual(features)
+        if self.config.from_context:
+            result = context + result
+        return result.permute(0, 4, 1, 2, 3)
 
-    def _blend(self, predicted: Tensor, sample: Tensor, time: Tensor) -> Tensor:
-        """x0 = c·x_t/√ᾱ + (1 − c)·predicted: of two guesses at the latents, each by its certainty.
-
-        x_t/√ᾱ is off by σ²/ᾱ, the network by `skip`, so c = skip·ᾱ / (skip·ᾱ + σ²) (c_skip of EDM, whose
-        data are what the network still has to add). At pure noise the network is alone, at the end it only
-        corrects: it need not learn to copy x_t.
-        """
-        signal = self.signal.to(predicted)[time.long()].view(-1, 1, 1, 1, 1)
-        share = self.config.skip * signal
-        own = (1 - signal) / (share + 1 - signal)
-        return self.config.skip * signal.sqrt() / (share + 1 - signal) * sample + own * predicted
-
-    def _run(self, part: nn.Module, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
-            return self._gradient_checkpointing_func(part, *inputs)
-        return part(*inputs)
+            return self._gradient_checkpointing_func(block, *inputs)
+        return block(*inputs)
 
 
 # ------------------------------------------------------------------------------------ reader and mover
 
 
 class _Reader(nn.Module):
-    """The scene: context, area and text → features at both sizes, one frame."""
+    """The scene: context, area and text → features of one frame, B×1×h×w×C."""
 
-    def __init__(
-        self, channels: int, width: int, inner: int, heads: int, depth: int, text: int, condition: int
-    ) -> None:
+    def __init__(self, channels: int, width: int, heads: int, depth: int, text: int) -> None:
         super().__init__()
         self.stem = _Conv(channels + 1, width)
-        self.look = _ConvBlock(width, condition)
-        self.down = nn.Linear(4 * width, inner)
-        self.blocks = nn.ModuleList(_TextBlock(inner, heads, text, condition) for _ in range(depth))
-        self.up = nn.Linear(inner, 4 * width)
-        self.merge = _ConvBlock(width, condition)
+        self.blocks = nn.ModuleList(_ReaderBlock(width, heads, text) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
 
-    def forward(self, context: Tensor, area: Tensor, text: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
-        fine = self.look(self.stem(torch.cat([context, area], -1)), clip)
-        coarse = self.down(_fold(fine))
-        coarse = coarse + _grid(coarse)
+    def forward(self, context: Tensor, area: Tensor, text: Tensor, run: Any) -> Tensor:
+        x = self.stem(torch.cat([context, area], -1))
+        x = x + _grid(x)
+        turns = _turns_of_place(x.shape[2:4], x, self.blocks[0].space.heads)
         for block in self.blocks:
-            coarse = block(coarse, text, clip)
-        return self.merge(fine + _unfold(self.up(coarse)), clip), coarse
+            x = run(block, x, text, turns)
+        return self.norm(x)
 
 
 class _Mover(nn.Module):
-    """The frames: x_t and the scene → features of every frame, at the latents' size and at half of it."""
+    """The frames: x_t and the scene → features of every frame, B×F×h×w×C."""
 
-    def __init__(self, channels: int, width: int, inner: int, heads: int, depth: int, condition: int) -> None:
+    def __init__(self, channels: int, width: int, heads: int, depth: int, text: int) -> None:
         super().__init__()
+        self.time = nn.Sequential(nn.Linear(128, width), nn.SiLU(), nn.Linear(width, width))
+        self.frame = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
+        self.text = nn.Linear(text, width)
         self.stem = nn.Linear(2 * channels, width)
-        self.down = nn.Linear(4 * width, inner)
-        self.blocks = nn.ModuleList(_SpaceTimeBlock(inner, heads, condition) for _ in range(depth))
-        self.up = nn.Linear(inner, 4 * width)
-        self.merge = _ConvBlock(width, condition)
+        # One projection of the moment for all blocks (PixArt's adaLN-single): each block only adds its own
+        # constants, as a projection a block would be a third of all weights.
+        self.modulate = zero_(nn.Linear(width, _MoverBlock.PARTS * 3 * width))
+        self.blocks = nn.ModuleList(_MoverBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
+    def moment(self, time: Tensor, frame: Tensor, text: Tensor) -> Tensor:
+        """What the blocks are modulated by, from the timestep B, the frames' times B×F and the text B×N×D."""
+        dtype = text.dtype
+        clip = self.time(_sinusoid(time, 128, 1e-4, 1.0).to(dtype)) + self.text(text.mean(1))  # B×C
+        return F.silu(clip[:, None] + self.frame(_sinusoid(frame, 64, 1.0, 64.0).to(dtype)))  # B×F×C
+
     def forward(
-        self, noisy: Tensor, context: Tensor, fine: Tensor, coarse: Tensor, moment: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        x = self.stem(torch.cat([noisy, context.expand_as(noisy)], -1)) + fine
-        y = self.down(_fold(x)) + coarse
+        self, noisy: Tensor, context: Tensor, scene: Tensor, moment: Tensor, frame_index: Tensor, run: Any
+    ) -> Tensor:
+        x = self.stem(torch.cat([noisy, context.expand_as(noisy)], -1)) + scene
+        heads = self.blocks[0].space.heads
+        place = _turns_of_place(x.shape[2:4], x, heads)
+        when = _turns([frame_index.float()], x, heads)[:, None]  #                 B×1×F×…
+        modulation = self.modulate(moment)
         for block in self.blocks:
-            y = block(y, moment)
-        return self.norm(self.merge(x + _unfold(self.up(y)), moment)), y
+            x = run(block, x, scene, modulation, place, when)
+        return self.norm(x)
 
 
-class _SpaceTimeBlock(nn.Module):
-    """Attention over a frame, attention over time at each place, and an MLP, modulated by time and frame."""
-
-    def __init__(self, width: int, heads: int, condition: int) -> None:
-        super().__init__()
-        self.modulate = _Modulation(width, condition, parts=3)
-        self.space = _Attention(width, heads)
-        self.time = _Attention(width, heads)
-        self.mlp = _Mlp(width)
-
-    def forward(self, x: Tensor, moment: Tensor) -> Tensor:
-        batch, frames, height, width, channels = x.shape
-        first, second, third = self.modulate(moment)
-        y = first.enter(x).flatten(2, 3)  #                                     B×F×hw×C
-        x = x + first.leave(self.space(y).view_as(x))
-        y = second.enter(x).flatten(2, 3).transpose(1, 2)  #                    B×hw×F×C
-        y = self.time(y).transpose(1, 2).reshape(batch, frames, height, width, channels)
-        x = x + second.leave(y)
-        return x + third.leave(self.mlp(third.enter(x)))
-
-
-class _TextBlock(nn.Module):
+class _ReaderBlock(nn.Module):
     """Attention over the picture and to the text, and an MLP, for one frame."""
 
-    def __init__(self, width: int, heads: int, text: int, condition: int) -> None:
+    def __init__(self, width: int, heads: int, text: int) -> None:
         super().__init__()
-        self.modulate = _Modulation(width, condition, parts=3)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.space = _Attention(width, heads)
         self.read = _Attention(width, heads, source=text)
         self.mlp = _Mlp(width)
 
-    def forward(self, x: Tensor, text: Tensor, clip: Tensor) -> Tensor:
-        first, second, third = self.modulate(clip)
-        x = x + first.leave(self.space(first.enter(x).flatten(2, 3)).view_as(x))
-        x = x + second.leave(self.read(second.enter(x).flatten(2, 3), text[:, None]).view_as(x))
-        return x + third.leave(self.mlp(third.enter(x)))
+    def forward(self, x: Tensor, text: Tensor, turns: Tensor) -> Tensor:
+        x = x + self.space(self.norms[0](x).flatten(2, 3), turns=turns).view_as(x)
+        x = x + self.read(self.norms[1](x).flatten(2, 3), text[:, None]).view_as(x)
+        return x + self.mlp(self.norms[2](x))
 
 
-class _ConvBlock(nn.Module):
-    """Two 3×3 convolutions a frame, modulated."""
+class _MoverBlock(nn.Module):
+    """Attention over a frame and its scene, attention over time at each place, and an MLP, modulated."""
 
-    def __init__(self, width: int, condition: int) -> None:
+    PARTS = 3
+
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.modulate = _Modulation(width, condition, parts=1)
-        self.conv1, self.conv2 = _Conv(width, width), _Conv(width, width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.table = nn.Parameter(torch.zeros(self.PARTS * 3 * width))  # this block's share of the modulation
+        self.space = _Attention(width, heads, source=width)
+        self.time = _Attention(width, heads)
+        self.mlp = _Mlp(width)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        (part,) = self.modulate(condition)
-        return x + part.leave(self.conv2(F.silu(self.conv1(part.enter(x)))))
+    def forward(self, x: Tensor, scene: Tensor, modulation: Tensor, place: Tensor, when: Tensor) -> Tensor:
+        shape = x.shape
+        values = (modulation + self.table.to(modulation))[:, :, None].chunk(3 * self.PARTS, -1)  # B×F×1×C
+        x, scene = x.flatten(2, 3), scene.flatten(2, 3)  #                                     B×F×hw×C
+        shift, scale, gate = values[:3]
+        x = x + (1 + gate) * self.space(self._enter(x, shift, scale), scene, turns=place)
+        shift, scale, gate = values[3:6]
+        y = self._enter(x, shift, scale).transpose(1, 2)  #                                    B×hw×F×C
+        x = x + (1 + gate) * self.time(y, turns=when).transpose(1, 2)
+        shift, scale, gate = values[6:]
+        x = x + (1 + gate) * self.mlp(self._enter(x, shift, scale))
+        return x.view(shape)
+
+    def _enter(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return self.norm(x) * (1 + scale) + shift
 
 
 class _Attention(nn.Module):
     """Multi-head attention over the second last dimension of … × tokens × width.
 
-    Written out: with sixteen tokens or sixty-four, torch's fused kernel is slower than this on a CPU.
+    source: width of other tokens to look at. With `turns` the tokens also look at each other, and both have
+    places (rotary embedding): then what is the same number of cells away looks the same everywhere. The output
+    starts at zero: a new block changes nothing.
     """
 
     def __init__(self, width: int, heads: int, source: int | None = None) -> None:
@@ -265,53 +227,52 @@ class _Attention(nn.Module):
         self.heads = heads
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(source or width, 2 * width, bias=False)
-        self.out = nn.Linear(width, width)
+        self.own = nn.Linear(width, 2 * width, bias=False) if source == width else None
+        self.query_norm, self.key_norm = (nn.RMSNorm(width // heads, eps=1e-6) for _ in range(2))
+        self.out = zero_(nn.Linear(width, width))
 
-    def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
-        key, value = self.key_value(x if source is None else source).chunk(2, -1)
-        query, key, value = (self._heads(part) for part in (self.query(x), key, value))
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        return self.out((scores.softmax(-1) @ value).transpose(-2, -3).flatten(-2))
+    def forward(self, x: Tensor, source: Tensor | None = None, *, turns: Tensor | None = None) -> Tensor:
+        query = self.query_norm(self._heads(self.query(x)))
+        key, value = self._keys(self.key_value, x if source is None else source)
+        if turns is not None:
+            query, key = _turned(query, turns), _turned(key, turns)
+        if self.own is not None:
+            own_key, own_value = self._keys(self.own, x)
+            own_key = own_key if turns is None else _turned(own_key, turns)
+            many = own_key.shape[:-2]
+            key = torch.cat([own_key, key.expand(*many, -1, -1)], -2)
+            value = torch.cat([own_value, value.expand(*many, -1, -1)], -2)
+        # Under autocast the norms answer in float32: it is the values' precision that is computed in.
+        return self.out(_attend(query.to(value), key.to(value), value).transpose(-2, -3).flatten(-2))
+
+    def _keys(self, project: nn.Module, source: Tensor) -> tuple[Tensor, Tensor]:
+        key, value = (self._heads(part) for part in project(source).chunk(2, -1))
+        return self.key_norm(key), value
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
 
 
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(q·k) v over … × tokens × features.
+
+    Torch's fused kernel serves many tokens on a GPU. On a CPU, and with tokens by the dozen anywhere (a clip's
+    frames), it is slower than what is written out here.
+    """
+    if query.device.type == "cuda" and query.shape[-2] >= FUSED_FROM:
+        lead = query.shape[:-2]
+        key, value = key.expand(*lead, -1, -1), value.expand(*lead, -1, -1)
+        flat = (part.reshape(-1, *part.shape[-3:]) for part in (query, key, value))
+        return F.scaled_dot_product_attention(*flat).view(*lead, *query.shape[-2:])
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return scores.softmax(-1) @ value
+
+
 class _Mlp(nn.Sequential):
     def __init__(self, width: int) -> None:
         super().__init__(
-            nn.Linear(width, 3 * width), nn.GELU(approximate="tanh"), nn.Linear(3 * width, width)
+            nn.Linear(width, 3 * width), nn.GELU(approximate="tanh"), zero_(nn.Linear(3 * width, width))
         )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Shift, scale and gate of one branch of a block (adaLN-zero), each B×F×1×1×C."""
-
-    norm: nn.Module
-    shift: Tensor
-    scale: Tensor
-    gate: Tensor
-
-    def enter(self, x: Tensor) -> Tensor:
-        return self.norm(x) * (1 + self.scale) + self.shift
-
-    def leave(self, x: Tensor) -> Tensor:
-        return x * self.gate
-
-
-class _Modulation(nn.Module):
-    """Condition B×F×E → the `_Part`s of a block. Gates start at zero: a new block changes nothing."""
-
-    def __init__(self, width: int, condition: int, parts: int) -> None:
-        super().__init__()
-        self.parts = parts
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.project = zero_(nn.Linear(condition, 3 * parts * width))
-
-    def forward(self, condition: Tensor) -> list[_Part]:
-        values = self.project(condition)[:, :, None, None].chunk(3 * self.parts, -1)
-        return [_Part(self.norm, *values[3 * n : 3 * n + 3]) for n in range(self.parts)]
 
 
 class _Conv(nn.Module):
@@ -335,16 +296,32 @@ def signal_levels() -> Tensor:
     return DDPMScheduler(**SCHEDULE).alphas_cumprod
 
 
-def _fold(x: Tensor) -> Tensor:
-    """B×F×h×w×C → B×F×h/2×w/2×4C."""
-    x = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # B×F×h/2×2×w/2×2×C
-    return x.permute(0, 1, 2, 4, 3, 5, 6).flatten(4)
+def _turns_of_place(cells: Sequence[int], like: Tensor, heads: int) -> Tensor:
+    """Angles by which the features of the cells of an h×w picture are turned: hw×2×(features/2)."""
+    down, across = (torch.arange(count, device=like.device).float() for count in cells)
+    return _turns([part.flatten() for part in torch.meshgrid(down, across, indexing="ij")], like, heads)
 
 
-def _unfold(x: Tensor) -> Tensor:
-    """B×F×h×w×4C → B×F×2h×2w×C, the inverse of `_fold`."""
-    x = x.unflatten(-1, (2, 2, -1)).permute(0, 1, 2, 4, 3, 5, 6)
-    return x.flatten(4, 5).flatten(2, 3)
+def _turns(places: Sequence[Tensor], like: Tensor, heads: int) -> Tensor:
+    """Cosines and sines of a head's features at places …: …×2×(features/2), an equal share a coordinate."""
+    half = like.shape[-1] // heads // 2
+    shares = [half // len(places)] * (len(places) - 1)
+    shares.append(half - sum(shares))
+    angles = torch.cat(
+        [
+            place[..., None] * torch.logspace(-1.5, 0.2, share, device=like.device)
+            for place, share in zip(places, shares, strict=True)
+        ],
+        -1,
+    )
+    return torch.stack([angles.cos(), angles.sin()], -2).to(like.dtype)
+
+
+def _turned(x: Tensor, turns: Tensor) -> Tensor:
+    """Rotary embedding: x …×heads×tokens×features, turns …×tokens×2×(features/2)."""
+    cosine, sine = (turns.unsqueeze(-4) if turns.dim() > 3 else turns).unbind(-2)
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
 
 
 def _grid(x: Tensor) -> Tensor:

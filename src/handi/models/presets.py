@@ -14,7 +14,7 @@ from torch import Tensor
 from handi.errors import InputError
 from handi.models.autoencoder import PatchAutoencoder
 from handi.models.checkpoint import Checkpoint, ModelCard, StageSettings
-from handi.models.lite import SCHEDULE, LiteUNet
+from handi.models.lite import SCHEDULE, LiteTransformer
 from handi.models.text import learn_tokenizer, small_text_encoder
 
 SCHEDULER = {
@@ -23,7 +23,7 @@ SCHEDULER = {
     "timestep_spacing": "trailing",
     "prediction_type": "sample",
 }
-SKIP = 0.3  # of stage 2: its mean squared error in the area, from pure noise, once it has learnt the most
+AREA_DEPTH = 1  # of stage 1's mover: one picture, where the reader has done most of the work
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class Preset:
     size: int  # pixels a side
     decoder: tuple[int, ...]  # widths of the autoencoder's decoder, from pixels to latents
     latent_channels: int
-    width: int  # of the noise predictors, see LiteUNet
-    inner_width: int
+    width: int  # of the noise predictors, see LiteTransformer
     heads: int
     reader_depth: int
     mover_depth: int
@@ -45,16 +44,16 @@ class Preset:
 
 
 PRESETS = {
-    "tiny": Preset(32, (4, 4, 8, 8), 8, 8, 16, 2, 1, 1, 16, 1, 50, 24),  # for tests
-    "mini": Preset(128, (16, 32, 64, 96), 24, 64, 160, 5, 4, 4, 128, 3, 600, 48),
-    "small": Preset(256, (24, 48, 96, 160), 32, 96, 384, 12, 6, 8, 256, 4, 1000, 77),
+    "tiny": Preset(32, (4, 4, 8, 8), 8, 16, 2, 1, 1, 16, 1, 50, 24),  # for tests
+    "mini": Preset(128, (16, 32, 64, 96), 32, 320, 5, 4, 6, 128, 3, 600, 48),
+    "small": Preset(256, (24, 48, 96, 160), 32, 512, 8, 6, 10, 256, 4, 1000, 77),
 }
 
 
 def fresh(preset: str, sentences: Iterable[str], *, seed: int = 0) -> Checkpoint:
     """A whole model of fresh weights; its tokenizer learns its words from the sentences.
 
-    Before the first training step, `fit_basis` gives the autoencoder its basis.
+    Before the first training step, `vae.basis.fit` gives the autoencoder its basis.
     Raises: InputError for a preset that is not there.
     """
     if preset not in PRESETS:
@@ -66,18 +65,14 @@ def fresh(preset: str, sentences: Iterable[str], *, seed: int = 0) -> Checkpoint
         vae = PatchAutoencoder(sizes.latent_channels, sizes.decoder, sample_size=sizes.size)
         text_encoder = small_text_encoder(tokenizer, width=sizes.text_width, depth=sizes.text_depth, heads=4)
         area_unet, unet = (
-            LiteUNet(
+            LiteTransformer(
                 latent_channels=sizes.latent_channels,
-                patch=vae.basis.patch,
                 width=sizes.width,
-                inner_width=sizes.inner_width,
                 heads=sizes.heads,
                 reader_depth=sizes.reader_depth,
-                mover_depth=sizes.mover_depth,
+                mover_depth=sizes.mover_depth if stage == 2 else AREA_DEPTH,
                 cross_attention_dim=sizes.text_width,
-                moves_hands=stage == 2,
                 from_context=stage == 2,
-                skip=SKIP if stage == 2 else 0.0,
             )
             for stage in (1, 2)
         )
@@ -100,8 +95,3 @@ def fresh(preset: str, sentences: Iterable[str], *, seed: int = 0) -> Checkpoint
     )
 
 
-def fit_basis(checkpoint: Checkpoint, pictures: Tensor) -> None:
-    """Fit the autoencoder's basis to pictures B×3×H×W in [-1, 1]; the transport of stage 2 shares it."""
-    checkpoint.vae.basis.fit(pictures)
-    if (transport := getattr(checkpoint.unet, "transport", None)) is not None:
-        transport.basis.load_state_dict(checkpoint.vae.basis.state_dict())

@@ -100,7 +100,7 @@ def _parts(recipe: Recipe, notes: list[str]) -> Checkpoint:
     """The recipe's model, its weights or at least its shapes."""
     if recipe.model.preset is not None:
         parts = presets.fresh(recipe.model.preset, ["cut the carrot"], seed=recipe.run.seed)
-        presets.fit_basis(parts, torch.rand(64, 3, parts.card.height, parts.card.width) * 2 - 1)
+        parts.vae.basis.fit(torch.rand(64, 3, parts.card.height, parts.card.width) * 2 - 1)
         return parts
     try:
         locate(str(recipe.model.init))
@@ -203,7 +203,7 @@ class _Trial:
             )
         self.average = Average(named, optim.ema) if optim.ema else None
         self.batch = self._clips().to(self.device)
-        self.generator = torch.Generator().manual_seed(0)
+        self.generator = torch.Generator(self.device).manual_seed(0)
 
     def step(self, passes: int) -> None:
         """One step of the loop, of this many forward and backward passes."""
@@ -247,7 +247,7 @@ class _Trial:
         roi = torch.tensor([width / 2, height / 2, min(height, width) / 2, 0.0])
         return Batch(
             names=["random"] * count,
-            frames=torch.rand(count, 3, frames, height, width) * 2 - 1,
+            frames=torch.randint(256, (count, frames, height, width, 3), dtype=torch.uint8),
             frame_index=torch.arange(frames).expand(count, -1).contiguous(),
             area=area,
             texts=["cut the carrot"] * count,

@@ -75,6 +75,8 @@ class Run:
         for note in self.clips.notes:
             self.say(f"note: {note}")
         self.batches = setup.training_batches(recipe, self.clips)
+        if recipe.data.resident:
+            self.batches.hold(self.accelerator.device)
         self.checkpoints, saved = self._claim_folder(resume)
         with self.accelerator.main_process_first():
             if recipe.model.preset is not None and saved is None and self.rank == 0:
@@ -90,6 +92,8 @@ class Run:
         chosen = choose_trained(module, recipe.model, setup.NETWORK[recipe.stage])
         if recipe.run.checkpointing:
             setup.enable_checkpointing(module)
+        if recipe.run.compile:
+            setup.compile_network(getattr(module, setup.NETWORK[recipe.stage]))
         trained = [p for p in module.parameters() if p.requires_grad]
         count = f"{sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors"
         work = f"{len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
@@ -187,7 +191,7 @@ class Run:
         # By the place of its first sample in the run: the same noise however a step's samples are shared out
         # among processes and parts, so that several processes have the gradients of one.
         position = self.samples + (part * self.world + self.rank) * optim.batch
-        generator = _seeded(self.recipe.run.seed, STEP_STREAM, position)
+        generator = _seeded(accelerator.device, self.recipe.run.seed, STEP_STREAM, position)
         last = part == optim.accumulate - 1
         with nullcontext() if last else accelerator.no_sync(self.module):
             terms = self.module(batch, generator)
@@ -246,7 +250,8 @@ class Run:
             for turn in range(rounds):
                 number = (turn * self.world + self.rank) % count
                 batch = self.held_out.at(number * size, size).to(self.accelerator.device)
-                terms = self.module(batch, _seeded(setup.VALIDATION_SEED, VALIDATION_STREAM, number))
+                generator = _seeded(batch.area.device, setup.VALIDATION_SEED, VALIDATION_STREAM, number)
+                terms = self.module(batch, generator)
                 means.add(terms | {"total": total_of(terms)})
             self.module.train()
         values = self._over_processes(means.take())
@@ -382,11 +387,11 @@ def set_aside(folder: Path) -> Path | None:
     return folder.rename(aside)
 
 
-def _seeded(*numbers: int) -> torch.Generator:
-    """A CPU generator of these numbers, and torch's own generators (dropout) seeded from it."""
+def _seeded(device: torch.device, *numbers: int) -> torch.Generator:
+    """A device's generator of these numbers, and torch's own generators (dropout) seeded from it."""
     seed, other = (int(value) for value in np.random.SeedSequence(list(numbers)).generate_state(2))
     torch.manual_seed(other)
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator(device).manual_seed(seed)
 
 
 def _due(step: int, every: int) -> bool:

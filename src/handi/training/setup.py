@@ -196,7 +196,7 @@ def make_start(recipe: Recipe, clips: ClipSet, folder: Path) -> None:
             mend="prepare the clips again, with their frames",
         )
     parts = presets.fresh(str(recipe.model.preset), _sentences(clips), seed=recipe.run.seed)
-    presets.fit_basis(parts, _pictures(clips, recipe.run.seed))
+    parts.vae.basis.fit(_pictures(clips, recipe.run.seed))
     write_model(parts, folder)
 
 
@@ -252,6 +252,14 @@ def enable_checkpointing(module: StepModule) -> None:
             if network is not None and hasattr(network, method):
                 getattr(network, method)()
                 break
+
+
+def compile_network(network: torch.nn.Module) -> None:
+    """Compile a network in place: the blocks that it repeats, which compile once for all, or all of it."""
+    if getattr(network, "_repeated_blocks", None):
+        network.compile_repeated_blocks(dynamic=False)  # type: ignore[operator]
+    else:
+        network.compile()
 
 
 def finished(module: StepModule, parts: Checkpoint, clips: ClipSet) -> Checkpoint:

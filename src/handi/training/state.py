@@ -44,7 +44,8 @@ FORMAT = 1
 # shown, kept and when to stop, never the weights.
 FREE_KEYS = (
     "run.minutes", "run.out", "run.*_every", "run.keep", "run.samples", "run.validation_clips",
-    "run.trackers", "run.accept_changes", "run.device", "run.checkpointing", "data.workers",
+    "run.trackers", "run.accept_changes", "run.device", "run.checkpointing", "run.compile", "data.workers",
+    "data.resident",
     "optim.explosion",
 )  # fmt: skip
 

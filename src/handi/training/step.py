@@ -1,7 +1,7 @@
 """One training step of each stage: a batch in, named loss terms out (Eq. 5 and 7).
 
 The terms are already weighted: their sum is what is minimised. A name with a leading "_" is for the log only.
-All chance comes from the generator, drawn on the CPU, so that a step is the same on every device.
+All chance comes from the generator and is drawn on its device: a step's noise is millions of numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from handi import diffusion, losses
 from handi.config import HandLossRecipe, LossRecipe
 from handi.data.clips import Batch
 from handi.hands import HandDetector
-from handi.models.transport import Transport
 
 Terms = dict[str, Tensor]
 
@@ -49,15 +48,14 @@ def vae_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: to
 
     The latents are blurred a little by noise, as those that a noise predictor makes will be.
     """
-    frames = batch.frames
-    rows = torch.arange(len(batch))
-    chosen = torch.randint(frames.shape[2], (len(batch),), generator=generator)
-    pictures = frames[rows, :, chosen]
+    rows = torch.arange(len(batch), device=batch.frames.device)
+    chosen = _integers(batch.frames.shape[1], len(batch), generator).to(rows)
+    pictures = _video(batch.frames[rows, chosen][:, None])[:, :, 0]
     masks = _mask_picture(batch.area)[: max(1, len(batch) // 8)]
     pictures = torch.cat([pictures, masks])
     latents = networks.vae.encode(pictures).latent_dist.mode()
-    blur = recipe.latent_noise * torch.rand(len(pictures), 1, 1, 1, generator=generator).to(latents)
-    noisy = latents + blur * torch.randn(latents.shape, generator=generator).to(latents)
+    blur = recipe.latent_noise * _uniform((len(pictures), 1, 1, 1), generator).to(latents)
+    noisy = latents + blur * _normal(latents.shape, generator).to(latents)
     error = networks.vae.decode(noisy).sample.float() - pictures
     # Edges count for themselves: fingers are thin, and what blurs them costs little in the mean.
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
@@ -72,7 +70,7 @@ def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     context = latents_of(networks, batch, 1)  #                                     B×C×1×h×w
     video = _mask_picture(batch.area)[:, :, None]  #                                B×3×1×H×W
     # The union is the same in every frame: one that has no use for repetition is given a single frame.
-    repeats = 1 if getattr(_config(network), "from_context", True) is False else batch.frames.shape[2]
+    repeats = 1 if getattr(_config(network), "from_context", True) is False else batch.frame_index.shape[1]
     z = encode(networks.vae, video).expand(-1, -1, repeats, -1, -1)
     prior = networks.prior_mask.to(batch.area).expand_as(batch.area)
     noisy = _Noised(networks, z, recipe, generator)
@@ -103,20 +101,15 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     inside = (mask > 0).to(z) if _mask_mode(network) == "area" else (mask >= 0.5).to(z)
     z = context * (1 - inside) + z * inside  # what lies outside the area is frozen (§3)
     noisy = _Noised(networks, z, recipe, generator)
-    details = recipe.transport.weight > 0 and getattr(_config(network), "moves_hands", False)
-    answer = network(
+    prediction = network(
         noisy.x_t,
         noisy.t,
         text_states(networks, batch),
         condition_latent=context,
         mask=mask,
         **_extra(network, batch, frames=z.shape[2]),
-        **({"details": True} if details else {}),
     )
-    prediction, transport = answer if details else (answer, None)
     terms = noisy.loss(prediction, inside if recipe.inside_only else None)
-    if transport is not None:
-        terms |= transport_terms(transport, z, inside, batch, recipe)
     if recipe.motion:
         motion = losses.motion_loss(noisy.x0(prediction), z)["motion"]
         terms["motion"] = recipe.motion * motion
@@ -125,26 +118,6 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
         readable = noisy.below(recipe.hand.noise_limit)
         terms |= hand_terms(networks, batch, x0, readable, recipe.hand, generator, whole)
     return terms
-
-
-def transport_terms(
-    transport: Transport, z: Tensor, inside: Tensor, batch: Batch, recipe: LossRecipe
-) -> Terms:
-    """What teaches LiteUNet's transport: the moved picture, and where the hands' joints are.
-
-    Pictures alone move a layer only once it half overlaps the place where it belongs; the joints of the true
-    frames say from the first step on where that is. They are Υ's on real footage, so nothing but footage is
-    needed.
-    """
-    settings = recipe.transport
-    picture = losses.noise_loss(transport.latents, z, mask=inside)["noise"]
-    terms = {"transport": settings.weight * picture}
-    height, width = batch.area.shape[-2:]
-    hands = transport.skeletons
-    joints, presence = losses.joint_transport(
-        hands.joints, hands.start, hands.presence, batch.joints, (height, width)
-    )
-    return terms | {"joints": settings.joints * joints, "presence": settings.presence * presence}
 
 
 def hand_terms(
@@ -167,13 +140,14 @@ def hand_terms(
     candidates = batch.visible.any(-1) & readable[:, None]  # B×F
     candidates[:, 0] = False  # the context image is given, not generated
     clips, frames = candidates.nonzero(as_tuple=True)
-    drawn = torch.randperm(len(clips), generator=generator)[: recipe.frames].to(clips.device)
+    order = torch.randperm(len(clips), generator=generator, device=generator.device)
+    drawn = order[: recipe.frames].to(clips.device)
     if not len(drawn):
         return {"_hands": x0.new_zeros(())}
     clips, frames = clips[drawn], frames[drawn]
     generated = decode(networks.vae, x0[clips, :, frames][:, :, None])[:, :, 0]
     if batch.frames.numel():
-        true = batch.frames[clips, :, frames]
+        true = _video(batch.frames[clips, frames][:, None])[:, :, 0]
     elif z is not None:
         with torch.no_grad():
             true = decode(networks.vae, z[clips, :, frames][:, :, None])[:, :, 0]
@@ -209,7 +183,7 @@ class _Noised:
         self.t = draw_timesteps(len(z), steps, recipe.high_noise, recipe.pure_noise, generator).to(z.device)
         self.alpha, self.sigma = networks.schedule(self.t)
         self.z, self.recipe = z, recipe
-        self.noise = torch.randn(z.shape, generator=generator).to(z)
+        self.noise = _normal(z.shape, generator).to(z)
         wide = [part.view(-1, 1, 1, 1, 1) for part in (self.alpha, self.sigma)]
         self.x_t = wide[0] * z + wide[1] * self.noise
 
@@ -235,7 +209,7 @@ class _Noised:
 def draw_timesteps(count: int, steps: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
     """`count` timesteps in [0, steps): uniform, but for a share `high` among the upper 40 % and a share
     `pure` at the last, where one-step sampling and the layout of a clip are decided."""
-    u, kind = torch.rand(2, count, generator=generator)
+    u, kind = _uniform((2, count), generator)
     t = (u * steps).long()
     upper = (0.6 * steps + u * 0.4 * steps).long()
     t = torch.where(kind < high + pure, upper, t)
@@ -246,7 +220,7 @@ def latents_of(networks: Networks, batch: Batch, count: int | None = None) -> Te
     """Latents of a batch's first `count` frames: B×C×F×h×w float32; the cached ones, where there are some."""
     if batch.latents is not None:
         return batch.latents[:, :, :count].float()
-    return encode(networks.vae, batch.frames[:, :, :count])
+    return encode(networks.vae, _video(batch.frames[:, :count]))
 
 
 def encode(vae: Any, video: Tensor) -> Tensor:
@@ -282,6 +256,23 @@ def text_states(networks: Networks, batch: Batch) -> Tensor:
     if dropped:
         states[dropped] = encode_text(networks, [""]).float()
     return states
+
+
+def _video(frames: Tensor) -> Tensor:
+    """Frames as an autoencoder takes them: B×F×H×W×3 uint8 → B×3×F×H×W float32 in [-1, 1]."""
+    return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def _uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    return torch.rand(tuple(shape), generator=generator, device=generator.device)
+
+
+def _normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    return torch.randn(tuple(shape), generator=generator, device=generator.device)
+
+
+def _integers(below: int, count: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(below, (count,), generator=generator, device=generator.device)
 
 
 def _mask_picture(area: Tensor) -> Tensor:
