@@ -1,11 +1,13 @@
 """Render, train and bundle mini: all that makes the model which ships with handi, on a CPU or on one GPU.
 
-    python benchmarks/train_mini.py --out out/train --scenes 4000 --minutes 3 5 15 --bundle out/mini
+    python benchmarks/train_mini.py --out out/train --scenes 8000 --bundle out/mini
+    python benchmarks/train_mini.py --out out/train --scenes 8000 --beside --minutes 2 2 4 5 --bundle out/mini
 
-Run it again and it goes on where it stopped, in every part. --minutes are those of the autoencoder, stage 1
-and stage 2; what a piece does not finish the next one does, and the model is bundled from what there is.
-Without --minutes each part is trained to its recipe's last step. Further options of all three recipes stand
-after "--", such as `-- --run.precision bf16`.
+Run it again and it goes on where it stopped, in every part. --minutes are those of the autoencoder, of stage
+1 and of stage 2's two parts, with half of a clip's frames and with all; what a piece does not finish the next
+one does, and the model is bundled from what there is. Without --minutes each part is trained to its recipe's
+last step. --beside renders while it trains: every part takes the clips that there are when it begins. Further
+options of all recipes stand after "--", such as `-- --optim.lr 5e-4`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +28,12 @@ from handi.models import checkpoint
 from handi.training.setup import write_model
 
 STAGES = ("mini_vae", "mini_stage1", "mini_stage2")
+ALL_FRAMES = ("--data.frames", "16", "--optim.batch", "64", "--run.accept_changes", "true")
+PARTS = (("mini_vae", ()), ("mini_stage1", ()), ("mini_stage2", ()), ("mini_stage2", ALL_FRAMES))
+ON_A_GPU = ("--run.precision", "bf16", "--run.compile", "true", "--data.resident", "true")
 TRAINING_SEED, VALIDATION_SEED, VALIDATION_CLIPS = 0, 800_000, 64
 SIBLINGS = 3  # training clips of a scene: where the picture gives the action away, words are not learned
+ENOUGH = 512  # clips to begin with, where rendering goes on beside the training
 
 
 def handi(*arguments: str) -> None:
@@ -36,28 +44,38 @@ def handi(*arguments: str) -> None:
         sys.exit(code)
 
 
-def render(world: Path, scenes: int, workers: int) -> None:
-    """The training clips, up to three of a scene, and the validation clips."""
-    for name, seed, count, siblings in (
-        ("train", TRAINING_SEED, scenes, SIBLINGS),
-        ("val", VALIDATION_SEED, min(scenes, VALIDATION_CLIPS), 1),
-    ):
-        handi(
-            "world", "--clips", str(count), "--siblings", str(siblings), "--seed", str(seed), "--size", "128",
-            "--workers", str(workers), "--pictures", "png", "--out", str(world / name),
-        )  # fmt: skip
+def rendering(folder: Path, seed: int, scenes: int, siblings: int, workers: int) -> list[str]:
+    """Arguments of `handi world` for a folder of clips."""
+    return [
+        "world", "--clips", str(scenes), "--siblings", str(siblings), "--seed", str(seed), "--size", "128",
+        "--workers", str(workers), "--pictures", "png", "--out", str(folder),
+    ]  # fmt: skip
+
+
+@contextmanager
+def rendered_beside(world: Path, arguments: list[str]):
+    """Within the block the training clips are being rendered; it begins once there are some."""
+    process = subprocess.Popen(["nice", "-n", "19", sys.executable, "-m", "handi", *arguments])
+    try:
+        while process.poll() is None and sum(1 for _ in world.glob("[0-9]*.json")) < ENOUGH:
+            time.sleep(1)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def train(out: Path, minutes: Sequence[float] | None, options: Sequence[str]) -> None:
-    """The three recipes, each from the model of the one before."""
-    for number, stage in enumerate(STAGES):
+    """The parts one after another, each from the model of the one before."""
+    fast = ON_A_GPU if torch.cuda.is_available() else ()
+    for number, (stage, changes) in enumerate(PARTS):
         arguments = ["train", stage, "--run.out", str(out / stage)]
         arguments += ["--data.path", str(out / "world/train"), "--data.validation", str(out / "world/val")]
-        if number:
-            arguments += ["--model.init", str(out / STAGES[number - 1] / "model")]
+        if before := STAGES.index(stage):
+            arguments += ["--model.init", str(out / STAGES[before - 1] / "model")]
         if minutes is not None:
             arguments += ["--minutes", str(minutes[number])]
-        handi(*arguments, *options)
+        handi(*arguments, *changes, *fast, *options)
 
 
 def bundle(vae: Path, stage1: Path, stage2: Path, target: Path, steps: tuple[int, int]) -> None:
@@ -103,15 +121,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the clips and the runs")
     parser.add_argument("--scenes", type=int, default=4000, help="to train on, about three clips each")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
-    parser.add_argument("--minutes", type=float, nargs=3, help="of each part, in this piece")
+    parser.add_argument("--beside", action="store_true", help="render while training")
+    parser.add_argument("--minutes", type=float, nargs=4, help="of each part, in this piece")
     parser.add_argument("--bundle", type=Path, help="folder for the finished model")
     parser.add_argument("--only-bundle", action="store_true", help="of runs that there are already")
-    parser.add_argument("--steps", type=int, nargs=2, default=(1, 1), help="of sampling, both stages")
+    parser.add_argument("--steps", type=int, nargs=2, default=(1, 2), help="of sampling, both stages")
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments = parser.parse_args(sys.argv[1:split])
     if not arguments.only_bundle:
-        render(arguments.out / "world", arguments.scenes, arguments.workers)
-        train(arguments.out, arguments.minutes, sys.argv[split + 1 :])
+        world = arguments.out / "world"
+        held_out = min(arguments.scenes, VALIDATION_CLIPS)
+        handi(*rendering(world / "val", VALIDATION_SEED, held_out, 1, arguments.workers))
+        clips = rendering(world / "train", TRAINING_SEED, arguments.scenes, SIBLINGS, arguments.workers)
+        if not arguments.beside:
+            handi(*clips)
+        with rendered_beside(world / "train", clips) if arguments.beside else nullcontext():
+            train(arguments.out, arguments.minutes, sys.argv[split + 1 :])
     if arguments.bundle:
         runs = [arguments.out / stage / "model" for stage in STAGES]
         bundle(*runs, arguments.bundle, tuple(arguments.steps))

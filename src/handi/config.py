@@ -49,7 +49,9 @@ class DataRecipe:
     texts: tuple[str, ...] = ("short", "paraphrase", "enriched")  # kinds to draw from, where a clip has them
     dropout: float = 0.15  # share of samples without text, for classifier-free guidance
     workers: int = 2  # threads that make batches ahead
-    resident: bool = False  # hold all clips on the device: a GPU never waits for them, and they need its memory
+    resident: bool = (
+        False  # hold all clips on the device: a GPU never waits for them, and they need its memory
+    )
 
 
 @dataclass(frozen=True)

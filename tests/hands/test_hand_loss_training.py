@@ -78,19 +78,23 @@ def test_the_hand_loss_moves_stage_2(frame, detector, clips):
     def loss() -> torch.Tensor:
         return stage2_step(model, given, recipe, torch.Generator().manual_seed(0))["hand"]
 
-    model.unet.zero_grad()
+    with torch.no_grad():  # a fresh output layer is zero, and lets no gradient through
+        model.unet.residual.conv.weight.normal_(std=1e-4, generator=torch.Generator().manual_seed(0))
+        for block in model.unet.mover.blocks:
+            block.mlp[-1].weight.normal_(std=1e-2, generator=torch.Generator().manual_seed(1))
     loss().backward()
     reached = [name for name, p in model.unet.named_parameters() if p.grad is not None and p.grad.any()]
-    assert "residual.conv.weight" in reached
+    assert {name.partition(".")[0] for name in reached} == {"reader", "mover", "residual"}
 
-    # The difference is taken along a pattern added to every cell of the answer.
+    # The difference is taken along a pattern added to every cell of the answer, in steps of less than a level:
+    # further out the loss bends (docs/hand_loss.md).
     weights = model.unet.residual.conv.bias
     gradient = weights.grad.clone()
     direction = gradient / gradient.norm()
     pattern = model.vae.basis.to_pictures(direction[None, :, None, None])
     pattern = pattern - model.vae.basis.to_pictures(torch.zeros_like(direction)[None, :, None, None])
-    level = 2 / 255 / float(pattern.square().mean().sqrt())  # a reach that changes pixels by one level, rms
-    found = [slope(loss, weights.data, direction, reach * level) for reach in (0.5, 0.7, 1.0)]
+    level = 2 / 255 / float(pattern.square().mean().sqrt())  # that a reach of 1 changes, rms
+    found = [slope(loss, weights.data, direction, reach * level) for reach in (0.25, 0.3, 0.4)]
     assert np.mean(found) == pytest.approx(float(gradient.norm()), rel=0.3)
 
 

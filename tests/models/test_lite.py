@@ -75,7 +75,10 @@ def test_every_frame_sees_the_scene_and_the_other_frames():
     """What changes in one corner of the context, or in one frame, is seen far away and in every frame."""
     network, given = stirred(lite()), inputs()
     before = network(**given)
-    for name, place in (("condition_latent", (0, slice(None), 0, 0, 0)), ("sample", (0, slice(None), 1, 0, 0))):
+    for name, place in (
+        ("condition_latent", (0, slice(None), 0, 0, 0)),
+        ("sample", (0, slice(None), 1, 0, 0)),
+    ):
         changed = {**given, name: given[name].clone()}
         changed[name][place] += 1
         far = (network(**changed) - before)[0, :, :, -1, -1].abs().amax(0)

@@ -238,7 +238,6 @@ class _Held:
     def __init__(self, clips: ClipSet, device: torch.device) -> None:
         self.cards: list[TrainingClip] = []  # the clips without their arrays
         self.arrays: dict[str, Tensor] = {}
-        nothing = np.zeros(0)
         with Progress("hold", len(clips), "clips") as bar:
             for index in range(len(clips)):
                 clip = clips[index]
@@ -253,7 +252,7 @@ class _Held:
                     if index == 0:
                         self.arrays[name] = value.new_empty(len(clips), *value.shape, device=device)
                     self.arrays[name][index].copy_(value)
-                self.cards.append(replace(clip, **dict.fromkeys(self.ARRAYS, nothing)))
+                self.cards.append(_card(clip))
                 bar.advance()
 
     def collate(self, clips: Sequence[TrainingClip], samples: Sequence[Sample]) -> Batch:
@@ -269,6 +268,12 @@ class _Held:
             texts=[sample.text for sample in samples],
             **picked,
         )
+
+
+def _card(clip: TrainingClip) -> TrainingClip:
+    """The clip without its arrays."""
+    nothing = np.zeros(0)
+    return replace(clip, frames=nothing, area=nothing, joints=nothing, visible=nothing, rois=nothing)
 
 
 def _embeddings(clips: Sequence[TrainingClip], texts: Sequence[str]) -> Tensor | None:

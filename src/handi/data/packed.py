@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,11 @@ class Packed:
             for row, record in enumerate(records):
                 self._places.setdefault(record["name"], (len(self._records) - 1, row))
 
-    def fill(self, names: Sequence[str], read: Callable[[str], PackedClip], *, what: str) -> None:
-        """Pack those of `names` that are not packed yet, each as `read` gives it; then hold just `names`.
+    def fill(
+        self, names: Sequence[str], read: Callable[[str], PackedClip], *, what: str, threads: int = 1
+    ) -> None:
+        """Pack those of `names` that are not packed yet, each as `read` gives it, `threads` at a time; then
+        hold just `names`.
 
         Those for which `read` raises LeftOut are in `left_out` instead. Stopped midway, what is in whole
         segments stays. Raises: InputError, OutputError.
@@ -95,19 +99,17 @@ class Packed:
         if missing:
             with Progress(what, len(names), "clips") as bar:
                 bar.advance(len(names) - len(missing))
-                self._pack(missing, read, bar)
+                self._pack(_read_ahead(missing, read, threads), bar)
             self._open_new()
         self.names = [name for name in names if name in self._places]
 
-    def _pack(self, names: Iterable[str], read: Callable[[str], PackedClip], bar: Progress) -> None:
+    def _pack(self, read: Iterable[tuple[str, PackedClip | LeftOut]], bar: Progress) -> None:
         clips: list[PackedClip] = []
         first: PackedClip | None = None
-        for name in names:
+        for name, clip in read:
             bar.advance()
-            try:
-                clip = read(name)
-            except LeftOut as reason:
-                self.left_out[name] = str(reason)
+            if isinstance(clip, LeftOut):
+                self.left_out[name] = str(clip)
                 continue
             first = first or clip
             if clip.frames.shape != first.frames.shape:
@@ -174,6 +176,23 @@ class Packed:
     def fingerprint(self) -> str:
         """Hash of the settings and the names, in order."""
         return hashlib.sha256("\n".join([self.home.name, *self.names]).encode()).hexdigest()
+
+
+def _read_ahead(
+    names: Sequence[str], read: Callable[[str], PackedClip], threads: int
+) -> Iterator[tuple[str, PackedClip | LeftOut]]:
+    """Each name with its clip, or with why it is left out; some clips of lead, so that memory stays small."""
+
+    def one(name: str) -> PackedClip | LeftOut:
+        try:
+            return read(name)
+        except LeftOut as reason:
+            return reason
+
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(0, len(names), 4 * threads):
+            part = names[first : first + 4 * threads]
+            yield from zip(part, pool.map(one, part), strict=True)
 
 
 def _bare(clips: list[PackedClip]) -> list[PackedClip]:

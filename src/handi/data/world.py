@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -45,7 +46,12 @@ class WorldClips:
         self.name, self.area, self.notes = str(folder), area, list[str]()
         self._bit = {"moved": MOVED_BIT, "hull": HULL_BIT}[area]
         self._packed = Packed(folder, {"kind": "world", "manifest": _manifest(folder)})
-        self._packed.fill(names, lambda name: _pack(name, read_clip(folder / f"{name}.json")), what="pack")
+        self._packed.fill(
+            names,
+            lambda name: _pack(name, read_clip(folder / f"{name}.json")),
+            what="pack",
+            threads=os.cpu_count() or 1,
+        )
         self.frames, *size = self._packed.shape
         self.size = size[0], size[1]
 

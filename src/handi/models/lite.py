@@ -2,8 +2,8 @@
 
 Two parts, both transformers over the latents' cells:
 
-1. the *reader* looks once a clip at the context latent, the motion area and the text: what is where, and which
-   of it is meant;
+1. the *reader* looks once a clip at the context latent, the motion area and the text: what is where, and
+   which of it is meant;
 2. the *mover* runs over the frames: every frame looks at itself, at the reader's scene (from where it fetches
    hands and things, wherever they were) and at the same place at other times.
 
@@ -44,7 +44,7 @@ class LiteTransformer(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ["_ReaderBlock", "_MoverBlock"]  # what `compile_repeated_blocks` compiles
+    _repeated_blocks = ("_ReaderBlock", "_MoverBlock")  # what `compile_repeated_blocks` compiles
 
     @register_to_config
     def __init__(
@@ -121,6 +121,7 @@ class _Reader(nn.Module):
 
     def __init__(self, channels: int, width: int, heads: int, depth: int, text: int) -> None:
         super().__init__()
+        self.heads = heads
         self.stem = _Conv(channels + 1, width)
         self.blocks = nn.ModuleList(_ReaderBlock(width, heads, text) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
@@ -128,7 +129,7 @@ class _Reader(nn.Module):
     def forward(self, context: Tensor, area: Tensor, text: Tensor, run: Any) -> Tensor:
         x = self.stem(torch.cat([context, area], -1))
         x = x + _grid(x)
-        turns = _turns_of_place(x.shape[2:4], x, self.blocks[0].space.heads)
+        turns = _turns_of_place(x.shape[2:4], x, self.heads)
         for block in self.blocks:
             x = run(block, x, text, turns)
         return self.norm(x)
@@ -139,6 +140,7 @@ class _Mover(nn.Module):
 
     def __init__(self, channels: int, width: int, heads: int, depth: int, text: int) -> None:
         super().__init__()
+        self.heads = heads
         self.time = nn.Sequential(nn.Linear(128, width), nn.SiLU(), nn.Linear(width, width))
         self.frame = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
         self.text = nn.Linear(text, width)
@@ -159,9 +161,8 @@ class _Mover(nn.Module):
         self, noisy: Tensor, context: Tensor, scene: Tensor, moment: Tensor, frame_index: Tensor, run: Any
     ) -> Tensor:
         x = self.stem(torch.cat([noisy, context.expand_as(noisy)], -1)) + scene
-        heads = self.blocks[0].space.heads
-        place = _turns_of_place(x.shape[2:4], x, heads)
-        when = _turns([frame_index.float()], x, heads)[:, None]  #                 B×1×F×…
+        place = _turns_of_place(x.shape[2:4], x, self.heads)
+        when = _turns([frame_index.float()], x, self.heads)[:, None]  #            B×1×F×…
         modulation = self.modulate(moment)
         for block in self.blocks:
             x = run(block, x, scene, modulation, place, when)
@@ -217,9 +218,9 @@ class _MoverBlock(nn.Module):
 class _Attention(nn.Module):
     """Multi-head attention over the second last dimension of … × tokens × width.
 
-    source: width of other tokens to look at. With `turns` the tokens also look at each other, and both have
-    places (rotary embedding): then what is the same number of cells away looks the same everywhere. The output
-    starts at zero: a new block changes nothing.
+    source: width of other tokens to look at; where it is the tokens' own, they look at each other too. turns:
+    of the tokens' places (rotary embedding): what is the same number of cells away looks the same everywhere.
+    The output starts at zero: a new block changes nothing.
     """
 
     def __init__(self, width: int, heads: int, source: int | None = None) -> None:
@@ -256,14 +257,14 @@ class _Attention(nn.Module):
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(q·k) v over … × tokens × features.
 
-    Torch's fused kernel serves many tokens on a GPU. On a CPU, and with tokens by the dozen anywhere (a clip's
-    frames), it is slower than what is written out here.
+    Torch's fused kernel serves many tokens on a GPU. On a CPU, and with tokens by the dozen anywhere (a
+    clip's frames), it is slower than what is written out here.
     """
     if query.device.type == "cuda" and query.shape[-2] >= FUSED_FROM:
         lead = query.shape[:-2]
         key, value = key.expand(*lead, -1, -1), value.expand(*lead, -1, -1)
-        flat = (part.reshape(-1, *part.shape[-3:]) for part in (query, key, value))
-        return F.scaled_dot_product_attention(*flat).view(*lead, *query.shape[-2:])
+        query, key, value = (part.reshape(-1, *part.shape[-3:]) for part in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value).unflatten(0, lead[:-1])
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     return scores.softmax(-1) @ value
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from handi.errors import InputError
 from handi.models.autoencoder import PatchAutoencoder
@@ -93,5 +92,3 @@ def fresh(preset: str, sentences: Iterable[str], *, seed: int = 0) -> Checkpoint
         ),
         source=preset,
     )
-
-
