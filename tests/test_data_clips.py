@@ -137,6 +137,25 @@ def test_every_epoch_is_a_new_permutation():
     assert [Order(7, seed=4)[p] for p in range(7)] != epochs[0]
 
 
+def test_another_thread_may_drop_an_epoch_at_any_moment():
+    order = Order(7, seed=3)
+    wanted = order[9]
+
+    class Dropped(dict):
+        """As if another thread went on to a later epoch right after each look."""
+
+        def __contains__(self, epoch):
+            order._epochs = {}
+            return super().__contains__(epoch)
+
+        def get(self, epoch, default=None):
+            order._epochs = {}
+            return super().get(epoch, default)
+
+    order._epochs = Dropped(order._epochs)
+    assert order[9] == wanted
+
+
 def test_a_sample_does_not_depend_on_how_it_is_batched(clips):
     batches = Batches(clips, EVERYTHING, seed=5)
     whole = batches.at(0, 8)

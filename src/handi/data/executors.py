@@ -208,7 +208,9 @@ class Ray:
         local = {} if self.address else self._local()
         for attempt in range(STARTS):
             try:
-                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **local)
+                # "local", not None: that would join what RAY_ADDRESS names, or any cluster that runs here.
+                address = self.address or "local"
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
                 return
             except Exception as error:  # bare Exceptions among them
                 ray.shutdown()
