@@ -109,6 +109,26 @@ def test_a_stopped_packing_leaves_whole_segments_only(tmp_path, monkeypatch):
     assert len(WorldClips(tmp_path)) == 2
 
 
+def test_damaged_packs_are_one_clear_error(tmp_path):
+    produce(tmp_path, clips=1, seed=0, settings=Settings(size=32, pictures="png"))
+    WorldClips(tmp_path)
+    (segment,) = (tmp_path / ".packed").glob("*/segment-*")
+    for name, data in (
+        ("rois.npy", b""),
+        ("areas.npy", b"\x93NUMPY"),
+        ("clips.json", b"[]"),
+        ("clips.json", b"[1]"),
+    ):
+        whole = (segment / name).read_bytes()
+        (segment / name).write_bytes(data)
+        with pytest.raises(InputError, match=r"segment-.*: packed clips are damaged .*; delete that folder"):
+            WorldClips(tmp_path)
+        (segment / name).write_bytes(whole)
+    (segment.parent / "left_out.json").write_text("[")
+    with pytest.raises(InputError, match=r"left_out\.json: is damaged .*; delete it"):
+        WorldClips(tmp_path)
+
+
 def test_clips_of_other_splits_are_refused_for_training(tmp_path):
     produce(tmp_path, clips=1, seed=900_000, settings=Settings(size=32, pictures="png"))
     assert len(WorldClips(tmp_path)) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from plain_work import dies, doubles, stillborn, unpicklable
+from plain_work import dies, doubles, stillborn, unloadable, unpicklable
 
 from handi.data.executors import Processes, Ray, Serial, executor
 from handi.errors import HandiError, InputError, OutputError
@@ -58,6 +58,8 @@ def test_ray_does_the_same(tmp_path, monkeypatch):
         assert os.getpid() not in {process for _, process in results}
         with pytest.raises(OutputError, match="free some space"):
             list(Ray(1).run(doubles, [13]))
+        with pytest.raises(OutputError, match=r"^model: cannot be loaded$"):
+            list(Ray(1).run(unloadable, [1]))
         pieces = [(tmp_path / "deaths", value) for value in (1, 7)]
         assert sorted(Ray(1).run(dies, pieces)) == [1, 7]
         assert (tmp_path / "deaths").read_text() == "xx"

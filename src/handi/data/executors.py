@@ -254,10 +254,15 @@ class _Actor:
     """A worker: its models are loaded once, in its own process."""
 
     def __init__(self, build: bytes) -> None:
-        self.work = pickle.loads(build)(0)
+        self.build = build
+        self.work: Callable[[Any], Any] | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
+            if (
+                self.work is None
+            ):  # here, where an error can be told: Ray makes a failed actor anew, and again
+                self.work = pickle.loads(self.build)(0)
             result = ("done", self.work(pickle.loads(row["piece"])))
         except Exception as error:
             result = ("error", _portable(error))

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -30,6 +31,7 @@ from handi.errors import InputError
 from handi.files import replacing, writing
 from handi.progress import Progress
 
+MOST_CLIPS = 2**16 - 1  # of a shard: it counts how many areas hold each pixel in 16 bits
 TRIES = 3  # of a clip on which workers die, in one run
 
 
@@ -97,8 +99,8 @@ def make_plan(clips: Sequence[Clip], settings: Settings) -> list[Shard]:
         raise InputError(f"two clips have the id {twice!r}", mend="give each its own")
     if not ids:
         raise InputError("the source holds no clips")
-    if settings.clips_per_shard < 1:
-        raise InputError(f"{settings.clips_per_shard} clips a shard", mend="use 1 or more")
+    if not 1 <= settings.clips_per_shard <= MOST_CLIPS:
+        raise InputError(f"{settings.clips_per_shard} clips a shard", mend=f"use 1 to {MOST_CLIPS}")
     stamps = _Stamps()
     plan = []
     for split in sorted({clip.split for clip in clips}):
@@ -230,10 +232,12 @@ class Trials:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Networks on one CPU thread: sums come out the same on any machine, and workers do not crowd it."""
-    before = torch.get_num_threads()
+    """Networks and OpenCV on one CPU thread: sums come out the same anywhere, and workers do not crowd."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
