@@ -1,12 +1,13 @@
 """What preparing clips costs, that it scales, that memory stays flat, and that kill -9 leaves no trace.
 
     python benchmarks/prepare.py speed  --video VIDEO --clips 64 --workers 1 2
-    python benchmarks/prepare.py memory --clips 2000 --size 64x64 --complexity lite
+    python benchmarks/prepare.py memory --clips 2000 --size 64x64 --complexity lite [--hands made-up]
     python benchmarks/prepare.py kills  --clips 208 --kills 10 --workers 2
 
 VIDEO is any footage with hands in it: overlapping parts of it, 2.5 s each, are the clips. Without one it is a
 film of the synthetic world, 128 px. All stages are real: decoding, camera motion, hands, areas, and with
---model the latents. docs/data.md has what was measured.
+--model the latents; only --hands made-up, for a machine that has no hour to spare, does without the networks.
+docs/data.md has what was measured.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import torch
 
 from handi.data import shards
 from handi.data.executors import executor
@@ -115,18 +117,30 @@ def speed(arguments: argparse.Namespace) -> None:
     print(json.dumps(rows))
 
 
+def made_up(frames: Frames) -> Hands:
+    """A left hand in the middle of each frame, at once; what is measured is everything but the networks."""
+    count, height, width = frames.shape[:3]
+    joints = torch.zeros(count, 2, 21, 2)
+    joints[:, 0] = 0.3 + 0.4 * torch.rand(21, 2, generator=torch.Generator().manual_seed(0))
+    visible = torch.tensor([True, False]).expand(count, 2)
+    rois = torch.tensor([width / 2, height / 2, width / 2, 0.0]) * visible[..., None]
+    scores = visible.float()
+    return Hands(joints.reshape(count, 42, 2), scores, scores, rois, visible, (height, width), "made up")
+
+
 @dataclass(frozen=True)
 class Watched:
     """A worker's models; each use of the detector, one a clip, writes down the worker's resident memory."""
 
     models: Models
     log: Path
+    made_up: bool = False
 
     def __call__(self, number: int) -> Tools:
         tools, process = self.models(number), psutil.Process()
 
         def detect(frames: Frames) -> Hands:
-            hands = tools.detect(frames)
+            hands = made_up(frames) if self.made_up else tools.detect(frames)
             with self.log.open("a") as file:
                 file.write(f"{process.pid} {process.memory_info().rss}\n")
             return hands
@@ -141,7 +155,8 @@ def memory(arguments: argparse.Namespace) -> None:
     shutil.rmtree(out, ignore_errors=True)
     log.unlink(missing_ok=True)
     found = clips_of(arguments.video, arguments.clips)
-    about = produce(found, out, settings, Watched(models, log), executor("processes", 1))
+    watched = Watched(models, log, arguments.hands == "made-up")
+    about = produce(found, out, settings, watched, executor("processes", 1))
     lines = [line.split() for line in log.read_text().splitlines()]
     assert len({pid for pid, _ in lines}) == 1, "the worker died on the way"
     mib = np.array([int(rss) for _, rss in lines]) / 2**20
@@ -211,6 +226,7 @@ def main() -> None:
     parser.add_argument("--size", default="256x448")
     parser.add_argument("--model", help="cache this model's latents too")
     parser.add_argument("--complexity", choices=["full", "lite"], default="full")
+    parser.add_argument("--hands", choices=["found", "made-up"], default="found", help="of memory alone")
     parser.add_argument("--camera", choices=["measure", "stabilise", "ignore"], default="measure")
     parser.add_argument("--executor", choices=["serial", "processes", "ray"], default="processes")
     parser.add_argument("--clips-per-shard", type=int, default=8)
