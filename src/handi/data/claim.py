@@ -122,9 +122,7 @@ def _take(file: int, out: Path) -> bool:
     """Lock the file; whether its file system knows locks. Raises: InputError where another has it."""
     try:
         import fcntl
-    except (
-        ImportError
-    ):  # on Windows a process cannot be asked after either: there it is for the user to see to
+    except ImportError:  # Windows has no such locks: there it is for the user to see to
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
