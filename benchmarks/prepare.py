@@ -1,11 +1,13 @@
 """What preparing clips costs, that it scales, that memory stays flat, and that kill -9 leaves no trace.
 
-    python benchmarks/prepare.py speed  VIDEO --clips 64 --workers 1 2
-    python benchmarks/prepare.py memory VIDEO --clips 2000
-    python benchmarks/prepare.py kills  VIDEO --clips 208 --kills 10 --workers 2
+    python benchmarks/prepare.py speed  --video VIDEO --clips 64 --workers 1 2
+    python benchmarks/prepare.py memory --clips 2000 --size 64x64 --complexity lite [--hands made-up]
+    python benchmarks/prepare.py kills  --clips 208 --kills 10 --workers 2
 
-VIDEO is any footage with hands in it: overlapping parts of it, 2.5 s each, are the clips. All stages are
-real: decoding, camera motion, hands, areas, and with --model the latents. docs/data.md has what was measured.
+VIDEO is any footage with hands in it: overlapping parts of it, 2.5 s each, are the clips. Without one it is a
+film of the synthetic world, 128 px. All stages are real: decoding, camera motion, hands, areas, and with
+--model the latents; only --hands made-up, for a machine that has no hour to spare, does without the networks.
+docs/data.md has what was measured.
 """
 
 from __future__ import annotations
@@ -20,21 +22,36 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import psutil
+import torch
 
 from handi.data import shards
 from handi.data.executors import executor
 from handi.data.ledger import read_rows
-from handi.data.prepare import Settings
+from handi.data.prepare import Settings, Tools
 from handi.data.produce import produce
 from handi.data.sources.common import Clip, Found
 from handi.prepare import Models
-from handi.video import frame_times
+from handi.types import Frames, Hands
+from handi.video import frame_times, write_video
+from handi.world import render_clip
+from handi.world.files import FPS
 
 SECONDS = 2.5  # of a clip: EPIC-KITCHENS-100's median action is about as long
 SOURCE = 150_000  # clips of both published sets in LEGO's selection, about
+
+
+def film(out: Path, scenes: int = 8) -> Path:
+    """A video of a few hand-held clips of the synthetic world, one after the other; made once."""
+    path = out / "film.mp4"
+    if not path.exists():
+        clips = [render_clip(seed, size=128, handheld=True).frames for seed in range(scenes)]
+        write_video(path, np.concatenate(clips), fps=FPS)
+    return path
 
 
 def clips_of(video: Path, count: int) -> Found:
@@ -100,27 +117,59 @@ def speed(arguments: argparse.Namespace) -> None:
     print(json.dumps(rows))
 
 
+def made_up(frames: Frames) -> Hands:
+    """A left hand in the middle of each frame, at once; what is measured is everything but the networks."""
+    count, height, width = frames.shape[:3]
+    joints = torch.zeros(count, 2, 21, 2)
+    joints[:, 0] = 0.3 + 0.4 * torch.rand(21, 2, generator=torch.Generator().manual_seed(0))
+    visible = torch.tensor([True, False]).expand(count, 2)
+    rois = torch.tensor([width / 2, height / 2, width / 2, 0.0]) * visible[..., None]
+    scores = visible.float()
+    return Hands(joints.reshape(count, 42, 2), scores, scores, rois, visible, (height, width), "made up")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A worker's models; each use of the detector, one a clip, writes down the worker's resident memory."""
+
+    models: Models
+    log: Path
+    made_up: bool = False
+
+    def __call__(self, number: int) -> Tools:
+        tools, process = self.models(number), psutil.Process()
+
+        def detect(frames: Frames) -> Hands:
+            hands = made_up(frames) if self.made_up else tools.detect(frames)
+            with self.log.open("a") as file:
+                file.write(f"{process.pid} {process.memory_info().rss}\n")
+            return hands
+
+        return replace(tools, detect=detect)
+
+
 def memory(arguments: argparse.Namespace) -> None:
-    """Resident memory of one worker after each shard."""
+    """Resident memory of one worker process over its clips."""
     settings, models = settings_of(arguments)
-    process, seen, clips = psutil.Process(), [], 0
-
-    class Watched:
-        def run(self, build, pieces):
-            nonlocal clips
-            work = build(0)
-            for piece in pieces:
-                done = work(piece)
-                clips += len(piece.clips)
-                seen.append((clips, process.memory_info().rss / 2**20))
-                print(f"{seen[-1][0]} clips: {seen[-1][1]:.1f} MiB", flush=True)
-                yield done
-
-    out = arguments.out / "memory"
+    out, log = arguments.out / "memory", arguments.out / "memory.log"
     shutil.rmtree(out, ignore_errors=True)
-    produce(clips_of(arguments.video, arguments.clips), out, settings, models, Watched())
-    late = [size for count, size in seen if count > arguments.clips / 10]
-    print(f"after the first tenth: {min(late):.1f} to {max(late):.1f} MiB; last {seen[-1][1]:.1f} MiB")
+    log.unlink(missing_ok=True)
+    found = clips_of(arguments.video, arguments.clips)
+    watched = Watched(models, log, arguments.hands == "made-up")
+    about = produce(found, out, settings, watched, executor("processes", 1))
+    lines = [line.split() for line in log.read_text().splitlines()]
+    assert len({pid for pid, _ in lines}) == 1, "the worker died on the way"
+    mib = np.array([int(rss) for _, rss in lines]) / 2**20
+    for count in range(len(mib) // 10, len(mib) + 1, len(mib) // 10):
+        print(f"{count} clips: {mib[count - 1]:.1f} MiB")
+    late = mib[len(mib) // 10 :]
+    slope = np.polyfit(np.arange(len(late)), late, 1)[0]
+    kept = sum(split["kept"] for split in about["splits"].values())
+    print(f"{kept} of {arguments.clips} clips kept")
+    print(
+        f"after the first tenth {late.min():.1f} to {late.max():.1f} MiB; "
+        f"a straight line through them rises by {1024 * slope:.2f} KiB a clip"
+    )
 
 
 def kills(arguments: argparse.Namespace) -> None:
@@ -171,12 +220,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["speed", "memory", "kills", "child"])
-    parser.add_argument("video", type=Path)
+    parser.add_argument("--video", type=Path, help="by default a film of the synthetic world")
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--size", default="256x448")
     parser.add_argument("--model", help="cache this model's latents too")
     parser.add_argument("--complexity", choices=["full", "lite"], default="full")
+    parser.add_argument("--hands", choices=["found", "made-up"], default="found", help="of memory alone")
     parser.add_argument("--camera", choices=["measure", "stabilise", "ignore"], default="measure")
     parser.add_argument("--executor", choices=["serial", "processes", "ray"], default="processes")
     parser.add_argument("--clips-per-shard", type=int, default=8)
@@ -185,6 +235,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/bench_prepare"))
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    arguments.video = arguments.video or film(arguments.out)
     {"speed": speed, "memory": memory, "kills": kills, "child": child}[arguments.what](arguments)
 
 

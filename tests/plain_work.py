@@ -41,6 +41,11 @@ def stillborn(number: int) -> Callable[[int], int]:
     raise AssertionError
 
 
+def unloadable(number: int) -> Callable[[int], int]:
+    """Models that cannot be loaded."""
+    raise OutputError("cannot be loaded", where=Path("model"))
+
+
 def unpicklable(number: int) -> Callable[[int], int]:
     """Work whose error cannot be made anew in another process."""
 

@@ -110,6 +110,26 @@ def test_a_stopped_packing_leaves_whole_segments_only(tmp_path, monkeypatch):
     assert len(WorldClips(tmp_path)) == 2
 
 
+def test_damaged_packs_are_one_clear_error(tmp_path):
+    produce(tmp_path, clips=1, seed=0, settings=Settings(size=32, pictures="png"))
+    WorldClips(tmp_path)
+    (segment,) = (tmp_path / ".packed").glob("*/segment-*")
+    for name, data in (
+        ("rois.npy", b""),
+        ("areas.npy", b"\x93NUMPY"),
+        ("clips.json", b"[]"),
+        ("clips.json", b"[1]"),
+    ):
+        whole = (segment / name).read_bytes()
+        (segment / name).write_bytes(data)
+        with pytest.raises(InputError, match=r"segment-.*: packed clips are damaged .*; delete that folder"):
+            WorldClips(tmp_path)
+        (segment / name).write_bytes(whole)
+    (segment.parent / "left_out.json").write_text("[")
+    with pytest.raises(InputError, match=r"left_out\.json: is damaged .*; delete it"):
+        WorldClips(tmp_path)
+
+
 def test_clips_of_other_splits_are_refused_for_training(tmp_path):
     produce(tmp_path, clips=1, seed=900_000, settings=Settings(size=32, pictures="png"))
     assert len(WorldClips(tmp_path)) == 1
@@ -136,6 +156,25 @@ def test_every_epoch_is_a_new_permutation():
     assert len({tuple(epoch) for epoch in epochs}) == 3
     assert [Order(7, seed=3)[p] for p in (20, 0, 9)] == [epochs[2][6], epochs[0][0], epochs[1][2]]
     assert [Order(7, seed=4)[p] for p in range(7)] != epochs[0]
+
+
+def test_another_thread_may_drop_an_epoch_at_any_moment():
+    order = Order(7, seed=3)
+    wanted = order[9]
+
+    class Dropped(dict):
+        """As if another thread went on to a later epoch right after each look."""
+
+        def __contains__(self, epoch):
+            order._epochs = {}
+            return super().__contains__(epoch)
+
+        def get(self, epoch, default=None):
+            order._epochs = {}
+            return super().get(epoch, default)
+
+    order._epochs = Dropped(order._epochs)
+    assert order[9] == wanted
 
 
 def test_a_sample_does_not_depend_on_how_it_is_batched(clips):

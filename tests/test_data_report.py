@@ -206,6 +206,23 @@ DAMAGES = [  # (file, what is done to it, what must be said)
     ("prior_mask.png", Path.unlink, "prior_mask.png: cannot be read"),
     ("prepared.json", lambda path: rewrite(path, '"kept": 6', '"kept": 5'), "says 5 for kept of train"),
     ("statistics.json", lambda path: rewrite(path, '"do": 5', '"do": 4'), "its verbs of train"),
+    ("statistics.json", lambda path: rewrite(path, '"area": ', '"aria": '), "statistics.json: is not as it"),
+    ("statistics.json", lambda path: path.write_text("[1]"), "statistics.json: cannot be read"),
+    ("settings.json", lambda path: rewrite(path, '"measure"', '"ignore"'), "settings.json: is not as it was"),
+    (
+        "prepared.json",
+        lambda path: rewrite(path, "12 annotations", "99 annotations"),
+        "prepared.json: is not",
+    ),
+    ("ledger.jsonl", lambda path: rewrite(path, "its video is missing", "gone"), "clip gone: reason not as"),
+    ("ledger.jsonl", lambda path: rewrite(path, '"id":"P01.a_1"', '"id":"P01.a_11"'), "has no clip P01.a_1$"),
+    (
+        "ledger.jsonl",
+        lambda path: rewrite(path, '"id":"P01.a_1"', '"id":"P01.a_11"'),
+        "has P01.a_11, no shard",
+    ),
+    ("index.parquet", lambda path: flip(path, 60), "index.parquet: "),
+    ("shards", shutil.rmtree, "shards: holds 0 shards"),
 ]
 
 
@@ -214,6 +231,14 @@ def test_every_damage_is_found_and_named(prepared, file, damage, words):
     damage(prepared / file)
     found = [str(item) for item in validate(prepared)]
     assert any(re.search(words, text) for text in found), found
+
+
+def test_a_damaged_part_is_not_taken_for_damage_of_every_clip_after_it(prepared):
+    (prepared / "shards/train-00000.jsonl").write_text("{}")
+    found = [str(item) for item in validate(prepared)]
+    assert any("train-00000.jsonl: is damaged" in text for text in found)
+    assert not any("not as in its shard's part" in text for text in found), found
+    assert "ledger.jsonl: has P01.a_0 and 1 other clips, no shard's part has" in found
 
 
 def test_clips_that_hash_well_but_say_something_else_are_found(whole, tmp_path):
@@ -268,6 +293,13 @@ def test_clips_without_frames_and_clips_that_cannot_be_read_are_shown_as_far_as_
     assert page.figures == 2
     assert "cannot be shown" in page.text
     assert len(page.sources) == 2  # one strip, on grey, and the prior mask
+
+
+def test_a_line_without_what_the_card_shows_is_one_clear_error(handi, prepared):
+    rewrite(prepared / "ledger.jsonl", '"camera":', '"camel":')
+    code, _, err = handi("report", prepared)
+    assert code == 1
+    assert "ledger.jsonl: the line of clip z is damaged (KeyError: 'camera')" in err
 
 
 def test_what_is_no_prepared_folder_is_one_clear_line(handi, tmp_path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import pickle
+import signal
 
 import pytest
-from plain_work import dies, doubles, stillborn, unpicklable
+from plain_work import dies, doubles, stillborn, unloadable, unpicklable
 
-from handi.data.executors import Processes, Ray, Serial, executor
+from handi.data.executors import Processes, Ray, Serial, _load, executor
 from handi.errors import HandiError, InputError, OutputError
 
 
@@ -44,11 +47,28 @@ def test_workers_that_die_at_their_start_end_the_run():
         list(Processes(2).run(stillborn, [1, 2]))
 
 
+def test_loading_is_given_up_where_workers_die_of_it(tmp_path):
+    """As of Ray: three die one after the other, and the fourth says so. Those that load do not count."""
+    log = tmp_path / "loads"
+    assert _load(pickle.dumps(doubles), log)(4)[0] == 8
+    for _ in range(3):
+        child = multiprocessing.get_context("spawn").Process(
+            target=_load, args=(pickle.dumps(stillborn), log)
+        )
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+    with pytest.raises(HandiError, match="workers die before their first clip; use fewer"):
+        _load(pickle.dumps(doubles), log)
+
+
 @pytest.mark.timeout(900)
-def test_ray_does_the_same(tmp_path):
+def test_ray_does_the_same(tmp_path, monkeypatch):
     pytest.importorskip("ray.data", reason="needs handi[ray]")
     import ray
 
+    # Of another project: without --ray-address it must not be joined. Nobody answers there.
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     Ray(2).start()  # kept for several runs
     try:
         results = list(Ray(2).run(doubles, range(6)))
@@ -56,6 +76,10 @@ def test_ray_does_the_same(tmp_path):
         assert os.getpid() not in {process for _, process in results}
         with pytest.raises(OutputError, match="free some space"):
             list(Ray(1).run(doubles, [13]))
+        with pytest.raises(OutputError, match=r"^model: cannot be loaded$"):
+            list(Ray(1).run(unloadable, [1]))
+        with pytest.raises(HandiError, match="workers die before their first clip; use fewer"):
+            list(Ray(1).run(stillborn, [1]))
         pieces = [(tmp_path / "deaths", value) for value in (1, 7)]
         assert sorted(Ray(1).run(dies, pieces)) == [1, 7]
         assert (tmp_path / "deaths").read_text() == "xx"

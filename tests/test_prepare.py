@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_footage import clip_of, movie, simple_tools, sound_only
+from small_footage import clip_of, movie, read_hands, simple_tools, sound_only
 from test_video import IDENTITY, TURNS, remux
 
 from handi.data import shards
 from handi.data.ledger import Rejected
-from handi.data.prepare import Settings, cut, prepare_clip
+from handi.data.prepare import Settings, Steady, Tools, cut, prepare_clip
+from handi.errors import InputError
 from handi.images import resize
 from handi.models import checkpoint
 from handi.prepare import Models
@@ -172,6 +173,41 @@ def test_what_is_kept_of_a_clip(tmp_path):
     assert about["texts"] == {
         "short": ["Cut the carrot."], "paraphrase": ["Slice it."], "enriched": ["A hand\u2028cuts."]
     }  # fmt: skip
+
+
+def test_a_hand_counts_only_where_a_stabilised_frame_shows_something_of_its_own(tmp_path, monkeypatch):
+    seen = np.ones((16, *SIZE), bool)
+    seen[1:, :, :16] = False  # what the context frame alone shows
+
+    def steady(frames, settings):
+        return Steady(frames, {"camera": 0.1, "camera_support": 1.0, "valid": 0.5}, seen)
+
+    def detect(frames):
+        """A hand in the middle; in the context frame there is none."""
+        hands = read_hands(frames)
+        hands.joints[0] = 0
+        return hands
+
+    monkeypatch.setattr("handi.data.prepare.hold_still", steady)
+    clip = clip_of(movie(tmp_path / "a.mp4"))
+    made = prepare_clip(clip, Settings(size=SIZE, camera="stabilise"), Tools(detect))
+    assert made.area[:, 16:].any()
+    assert not made.area[:, :16].any()
+    valid = shards.decode_picture(made.members["valid.png"], grey=True)
+    assert np.array_equal(valid > 0, seen[1])
+
+
+def test_latents_that_are_no_numbers_are_not_kept(tmp_path):
+    tools = Tools(read_hands, lambda frames: np.full((16, 4, 4, 4), np.nan, np.float16))
+    with pytest.raises(Rejected, match="latents of it are not finite numbers"):
+        prepare_clip(clip_of(movie(tmp_path / "a.mp4")), SETTINGS, tools)
+
+
+def test_settings_that_no_clip_can_have_are_refused_before_a_folder_is_begun():
+    with pytest.raises(InputError, match="leave stabilising or truth out"):
+        Settings(size=SIZE, truth="hull", camera="stabilise")
+    with pytest.raises(InputError, match="give a square --size"):
+        Settings(truth="hull")
 
 
 def test_real_hands_and_real_latents(tmp_path):

@@ -43,6 +43,8 @@ def test_wrong_use(handi, tmp_path):
         (("--frames", "none"), 2, "say whose, by --model"),
         (("--text-states",), 2, "needs a --model"),
         (("--enrich-model", "x"), 2, "needs --enrich"),
+        (("--ray-address", "auto"), 2, "need --executor ray"),
+        (("--truth", "hull"), 2, "for clips of the synthetic world, not for folder"),
         (("--size", "30x40"), 1, "multiples of 8"),
         (("--limit", "0"), 1, "--limit"),
         (("--workers", "0", "--executor", "processes"), 1, "use 1 or more"),

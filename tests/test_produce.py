@@ -11,16 +11,19 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import pytest
-from small_footage import DEADLY, clip_of, content, deadly_tools, movie, simple_tools
+import torch
+from small_footage import DEADLY, clip_of, content, deadly_tools, movie, read_hands, simple_tools
 
 from handi.data import shards
 from handi.data.executors import Processes, Ray, Serial
 from handi.data.ledger import read_rows
-from handi.data.prepare import Settings
+from handi.data.prepare import Settings, Tools
 from handi.data.produce import TRIES, Done, make_plan, produce
+from handi.data.sources import read_source
 from handi.data.sources.common import Found
-from handi.errors import InputError, OutputError
+from handi.errors import InputError, ModelError, OutputError
 
 SETTINGS = Settings(size=(32, 32), clips_per_shard=3)
 
@@ -63,7 +66,7 @@ def test_every_clip_has_one_line_and_every_kept_one_a_place(found, whole):
     places = [[row[name] for name in shards.PLACE] for row in index]
     assert places == [[row[name] for name in shards.PLACE] for row in kept]
     for row in index:
-        assert json.loads(shards.read_piece(whole, row, check=True)["json"])["id"] == row["id"]
+        assert json.loads(shards.read_piece(whole, row)["json"])["id"] == row["id"]
     assert not list(whole.rglob(".*"))
     assert not (whole / "shards" / "val-00000.tar").exists()  # it would be empty
 
@@ -200,6 +203,65 @@ def test_folders_that_cannot_be_used(found, whole, tmp_path):
     twice = Found([found.clips[0], found.clips[0]])
     with pytest.raises(InputError, match="two clips have the id"):
         make_plan(twice.clips, SETTINGS)
+    with pytest.raises(InputError, match="use 1 to 65535"):
+        make_plan(found.clips, replace(SETTINGS, clips_per_shard=65536))
+
+
+def test_settings_that_kept_nothing_can_be_mended(found, whole, tmp_path):
+    """A model that cannot be used stops a run at its first clip: the right one must be able to go on."""
+
+    def broken(number):
+        raise ModelError("is not there", where="a model")
+
+    out = tmp_path / "out"
+    wrong = replace(SETTINGS, models={"enrich": "a name with a slip"}, hull="all")
+    with pytest.raises(ModelError):
+        produce(found, out, wrong, broken, Serial())
+    produce(found, out, SETTINGS, simple_tools, Serial())
+    assert content(out) == content(whole)
+
+
+def test_a_shard_with_a_damaged_sum_of_areas_is_made_anew(found, whole, tmp_path):
+    """Running again is what the error says; a part that is taken for whole would fail there again."""
+    out = tmp_path / "out"
+    produce(found, out, SETTINGS, simple_tools, Serial())
+    part = out / "shards" / "train-00001.jsonl"
+    head, lines = part.read_text().split("\n", 1)
+    areas = json.loads(head)["areas"]
+    flipped = areas[:90] + ("0" if areas[90] != "0" else "1") + areas[91:]
+    part.write_text(head.replace(areas, flipped) + "\n" + lines)
+    with pytest.raises(InputError, match=r"train-00001\.jsonl: is damaged"):
+        shards.read_part(out, "train-00001")
+    produce(found, out, SETTINGS, simple_tools, Serial())
+    assert content(out) == content(whole)
+
+
+def test_names_and_words_that_are_no_utf8_cost_no_run(tmp_path):
+    video = movie(tmp_path / "a.mp4").rename(os.fsdecode(bytes(tmp_path / "caf") + b"\xe9.mp4"))
+    table = [
+        {"caption": "Cut it \ud83d.", "video": video.name},
+        {"caption": "Peel it.", "video": "n\udce9.mp4"},
+    ]
+    (tmp_path / "list.json").write_text(json.dumps(table))
+    found = read_source("json", tmp_path / "list.json")
+    produce(found, tmp_path / "out", SETTINGS, simple_tools, Serial())
+    good, bad = read_rows(tmp_path / "out" / shards.LEDGER)
+    assert (good["action"], good["video"], good["status"]) == ("Cut it ?.", "caf?.mp4", "kept")
+    assert bad["reason"] == "there is no video n?.mp4"
+
+
+def test_a_worker_computes_on_one_thread_and_gives_them_back(found, tmp_path):
+    before = cv2.getNumThreads(), torch.get_num_threads()
+
+    def tools(number):
+        def detect(frames):
+            assert (cv2.getNumThreads(), torch.get_num_threads()) == (1, 1)
+            return read_hands(frames)
+
+        return Tools(detect)
+
+    produce(replace(found, clips=found.clips[:1]), tmp_path / "out", SETTINGS, tools, Serial())
+    assert (cv2.getNumThreads(), torch.get_num_threads()) == before
 
 
 def test_two_runs_do_not_work_in_one_folder(found, tmp_path):

@@ -6,6 +6,7 @@ import json
 import tarfile
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from small_footage import clip_of, movie, simple_tools
 
@@ -124,9 +125,74 @@ def test_damage_is_noticed(prepared, damage, message):
     else:
         path.unlink()
     with pytest.raises(InputError, match=message) as error:
-        shards.read_piece(folder, row, check=True)
+        shards.read_piece(folder, row)
     assert str(error.value).count("train-00000.tar") >= 1
     assert "P01.a_1" in str(error.value)
+
+
+def test_a_tar_that_ends_early_and_another_clips_members_are_damage():
+    members = {"area.png": b"a" * 600, "json": b"{}"}
+    piece = bytearray(shards.pack("a.b", members))
+    assert shards.unpack(bytes(piece), "a.b") == members
+    with pytest.raises(ValueError, match=r"a~b\.area\.png is no member of it"):
+        shards.unpack(bytes(piece), "c")
+    piece[3 * shards.BLOCK + 100] ^= 1  # the second header: tarfile ends there without a word
+    with pytest.raises(ValueError, match=r"end at byte 1536 of 2560"):
+        shards.unpack(bytes(piece), "a.b")
+
+
+@pytest.mark.parametrize("name", ["00.png", "area.png", "hands.npz", "latents.npy"])
+@pytest.mark.parametrize("data", [b"", b"PK\3\4 no", b"\x93NUMPY"])
+def test_members_that_no_longer_decode_are_one_clear_error(prepared, monkeypatch, name, data):
+    read, unpack = ShardClips(prepared[0]), shards.unpack
+    read.latents = True
+    monkeypatch.setattr(shards, "unpack", lambda *piece: unpack(*piece) | {name: data})
+    with pytest.raises(InputError, match=r"train-00000\.tar: clip P01\.a_1 is damaged .*; delete it and run"):
+        read[1]
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"offset": 10**9}, "cut off"), ({"offset": -512}, "cut off"), ({"bytes": 2**60}, "cut off"),
+        ({"offset": 0}, "changed"), ({"bytes": None}, "int"), ({"sha256": None}, "changed"),
+    ],
+)  # fmt: skip
+def test_a_row_that_points_elsewhere_is_damage(prepared, row, what):
+    folder, _ = prepared
+    true = shards.read_clip_rows(folder, "train").to_pylist()[1]
+    with pytest.raises(InputError, match=f"train-00000.tar: clip P01.a_1 is damaged .*{what}"):
+        shards.read_piece(folder, true | row)
+
+
+def test_an_index_that_is_changed_or_lacks_columns_is_named(prepared):
+    path = prepared[0] / "index.parquet"
+    table, data = pyarrow.parquet.read_table(path), path.read_bytes()
+    pyarrow.parquet.write_table(table.drop_columns(["mirrors", "offset"]), path)
+    with pytest.raises(InputError, match=r"index\.parquet: cannot be read \(has no column mirrors, offset\)"):
+        ShardClips(prepared[0])
+    rows = table.to_pylist()
+    rows[2]["shard"] = None
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, table.schema), path)
+    with pytest.raises(InputError, match=r"index\.parquet: cannot be read \(has rows without shard\)"):
+        ShardClips(prepared[0])
+    said = []
+    for place in range(4, len(data) // 3, 7):  # pages: what is behind them says how to read them
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
+        try:
+            said.append("whole" if shards.read_clip_rows(prepared[0]).equals(table) else "unnoticed")
+        except InputError as error:
+            said.append(error.where.name)
+    assert "unnoticed" not in said
+    assert said.count("index.parquet") > len(said) / 2
+
+
+@pytest.mark.parametrize("damage", [{"splits": None}, {"settings": {}}, {"splits": {"train": {"kept": 1}}}])
+def test_a_damaged_prepared_json_is_one_clear_error(prepared, damage):
+    path = prepared[0] / "prepared.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    with pytest.raises(InputError, match=r"prepared\.json: is damaged .*; run handi prepare again"):
+        ShardClips(prepared[0])
 
 
 def test_folders_that_are_not_whole(prepared, tmp_path):

@@ -95,6 +95,7 @@ def prepare(
         clips_per_shard: Of the source. What a killed run loses is a started shard a worker.
         limit: Only so many clips, spread evenly over the source, to try things out.
     """
+    from handi.data.claim import DESCRIPTIONS
     from handi.prepare import Models, Settings, Work, prepare_source
 
     height, width = _parse_size(size)
@@ -104,7 +105,11 @@ def prepare(
         _usage("--text-states needs a --model")
     if enrich_model is not None and enrich is None:
         _usage("--enrich-model needs --enrich")
-    descriptions = out / "descriptions" if enrich is not None else None
+    if executor != "ray" and (ray_address is not None or gpus_per_worker):
+        _usage("--ray-address and --gpus-per-worker need --executor ray")
+    if truth is not None and kind != "world":
+        _usage(f"--truth is for clips of the synthetic world, not for {kind}")
+    descriptions = out / DESCRIPTIONS if enrich is not None else None
     models = Models(device, complexity, model, text_states, enrich, enrich_model, descriptions)
     settings = Settings(
         size=(height, width),
@@ -162,7 +167,8 @@ def report(
         _say(f"error: {damage}")
     _say(f"wrote {write_report(folder, out, samples=samples, damages=damages)}")
     if damages:
-        _say(f"error: {folder}: {len(damages)} damages; run handi prepare again: it makes what is missing")
+        mend = "delete the shards that are named and run handi prepare again: it makes what is missing"
+        _say(f"error: {folder}: {len(damages)} damages; {mend}")
         return 1
     return 0
 

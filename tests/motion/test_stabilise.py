@@ -8,7 +8,7 @@ import pytest
 from stabilise import measure as measure_world  # benchmarks/stabilise.py
 
 from handi.errors import InputError
-from handi.motion.stabilise import measure_camera, stabilise
+from handi.motion.stabilise import CameraMotion, measure_camera, stabilise
 
 SIDE = 96
 
@@ -120,6 +120,16 @@ def test_stabilised_frames_lie_on_the_context_frame_and_know_what_they_could_not
     seen = valid[1]
     off = np.abs(steady[1].astype(int) - frames[0])[seen].mean()
     assert off < 6 < np.abs(frames[1].astype(int) - frames[0])[seen].mean()
+
+
+@pytest.mark.parametrize("shift", [(3.5, 0), (-2.3, 4.6), (0.4, -0.4)])
+def test_nothing_from_beyond_the_border_is_mixed_into_the_rim(shift):
+    """A grey wall stays one: black that a cubic picks up outside would darken or brighten the rim."""
+    frames = np.full((2, 40, 56, 3), 200, np.uint8)
+    homographies = np.stack([np.eye(3), turned(0.02, 1, *shift, side=48)])
+    steady, valid = stabilise(frames, CameraMotion(homographies, np.ones(2), (40, 56)))
+    assert 0.5 < valid[1].mean() < 1
+    np.testing.assert_array_equal(steady, frames)
 
 
 def test_points_are_carried_with_the_frame_and_absent_ones_stay_zero():

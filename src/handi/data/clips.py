@@ -102,12 +102,12 @@ class Order:
 
     def __getitem__(self, position: int) -> int:
         epoch, row = divmod(position, self.clips)
-        if epoch not in self._epochs:
+        order = self._epochs.get(epoch)  # looked up once: another thread may drop it at any moment
+        if order is None:
             order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.clips)
             # Two stay: a batch may lie across the border. Threads may both draw one; it is the same one.
             self._epochs = {k: v for k, v in self._epochs.items() if k == epoch - 1} | {epoch: order}
-            return int(order[row])
-        return int(self._epochs[epoch][row])
+        return int(order[row])
 
 
 @dataclass(frozen=True)

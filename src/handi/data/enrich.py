@@ -114,8 +114,8 @@ def question(action: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """One line, single spaces, without the speaker's name that some models repeat."""
-    line = " ".join(text.split())
+    """One line, single spaces, without half characters or the speaker's name that some models repeat."""
+    line = " ".join(text.encode("utf-8", "replace").decode().split())
     for speaker in ("ASSISTANT:", "Assistant:", "Answer:"):
         line = line.removeprefix(speaker).lstrip()
     return line

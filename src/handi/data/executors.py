@@ -12,12 +12,14 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from handi.errors import HandiError, InputError
@@ -28,6 +30,7 @@ Build = Callable[[int], Callable[[Piece], Result]]
 STORE_BYTES = 256 << 20  # of a local Ray's objects
 STARTS = 4  # of a local Ray, before a run gives up
 DEATHS_AT_START = 3  # of workers one after the other, before a run gives up
+FEWER = "use fewer --workers if memory is short"
 
 
 class Executor(Protocol):
@@ -93,7 +96,7 @@ class Processes:
                         if deaths >= DEATHS_AT_START:
                             raise HandiError(
                                 f"workers die before their first clip ({_cause(worker.process.exitcode)})",
-                                mend="use fewer --workers if memory is short",
+                                mend=FEWER,
                             ) from None
                         if worker.piece is not None:
                             waiting.appendleft(worker.piece)
@@ -208,7 +211,9 @@ class Ray:
         local = {} if self.address else self._local()
         for attempt in range(STARTS):
             try:
-                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **local)
+                # "local", not None: that would join what RAY_ADDRESS names, or any cluster that runs here.
+                address = self.address or "local"
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
                 return
             except Exception as error:  # bare Exceptions among them
                 ray.shutdown()
@@ -234,32 +239,72 @@ class Ray:
         # A block a piece, so that pieces are what is shared out, and begun anew where an actor dies.
         rows = [{"piece": pickle.dumps(piece)} for piece in pieces]
         actor: Any = _Actor  # Ray takes a class for what its objects do
+        run = os.urandom(8).hex()
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             actor,
-            fn_constructor_args=(pickle.dumps(build),),
+            fn_constructor_args=(pickle.dumps(build), run),
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(rows))),
             num_cpus=1,
             num_gpus=self.gpus or None,
         )
-        for row in done.iter_rows():
-            kind, value = pickle.loads(row["result"])
-            if kind == "error":
-                raise value
-            yield value
+        try:
+            for row in done.iter_rows():
+                kind, value = pickle.loads(row["result"])
+                if kind == "error":
+                    raise value
+                yield value
+        finally:
+            _loads(run).unlink(missing_ok=True)  # of this machine; others clear their temporary files
 
 
 class _Actor:
     """A worker: its models are loaded once, in its own process."""
 
-    def __init__(self, build: bytes) -> None:
-        self.work = pickle.loads(build)(0)
+    def __init__(self, build: bytes, run: str) -> None:
+        self.build, self.run = build, run
+        self.work: Callable[[Any], Any] | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
+            if self.work is None:  # here, where an error can be told: Ray makes failed actors anew, for ever
+                self.work = _load(self.build, _loads(self.run))
             result = ("done", self.work(pickle.loads(row["piece"])))
         except Exception as error:
             result = ("error", _portable(error))
         return {"result": pickle.dumps(result)}
+
+
+def _loads(run: str) -> Path:
+    """Where the workers of a run on one machine write down that they load their models."""
+    return Path(tempfile.gettempdir()) / f"handi-{run}.loads"
+
+
+def _load(build: bytes, log: Path) -> Callable[[Any], Any]:
+    """Models, unless workers have died on loading them. Raises: HandiError then, and what a model raises.
+
+    Ray itself would replace such workers without end.
+    """
+    lines = log.read_text().splitlines() if log.exists() else []
+    begun, done = ({line[5:] for line in lines if line.startswith(word)} for word in ("load ", "done "))
+    if sum(not _lives(int(pid)) for pid in begun - done) >= DEATHS_AT_START:
+        raise HandiError("workers die before their first clip", mend=FEWER)
+    with log.open("a") as file:
+        file.write(f"load {os.getpid()}\n")
+    try:
+        return pickle.loads(build)(0)
+    finally:
+        with log.open("a") as file:
+            file.write(f"done {os.getpid()}\n")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def executor(kind: str, workers: int, *, address: str | None = None, gpus: float = 0.0) -> Executor:

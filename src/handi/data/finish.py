@@ -43,7 +43,7 @@ def finish(out: Path, names: Sequence[str], settings: Settings, notes: Sequence[
     with (
         replacing(out / shards.INDEX) as index,
         replacing(out / shards.LEDGER) as ledger,
-        pq.ParquetWriter(index, SCHEMA, compression="zstd") as table,
+        pq.ParquetWriter(index, SCHEMA, compression="zstd", write_page_checksum=True) as table,
     ):
         write_rows(ledger, _through(out, names, table, tally))
     if tally.training:
@@ -60,7 +60,9 @@ def finish(out: Path, names: Sequence[str], settings: Settings, notes: Sequence[
         "splits": {name: split.counts() for name, split in sorted(tally.splits.items())},
         "shards": len(names),
         "notes": list(notes),
+        "files": {name: shards.hash_of(out / name) for name in shards.BESIDE if (out / name).exists()},
     }
+    summary["sha256"] = shards.hash_of_prepared(summary)
     _write_json(out / shards.PREPARED, summary)
     return summary
 
@@ -93,7 +95,8 @@ def _forget_others(out: Path, names: Sequence[str]) -> None:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+        text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+        temporary.write_text(text, encoding="utf-8")
 
 
 class _Tally:

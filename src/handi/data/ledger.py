@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from handi.data.sources.common import Clip
+from handi.data.sources.common import Clip, sound
 from handi.errors import InputError
 
 KEPT, REJECTED = "kept", "rejected"
@@ -24,14 +24,14 @@ def row_of(clip: Clip, *, reason: str | None = None, figures: Row | None = None)
         "id": clip.id,
         "split": clip.split,
         "status": KEPT if reason is None else REJECTED,
-        "reason": reason,
+        "reason": None if reason is None else sound(reason),
         "action": clip.action,
         "description": clip.description,
         "paraphrases": list(clip.paraphrases),
         "verb": clip.verb,
         "noun": clip.noun,
         "participant": clip.participant,
-        "video": clip.video.name if clip.video else None,
+        "video": sound(clip.video.name) if clip.video else None,
         "start": clip.start,
         "end": clip.end,
         **(figures or {}),

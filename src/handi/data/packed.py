@@ -50,6 +50,7 @@ class LeftOut(Exception):
 
 
 ARRAYS = ("frames", "areas", "joints", "visible", "rois")
+RECORD = {"name", "texts", "mirrors"}  # of each clip in clips.json
 
 
 class Packed:
@@ -69,14 +70,22 @@ class Packed:
 
     def _open_new(self) -> None:
         if (self.home / LEFT_OUT).exists():
-            self.left_out = json.loads((self.home / LEFT_OUT).read_text())
+            try:
+                self.left_out = dict(json.loads((self.home / LEFT_OUT).read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError) as error:
+                raise InputError(
+                    f"is damaged ({error})", where=self.home / LEFT_OUT, mend="delete it"
+                ) from error
         for segment in sorted(self.home.glob("segment-*")):
             if segment.name in self._opened:
                 continue
             try:
-                records = json.loads((segment / "clips.json").read_text())
+                records = json.loads((segment / "clips.json").read_text(encoding="utf-8"))
                 arrays = {name: np.load(segment / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-            except (OSError, ValueError) as error:
+                counts = {len(records), *map(len, arrays.values())}
+                if len(counts) > 1 or not all(record.keys() >= RECORD for record in records):
+                    raise ValueError("its files do not belong together")
+            except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
                 raise InputError(
                     f"packed clips are damaged ({error})", where=segment, mend="delete that folder"
                 ) from error
@@ -126,7 +135,7 @@ class Packed:
             self._write(clips)
         if self.left_out:
             with replacing(self.home / LEFT_OUT) as temporary:
-                temporary.write_text(json.dumps(self.left_out, ensure_ascii=False, indent=1) + "\n")
+                temporary.write_text(json.dumps(self.left_out, indent=1) + "\n", encoding="utf-8")
 
     def _write(self, clips: list[PackedClip]) -> None:
         with writing(self.home):
@@ -138,7 +147,7 @@ class Packed:
                 records = [
                     {k: v for k, v in asdict(clip).items() if k not in ARRAYS} for clip in _bare(clips)
                 ]
-                (scratch / "clips.json").write_text(json.dumps(records, ensure_ascii=False) + "\n")
+                (scratch / "clips.json").write_text(json.dumps(records) + "\n", encoding="utf-8")
                 # Two processes may pack the same clips at once: both segments stand, the first one is read.
                 os.replace(scratch, self.home / f"segment-{clips[0].name}-{scratch.name[-8:]}")
             finally:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from handi.data import shards
 from handi.data.ledger import Rejected, Row, row_of
 from handi.data.sources.common import FRAMES, Clip
 from handi.errors import InputError
 from handi.images import IMAGE_SUFFIXES, cover, read_image, resize
-from handi.motion.area import Hull, hull_area
+from handi.motion.area import Hull, hull_area, hull_masks
 from handi.motion.stabilise import measure_camera, stabilise
 from handi.types import BinaryMask, Frames, Hands, Picture
 from handi.video import even_indices, frame_times, frames_at
@@ -35,6 +36,17 @@ class Settings:
     truth: Literal["hull", "moved"] | None = None
     clips_per_shard: int = 64  # of the source, rejected ones among them
     models: dict[str, str] = field(default_factory=dict)  # what made hands, latents, …: name → hash
+
+    def __post_init__(self) -> None:
+        """Raises: InputError for settings that no clip can be prepared with."""
+        if self.truth is not None and self.camera == "stabilise":
+            raise InputError(
+                "true hands are those of a camera that moves", mend="leave stabilising or truth out"
+            )
+        if self.truth is not None and self.size[0] != self.size[1]:
+            raise InputError(
+                "true hands are those of square frames", mend="give a square --size, e.g. 128x128"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON holds."""
@@ -67,7 +79,7 @@ def prepare_clip(clip: Clip, settings: Settings, tools: Tools) -> Prepared:
     cut_out = cut(clip, settings.size)
     steady = hold_still(cut_out.frames, settings)
     frames = steady.frames
-    hands = find_hands(frames, cut_out, settings, tools)
+    hands = find_hands(steady, cut_out, settings, tools)
     if not hands.area.any():
         raise Rejected("no hands were found")
     description = clip.description
@@ -82,17 +94,20 @@ def prepare_clip(clip: Clip, settings: Settings, tools: Tools) -> Prepared:
     if settings.pictures != "none":
         for number, frame in enumerate(frames):
             members[f"{number:02d}.{settings.pictures}"] = shards.encode_picture(frame, settings.pictures)
-    if steady.valid is not None:
-        members["valid.png"] = shards.encode_picture(steady.valid.astype(np.uint8) * 255, "png")
+    if steady.seen is not None:
+        valid: BinaryMask = np.logical_and.reduce(steady.seen)  # every frame shows something there
+        members["valid.png"] = shards.encode_picture(valid.astype(np.uint8) * 255, "png")
     members["area.png"] = shards.encode_picture(hands.area.astype(np.uint8) * 255, "png")
     members["hands.npz"] = shards.encode_arrays(
         {"joints": hands.joints, "visible": hands.visible, "rois": hands.rois, "presence": hands.presence}
     )
     latents = tools.encode(frames) if tools.encode is not None else None
-    if latents is not None:
-        members["latents.npy"] = shards.encode_array(latents)
-    if tools.embed is not None:
-        members["text.npy"] = shards.encode_array(tools.embed([s for kind in texts.values() for s in kind]))
+    states = tools.embed([s for kind in texts.values() for s in kind]) if tools.embed is not None else None
+    for name, array in (("latents", latents), ("text", states)):
+        if array is not None:
+            if not np.isfinite(array).all():  # one such clip would make every weight of a model NaN
+                raise Rejected(f"the model's {name} of it are not finite numbers")
+            members[f"{name}.npy"] = shards.encode_array(array)
     figures = {
         **cut_out.figures,
         **steady.figures,
@@ -236,7 +251,7 @@ class Steady:
 
     frames: Frames
     figures: Row
-    valid: BinaryMask | None = None  # H×W: every frame shows something there; None where nothing was done
+    seen: npt.NDArray[np.bool_] | None = None  # F×H×W: shown by the frame itself; None where nothing was done
 
 
 def hold_still(frames: Frames, settings: Settings) -> Steady:
@@ -258,8 +273,8 @@ def hold_still(frames: Frames, settings: Settings) -> Steady:
         frames, seen = stabilise(frames, motion)
     except InputError as error:
         raise Rejected(error.what) from error
-    valid: BinaryMask = np.logical_and.reduce(seen)
-    return Steady(frames, figures | {"valid": round(float(valid.mean()), 6)}, valid)
+    valid = round(float(seen.all(axis=0).mean()), 6)
+    return Steady(frames, figures | {"valid": valid}, seen)
 
 
 # ------------------------------------------------------------------------------------------- hands
@@ -276,33 +291,37 @@ class FoundHands:
     area: BinaryMask  # H×W
 
 
-def find_hands(frames: Frames, cut_out: Cut, settings: Settings, tools: Tools) -> FoundHands:
-    """Υ on all 16 frames at once, and the motion area M_video of its joints (SPEC §2.1)."""
+def find_hands(steady: Steady, cut_out: Cut, settings: Settings, tools: Tools) -> FoundHands:
+    """Υ on all 16 frames at once, and the motion area M_video of its joints (SPEC §2.1).
+
+    A stabilised frame counts only where it shows something of its own; the rest of it is the context frame's.
+    """
     height, width = settings.size
     if settings.truth is not None and cut_out.truth is not None:
         return _true_hands(cut_out, settings)
-    hands = tools.detect(frames)
+    hands = tools.detect(steady.frames)
     joints = hands.joints.cpu().numpy()
+    if steady.seen is None:
+        area = hull_area(joints, height, width, hull=settings.hull)
+    else:
+        hulls = hull_masks(joints, height, width, hull=settings.hull)
+        area = np.logical_or.reduce(hulls & steady.seen)
     return FoundHands(
         joints=joints,
         visible=hands.visible.cpu().numpy(),
         rois=hands.rois.cpu().numpy(),
         presence=hands.presence.cpu().numpy(),
-        area=hull_area(joints, height, width, hull=settings.hull),
+        area=area,
     )
 
 
 def _true_hands(cut_out: Cut, settings: Settings) -> FoundHands:
-    """A world clip's own hands and area. Raises: InputError where its frames are cropped or moved."""
+    """A world clip's own hands and area; `Settings` sees to it that its frames are not cropped or moved."""
     from handi.data.world import rois_of, visible_hands
 
     height, width = settings.size
     clip = cut_out.truth
     chosen = even_indices(len(clip.frames), FRAMES)
-    if settings.camera == "stabilise":
-        raise InputError("true hands are those of a camera that moves", mend="leave stabilising or truth out")
-    if height != width:
-        raise InputError("true hands are those of square frames", mend="give a square --size, e.g. 128x128")
     joints, visible = clip.joints2d[chosen], visible_hands(clip)[chosen]
     area = clip.area_hull if settings.truth == "hull" else clip.area_moved
     return FoundHands(

@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
 from handi.data import shards
+from handi.data.claim import WORK, claimed
 from handi.data.executors import Executor
 from handi.data.finish import finish
 from handi.data.ledger import KEPT, Rejected, row_of
@@ -30,8 +31,8 @@ from handi.errors import InputError
 from handi.files import replacing, writing
 from handi.progress import Progress
 
+MOST_CLIPS = 2**16 - 1  # of a shard: it counts how many areas hold each pixel in 16 bits
 TRIES = 3  # of a clip on which workers die, in one run
-WORK = ".work"  # what a run needs while it runs
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,13 @@ def produce(
     folder of other settings; OutputError, ModelError, and what kills every worker.
     """
     plan = make_plan(found.clips, settings)
-    with _claimed(out, settings, source or {}):
+    content = {
+        "format": shards.FORMAT,
+        "version": shards.VERSION,
+        **settings.as_dict(),
+        "source": source or {},
+    }
+    with claimed(out, content):
         (out / shards.PREPARED).unlink(missing_ok=True)  # what it says may not be so for a while
         pending = [shard for shard in plan if not shards.part_is_whole(out, shard.name, shard.key)]
         total, left = (sum(len(shard.clips) for shard in some) for some in (plan, pending))
@@ -92,8 +99,8 @@ def make_plan(clips: Sequence[Clip], settings: Settings) -> list[Shard]:
         raise InputError(f"two clips have the id {twice!r}", mend="give each its own")
     if not ids:
         raise InputError("the source holds no clips")
-    if settings.clips_per_shard < 1:
-        raise InputError(f"{settings.clips_per_shard} clips a shard", mend="use 1 or more")
+    if not 1 <= settings.clips_per_shard <= MOST_CLIPS:
+        raise InputError(f"{settings.clips_per_shard} clips a shard", mend=f"use 1 to {MOST_CLIPS}")
     stamps = _Stamps()
     plan = []
     for split in sorted({clip.split for clip in clips}):
@@ -129,85 +136,6 @@ class _Stamps:
             except OSError:
                 self._known[path] = None
         return self._known[path]
-
-
-# ------------------------------------------------------------------------------------------ folder
-
-
-@contextmanager
-def _claimed(out: Path, settings: Settings, source: dict[str, Any]) -> Iterator[None]:
-    """The folder for this run alone, with these settings; what a killed run left is cleared away."""
-    if out.exists() and not out.is_dir():
-        raise InputError("is a file, not a folder", where=out, mend="choose another --out")
-    content = {"format": shards.FORMAT, "version": shards.VERSION, **settings.as_dict(), "source": source}
-    path = out / shards.SETTINGS
-    with writing(out):
-        if path.exists():
-            _check_settings(path, content)
-        elif out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
-            raise InputError("holds other files", where=out, mend="choose an empty --out")
-        (out / WORK).mkdir(parents=True, exist_ok=True)
-    with _locked(out / WORK / "lock"):
-        if not path.exists():
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-        with writing(out):
-            (out / shards.SHARDS).mkdir(exist_ok=True)
-            for entry in _half_written(out):
-                entry.unlink()
-        yield
-        shutil.rmtree(out / WORK, ignore_errors=True)
-
-
-def _half_written(out: Path) -> Iterator[Path]:
-    """What a run that was killed has left."""
-    yield from (out / shards.SHARDS).glob(".*")
-    yield from (out / WORK).glob("*.trial")
-    for name in (
-        shards.SETTINGS, shards.PREPARED, shards.INDEX, shards.LEDGER, shards.PRIOR, shards.STATISTICS
-    ):  # fmt: skip
-        yield from out.glob(f".{Path(name).stem}-*")
-
-
-def _check_settings(path: Path, wanted: dict[str, Any]) -> None:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read ({error})", where=path, mend="choose another --out") from error
-    wanted = json.loads(json.dumps(wanted))
-    other = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-    if other:
-        what = ", ".join(f"{key} {found.get(key)}, not {wanted.get(key)}" for key in other)
-        raise InputError(
-            f"holds clips of other settings: {what}", where=path.parent, mend="choose another --out"
-        )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One run at a time in a folder; a run that dies lets go."""
-    with writing(path):
-        file = open(path, "w")  # noqa: SIM115 (closed below)
-    try:
-        _lock(file, path.parent.parent)
-        yield
-    finally:
-        file.close()
-
-
-def _lock(file: IO[str], folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no such thing on Windows: there it is for the user to see to
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(
-            "another handi prepare is at work here", where=folder, mend="wait for it, or stop it"
-        ) from None
-    except OSError:  # some network file systems know no locks
-        return
 
 
 # ------------------------------------------------------------------------------------------ worker
@@ -304,10 +232,12 @@ class Trials:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Networks on one CPU thread: sums come out the same on any machine, and workers do not crowd it."""
-    before = torch.get_num_threads()
+    """Networks and OpenCV on one CPU thread: sums come out the same anywhere, and workers do not crowd."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])

@@ -46,7 +46,7 @@ class ShardClips:
         self._rows = shards.read_clip_rows(self.folder, split)
         if len(self._rows) != counts[split]:
             raise InputError(
-                f"lists {len(self._rows)} clips of {split}, there are {counts[split]}",
+                f"lists {len(self._rows)} clips of {split}, there should be {counts[split]}",
                 where=self.folder / shards.INDEX,
                 mend=shards.AGAIN,
             )
@@ -67,7 +67,7 @@ class ShardClips:
             raise InputError(
                 f"clip {row['id']} is damaged ({type(error).__name__}: {error})",
                 where=self.folder / shards.SHARDS / f"{row['shard']}.tar",
-                mend=shards.AGAIN,
+                mend=shards.DELETE,
             ) from error
 
     def _clip(self, row: dict[str, Any], members: dict[str, bytes]) -> TrainingClip:

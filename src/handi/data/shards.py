@@ -1,6 +1,6 @@
 """The format of prepared clips: WebDataset tars to read at random, their ledger parts, and an index.
 
-DIR/settings.json           what the clips were prepared with: written first, never changed
+DIR/settings.json           what the clips were prepared with: written first, fixed by the first clip
 DIR/shards/train-00000.tar  some clips of one split, whole or not there; a clip KEY (`key_of` its id) has:
     KEY.00.jpg … KEY.15.jpg   frames (.png where asked for; none where frames are not kept)
     KEY.area.png              H×W, 255 inside the motion area
@@ -14,7 +14,8 @@ DIR/ledger.jsonl            one line a clip of the source (`ledger.py`)
 DIR/index.parquet           one row a kept clip: its line, its shard, where in the tar it lies, and a hash
 DIR/prior_mask.png          mean motion area of the training clips, 16 bits grey
 DIR/statistics.json         counts and means over each split
-DIR/prepared.json           what there is; written last: where it lies, everything is whole
+DIR/prepared.json           what there is, and a hash of each file beside the shards; written last: where it
+                            lies, everything is whole
 
 Every file is a function of the source, the settings and the models alone.
 """
@@ -26,6 +27,8 @@ import io
 import json
 import os
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,10 +43,13 @@ from handi.errors import InputError
 FORMAT, VERSION = "handi-shards", 1
 SETTINGS, PREPARED, INDEX, LEDGER = "settings.json", "prepared.json", "index.parquet", "ledger.jsonl"
 PRIOR, STATISTICS, SHARDS = "prior_mask.png", "statistics.json", "shards"
+BESIDE = (SETTINGS, INDEX, LEDGER, PRIOR, STATISTICS)  # files whose hashes PREPARED holds
 JPEG_QUALITY = 95
 BLOCK = 512  # of a tar
 PLACE = ("shard", "offset", "bytes", "sha256")  # columns that say where a clip lies
+NEEDED = ("id", "split", "action", "description", "paraphrases", "mirrors", *PLACE)  # columns for training
 AGAIN = "run handi prepare again: it makes what is missing"
+DELETE = f"delete it and {AGAIN}"  # of a shard: one that is there and as long as it was is taken for whole
 
 
 def key_of(clip_id: str) -> str:
@@ -66,40 +72,44 @@ def pack(clip_id: str, members: Mapping[str, bytes]) -> bytes:
     return piece.getvalue()
 
 
-def unpack(piece: bytes) -> dict[str, bytes]:
-    """The members of a clip's piece of a tar, by extension. Raises: ValueError (damaged)."""
+def unpack(piece: bytes, clip_id: str) -> dict[str, bytes]:
+    """The members of a clip's piece of a tar, by extension. Raises: ValueError (damaged, another clip's)."""
     try:
         with tarfile.open(fileobj=io.BytesIO(piece), mode="r:") as tar:
             found = {}
             for info in tar:
+                stem, _, extension = info.name.partition(".")
                 file = tar.extractfile(info)
-                if file is None:
-                    raise ValueError(f"{info.name} is not a file")
-                found[info.name.partition(".")[2]] = file.read()
+                if file is None or stem != key_of(clip_id):
+                    raise ValueError(f"{info.name} is no member of it")
+                found[extension] = file.read()
+            if tar.offset != len(piece):  # a damaged header ends a tar without a word
+                raise ValueError(f"its members end at byte {tar.offset} of {len(piece)}")
             return found
     except tarfile.TarError as error:
         raise ValueError(str(error)) from error
 
 
-def read_piece(folder: Path, row: Mapping[str, Any], *, check: bool = False) -> dict[str, bytes]:
-    """The members of the clip at a row of the index, by extension. check: compare its hash.
+def read_piece(folder: Path, row: Mapping[str, Any]) -> dict[str, bytes]:
+    """The members of the clip at a row of the index, by extension, if they are what was written, to the bit.
 
     Raises: InputError where the shard is missing, cut off or changed.
     """
     path = folder / SHARDS / f"{row['shard']}.tar"
     try:
+        offset, length = int(row["offset"]), int(row["bytes"])
         file = os.open(path, os.O_RDONLY)
         try:
-            piece = os.pread(file, row["bytes"], row["offset"])
+            if offset < 0 or length < 0 or offset + length > os.fstat(file).st_size:
+                raise ValueError("the shard is cut off")
+            piece = os.pread(file, length, offset)
         finally:
             os.close(file)
-        if len(piece) != row["bytes"]:
-            raise ValueError("the shard is cut off")
-        if check and hashlib.sha256(piece).hexdigest() != row["sha256"]:
+        if hashlib.sha256(piece).hexdigest() != row["sha256"]:
             raise ValueError("its content has changed")
-        return unpack(piece)
-    except (OSError, ValueError) as error:
-        raise InputError(f"clip {row['id']} is damaged ({error})", where=path, mend=AGAIN) from error
+        return unpack(piece, row["id"])
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"clip {row['id']} is damaged ({error})", where=path, mend=DELETE) from error
 
 
 def encode_picture(picture: np.ndarray, kind: str) -> bytes:
@@ -117,7 +127,7 @@ def encode_picture(picture: np.ndarray, kind: str) -> bytes:
 def decode_picture(data: bytes, *, grey: bool = False) -> np.ndarray:
     """H×W×3 RGB (or H×W) uint8 of a picture file's bytes. Raises: ValueError (damaged)."""
     flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
     if picture is None:
         raise ValueError("a picture cannot be decoded")
     return picture if grey else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
@@ -139,7 +149,11 @@ def encode_array(array: np.ndarray) -> bytes:
 
 def decode_array(data: bytes) -> Any:
     """The array of an npy file, or the mapping of an npz file. Raises: ValueError (damaged)."""
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    try:
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)  # an npz is read when it is asked
+    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"an array cannot be read ({error})") from error
 
 
 # ------------------------------------------------------------------------------------------- parts
@@ -162,10 +176,11 @@ def part_is_whole(folder: Path, shard: str, key: str) -> bool:
     """Whether a shard is there, finished and of this key. Its clips' hashes are for `read_piece` to check."""
     try:
         head, _ = _split_part(folder, shard)
+        _areas(head)
         tar = folder / SHARDS / f"{shard}.tar"
         size = tar.stat().st_size if head["tar_bytes"] else None
         return head["key"] == key and (size == head["tar_bytes"] if size is not None else not tar.exists())
-    except (OSError, ValueError, KeyError, TypeError):
+    except _DAMAGES:
         return False
 
 
@@ -173,12 +188,19 @@ def read_part(folder: Path, shard: str) -> tuple[np.ndarray | None, list[Row]]:
     """(H×W counts of its areas, None where there is none; its rows). Raises: InputError (damaged)."""
     try:
         head, lines = _split_part(folder, shard)
-        data = bytes.fromhex(head["areas"])
-        counts = np.asarray(Image.open(io.BytesIO(data))).astype(np.int64) if data else None
-        return counts, [json.loads(text) for text in lines.split("\n") if text]
-    except (OSError, ValueError, KeyError) as error:
+        return _areas(head), [json.loads(text) for text in lines.split("\n") if text]
+    except _DAMAGES as error:
         where = part_path(folder, shard)
         raise InputError(f"is damaged ({error})", where=where, mend=AGAIN) from error
+
+
+def _areas(head: dict[str, Any]) -> np.ndarray | None:
+    """H×W counts in the line about a shard. Raises: one of _DAMAGES; a PNG has check sums of its own."""
+    data = bytes.fromhex(head["areas"])
+    return np.asarray(Image.open(io.BytesIO(data))).astype(np.int64) if data else None
+
+
+_DAMAGES = (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError)  # PIL's among them
 
 
 def _split_part(folder: Path, shard: str) -> tuple[dict[str, Any], str]:
@@ -201,10 +223,13 @@ def read_prepared(folder: str | Path) -> dict[str, Any]:
             what = "the preparation is not finished" if name == PREPARED else "holds no prepared clips"
             raise InputError(what, where=folder, mend="run handi prepare … --out " + str(folder))
     try:
-        content = json.loads((folder / PREPARED).read_text())
+        content = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
         found = content["format"], content["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"cannot be read ({error})", where=folder / PREPARED, mend=AGAIN) from error
+        if found == (FORMAT, VERSION):
+            _check_prepared(content)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        what = f"is damaged ({type(error).__name__}: {error})"
+        raise InputError(what, where=folder / PREPARED, mend=AGAIN) from error
     if found != (FORMAT, VERSION):
         raise InputError(
             f"has format {found[0]} {found[1]}, this handi reads {FORMAT} {VERSION}",
@@ -212,6 +237,36 @@ def read_prepared(folder: str | Path) -> dict[str, Any]:
             mend="update handi, or prepare it again",
         )
     return content
+
+
+def _check_prepared(content: dict[str, Any]) -> None:
+    """That what is read of it is there. Raises: LookupError, TypeError, ValueError, AttributeError."""
+    settings = content["settings"]
+    height, width = (int(side) for side in settings["size"])
+    if min(height, width) < 1 or settings["pictures"] not in ("jpg", "png", "none"):
+        raise ValueError(f"settings {settings}")
+    list(settings["models"].items())
+    list(content["notes"])
+    int(content["shards"])
+    for split in content["splits"].values():
+        for name in ("clips", "kept", "rejected", "bytes"):
+            int(split[name])
+        str(split["sha256"])
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file. Raises: OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_of_prepared(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what PREPARED says, but for this hash."""
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_ledger(folder: str | Path) -> Iterable[Row]:
@@ -226,6 +281,11 @@ def read_clip_rows(folder: str | Path, split: str | None = None) -> Any:
     path = Path(folder).expanduser() / INDEX
     try:
         filters = [("split", "=", split)] if split else None
-        return pyarrow.parquet.read_table(path, filters=filters)
-    except (OSError, pyarrow.ArrowException) as error:
+        table = pyarrow.parquet.read_table(path, filters=filters, page_checksum_verification=True)
+        if missing := [name for name in NEEDED if name not in table.column_names]:
+            raise ValueError(f"has no column {', '.join(missing)}")
+        if holes := [name for name in ("id", *PLACE) if table[name].null_count]:
+            raise ValueError(f"has rows without {', '.join(holes)}")
+        return table
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise InputError(f"cannot be read ({error})", where=path, mend=AGAIN) from error

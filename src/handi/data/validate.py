@@ -60,25 +60,45 @@ class _Reading:
 
     def run(self) -> list[Damage]:
         splits = self.about["splits"].values()
+        self._hashes()
         with Progress("validate", sum(split["clips"] for split in splits), "clips") as bar:
-            ledger, index = self._ledger(), self._index()
+            ledger, index = _Lines(self._ledger()), _Lines(self._index())
             ids: set[str] = set()
             for row in self._rows():
-                self._same(shards.LEDGER, next(ledger, None), row)
+                self._same(shards.LEDGER, ledger, row)
                 if row["id"] in ids:
                     self.found(shards.LEDGER, f"clip {row['id']} stands in it twice")
                 ids.add(row["id"])
                 tally = self.tallies.setdefault(row["split"], _Tally())
                 tally.add(row)
                 if row["status"] == KEPT:
-                    self._same(shards.INDEX, next(index, None), row)
+                    self._same(shards.INDEX, index, row)
                     self._clip(row)
                 bar.advance()
-            for name, rest in ((shards.LEDGER, ledger), (shards.INDEX, index)):
-                if left := sum(1 for _ in rest):
-                    self.found(name, f"has {left} lines more than the shards' parts")
+            for name, lines in ((shards.LEDGER, ledger), (shards.INDEX, index)):
+                lines.skip()
+                if lines.alone:
+                    such = f"{lines.alone[0]} and {len(lines.alone) - 1} other clips"
+                    self.found(
+                        name, f"has {such if lines.alone[1:] else lines.alone[0]}, no shard's part has"
+                    )
         self._beside()
         return self.damages
+
+    def _hashes(self) -> None:
+        """Of the files beside the shards, as they were when the preparation was finished."""
+        if self.about.get("sha256") != shards.hash_of_prepared(self.about):
+            self.found(shards.PREPARED, "is not as it was written")
+        for name in shards.BESIDE:
+            try:
+                now = shards.hash_of(self.folder / name)
+            except FileNotFoundError:
+                now = None
+            except OSError as error:
+                self.found(name, f"cannot be read ({error})")
+                continue
+            if now != dict(self.about.get("files", {})).get(name):
+                self.found(name, "is missing" if now is None else "is not as it was written")
 
     # ------------------------------------------------------------------------------- lines of text
 
@@ -97,11 +117,15 @@ class _Reading:
         for batch in table.to_batches(max_chunksize=1024):
             yield from batch.to_pylist()
 
-    def _same(self, name: str, other: Row | None, row: Row) -> None:
+    def _same(self, name: str, lines: _Lines, row: Row) -> None:
         """The line of another file must say the same as the shard's part, wherever it says something."""
+        other = lines.of(row)
         if other is None:
-            if not any(damage.where == name for damage in self.damages):  # once, not for every clip after it
-                self.found(name, f"ends before clip {row['id']}")
+            if lines.ended:  # said once, not for every clip after it
+                if not any(damage.where == name and " clip " in damage.what for damage in self.damages):
+                    self.found(name, f"ends before clip {row['id']}")
+            else:
+                self.found(name, f"has no clip {row['id']}")
             return
         wrong = [key for key, value in other.items() if value != row.get(key)]
         if name == shards.LEDGER:
@@ -114,7 +138,7 @@ class _Reading:
     def _rows(self) -> Iterator[Row]:
         """The rows of all shards' parts in order; each shard is checked as a file on the way."""
         place = self.folder / shards.SHARDS
-        names = {path.stem for path in place.iterdir() if path.suffix in (".tar", ".jsonl")}
+        names = {path.stem for path in place.glob("*") if path.suffix in (".tar", ".jsonl")}
         if len(names) != self.about["shards"]:
             self.found(shards.SHARDS, f"holds {len(names)} shards, there should be {self.about['shards']}")
         for name in sorted(names, key=lambda name: (name.partition("-")[0], len(name), name)):
@@ -152,7 +176,7 @@ class _Reading:
     def _clip(self, row: Row) -> None:
         where = f"{shards.SHARDS}/{row['shard']}.tar, clip {row['id']}"
         try:
-            members = shards.read_piece(self.folder, row, check=True)
+            members = shards.read_piece(self.folder, row)
             for what in self._content(row, members):
                 self.found(where, what)
         except InputError as error:
@@ -191,8 +215,12 @@ class _Reading:
         if written != {**{k: v for k, v in row.items() if k not in shards.PLACE}, "texts": _listed(texts)}:
             yield "its JSON is not its line of the ledger"
         yield from self._cached(left, len(list(itertools.chain(*texts.values()))))
-        if "valid.png" in left and shards.decode_picture(left.pop("valid.png"), grey=True).shape != self.size:
-            yield f"its valid pixels are not {_size(self.size)}"
+        if self.settings["camera"] == "stabilise":
+            valid = shards.decode_picture(left.pop("valid.png"), grey=True)
+            if valid.shape != self.size or not np.isin(valid, (0, 255)).all():
+                yield f"its valid pixels are no mask of {_size(self.size)}"
+            elif abs((share := float((valid > 0).mean())) - row["valid"]) > 1e-6:
+                yield f"its valid pixels are {share:.4f} of the picture, its line says {row['valid']}"
         if left:
             yield f"holds {', '.join(left)}, which is not known"
 
@@ -222,13 +250,14 @@ class _Reading:
                     what = f"says {said.get(name)} for {name} of {split}, the shards say {value}"
                     self.found(shards.PREPARED, what)
         try:
-            statistics = json.loads((self.folder / shards.STATISTICS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            statistics = dict(json.loads((self.folder / shards.STATISTICS).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
             self.found(shards.STATISTICS, f"cannot be read ({error})")
         else:
             for split, tally in self.tallies.items():
+                said = statistics.get(split)
                 for name, value in tally.statistics().items():
-                    if statistics.get(split, {}).get(name) != value:
+                    if not isinstance(said, dict) or said.get(name) != value:
                         self.found(shards.STATISTICS, f"its {name} of {split} are not those of the clips")
         self._prior()
 
@@ -245,6 +274,38 @@ class _Reading:
             return
         if not np.array_equal(prior, np.rint(self.prior.counts / self.prior.clips * 65535)):
             self.found(shards.PRIOR, "is not the mean of the training clips' motion areas")
+
+
+class _Lines:
+    """The lines of a file that has one for each clip, in order, beside those of the shards' parts."""
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows = rows
+        self._next = next(rows, None)
+        self.alone: list[str] = []  # clips that only this file has
+
+    @property
+    def ended(self) -> bool:
+        return self._next is None
+
+    def of(self, row: Row) -> Row | None:
+        """The line of a row's clip; None where there is none."""
+        self.skip(_place(row))
+        if self._next is None or _place(self._next) != _place(row):
+            return None
+        found, self._next = self._next, next(self._rows, None)
+        return found
+
+    def skip(self, place: tuple[str, str] | None = None) -> None:
+        """Pass by all lines before a clip's place, or all that are left."""
+        while self._next is not None and (place is None or _place(self._next) < place):
+            self.alone.append(str(self._next.get("id")))
+            self._next = next(self._rows, None)
+
+
+def _place(row: Row) -> tuple[str, str]:
+    """By which rows are in order."""
+    return str(row.get("split")), str(row.get("id"))
 
 
 class _Tally:

@@ -202,7 +202,10 @@ def stabilise(frames: Frames, motion: CameraMotion) -> tuple[Frames, npt.NDArray
     for n, homography in enumerate(motion.homographies):
         if _shift(homography, height, width) < STILL_PX:
             continue
-        moved = cv2.warpPerspective(frames[n], homography, (width, height), flags=cv2.INTER_CUBIC)
+        # Replicated: a cubic reaches beyond the border, and would mix the black that is there into the rim.
+        moved = cv2.warpPerspective(
+            frames[n], homography, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
         seen = cv2.warpPerspective(np.full((height, width), 255, np.uint8), homography, (width, height))
         valid[n] = seen == 255  # all of the pixel is in view
         steady[n] = np.where(valid[n, ..., None], moved, frames[0])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from handi.data.sources.common import FRAMES, Clip, Found, Split, unique
+from handi.data.sources.common import FRAMES, Clip, Found, Split, sound, unique
 from handi.data.sources.ego4d import read_ego4d
 from handi.data.sources.epic import read_epic
 from handi.data.sources.lego import read_lego
@@ -59,7 +59,7 @@ def read_source(
         reason, count = Counter(str(clip.problem) for clip in clips).most_common(1)[0]
         what = f"none of {len(clips):,} clips can be used; {count:,} of them: {reason}"
         raise InputError("; ".join([what, *found.notes[:3]]), where=path)
-    return Found(clips, found.notes)
+    return Found(clips, [sound(note) for note in found.notes])
 
 
 def _epic(path: Path, roots: list[Path], annotations: Path | None) -> Found:

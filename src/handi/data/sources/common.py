@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from handi.data.sources.tables import read_text
 from handi.errors import InputError
 
 FRAMES = 16  # of a clip: the context image and the 15 to generate (SPEC §2)
 MAX_ID = 120  # characters: a file name holds an id and what is put behind it
+
+TEXTS = ("action", "description", "verb", "noun", "participant", "problem")  # of a clip
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)  # from training to what is furthest from it
@@ -69,16 +71,28 @@ def clip_id(name: str) -> str:
 
 
 def unique(clips: Iterable[Clip]) -> list[Clip]:
-    """The clips with ids of their own: the first of an id keeps it, further ones get a problem."""
+    """The clips with sound texts and ids of their own: the first of an id keeps it, others get a problem."""
     kept: list[Clip] = []
     seen: dict[str, int] = {}
     for clip in clips:
+        clip = _sound(clip)
         count = seen[clip.id] = seen.get(clip.id, 0) + 1
         if count > 1:
             problem = f"{clip.id} is listed more than once; only the first is used"
             clip = replace(clip, id=_free(f"{clip.id}.again{count}", seen), problem=problem)
         kept.append(clip)
     return kept
+
+
+def sound(text: str) -> str:
+    """A text that any file and any model can take: half a character, as of an emoji cut in two, is "?"."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _sound(clip: Clip) -> Clip:
+    texts: dict[str, Any] = {name: getattr(clip, name) for name in TEXTS}
+    texts = {name: None if text is None else sound(text) for name, text in texts.items()}
+    return replace(clip, **texts, paraphrases=tuple(map(sound, clip.paraphrases)))
 
 
 def _free(name: str, seen: dict[str, int]) -> str:

@@ -1,0 +1,173 @@
+"""A folder of prepared clips for one run alone, with settings that all of its clips share."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from handi.data import shards
+from handi.errors import InputError
+from handi.files import replacing, writing
+
+WORK = ".work"  # what a run needs while it runs
+LOCK, HOLDER = "lock", "holder"
+DESCRIPTIONS, REPORT = "descriptions", "report.html"  # what other parts of handi put beside the shards
+FILES = (shards.SETTINGS, shards.PREPARED, shards.INDEX, shards.LEDGER, shards.PRIOR, shards.STATISTICS)
+OURS = {*FILES, shards.SHARDS, DESCRIPTIONS, REPORT}
+HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}  # another process has the lock
+UNKNOWN = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # there are no locks
+
+
+@contextmanager
+def claimed(out: Path, settings: dict[str, Any]) -> Iterator[None]:
+    """The folder for this run alone, with these settings; what a killed run left is cleared away.
+
+    Settings may still be changed as long as no clip is kept. Raises: InputError for a folder of other things,
+    of clips of other settings, or that another run is at work in; OutputError.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError("is a file, not a folder", where=out, mend="choose another --out")
+    with writing(out):
+        if out.exists() and any(e.name not in OURS and not e.name.startswith(".") for e in out.iterdir()):
+            raise InputError("holds other files", where=out, mend="choose an empty --out")
+    with _locked(out):
+        path = out / shards.SETTINGS
+        if path.exists() and any((out / shards.SHARDS).glob("*.tar")):
+            _check_settings(path, settings)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        with writing(out):
+            (out / shards.SHARDS).mkdir(exist_ok=True)
+            for entry in _half_written(out):
+                entry.unlink()
+        yield
+
+
+def _half_written(out: Path) -> Iterator[Path]:
+    """What a run that was killed has left."""
+    yield from (out / shards.SHARDS).glob(".*")
+    yield from (out / WORK).glob("*.trial")
+    for name in FILES:
+        yield from out.glob(f".{Path(name).stem}-*")
+
+
+def _check_settings(path: Path, wanted: dict[str, Any]) -> None:
+    """Raises: InputError where the clips that are there were prepared otherwise."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        # A shard knows its settings by its key: those of this run stay, others are made anew.
+        mend = "delete it: shards of the same settings are kept, others made anew"
+        raise InputError(f"is damaged ({error})", where=path, mend=mend) from error
+    wanted = json.loads(json.dumps(wanted))
+    other = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    if other:
+        what = ", ".join(f"{key} {found.get(key)}, not {wanted.get(key)}" for key in other)
+        raise InputError(
+            f"holds clips of other settings: {what}", where=path.parent, mend="choose another --out"
+        )
+
+
+# -------------------------------------------------------------------------------------------- lock
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """One run at a time in a folder; a run that dies lets go. Raises: InputError, OutputError."""
+    with writing(out):
+        file = _lock(out)
+    try:
+        yield
+    finally:
+        # Deleted while it is held: who has opened it by now sees that the name is gone, and begins anew.
+        for entry in (*(out / WORK).glob("*.trial"), out / WORK / HOLDER, out / WORK / LOCK):
+            with suppress(OSError):
+                entry.unlink()
+        os.close(file)
+        with suppress(OSError):
+            (out / WORK).rmdir()
+
+
+def _lock(out: Path) -> int:
+    """An open file by which the folder is this process's until it ends or closes it. Raises: InputError."""
+    path = out / WORK / LOCK
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # of a run that ended, and took the folder away, just now
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                if not _take(file, out):
+                    _hold(out)
+                    return file
+                if os.path.samestat(os.fstat(file), path.stat()):
+                    os.ftruncate(file, 0)
+                    os.pwrite(file, _name().encode(), 0)
+                    return file
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)
+
+
+def _take(file: int, out: Path) -> bool:
+    """Lock the file; whether its file system knows locks. Raises: InputError where another has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks: there it is for the user to see to
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in HELD:
+            raise _busy(out, os.pread(file, 200, 0).decode(errors="replace")) from None
+        if error.errno not in UNKNOWN:
+            raise
+        return False
+    return True
+
+
+def _hold(out: Path) -> None:
+    """Where the file system knows no locks: a file that only one process can make. Raises: InputError."""
+    path = out / WORK / HOLDER
+    while True:
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(_name())
+            return
+        except FileExistsError:
+            holder = path.read_text(encoding="utf-8", errors="replace")
+        if not _is_dead(holder):
+            raise _busy(out, holder, f", or delete {path} if it has died") from None
+        path.unlink(missing_ok=True)
+
+
+def _name() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _is_dead(holder: str) -> bool:
+    """Whether a process of this machine has ended; of other machines nothing is known."""
+    match = re.fullmatch(r"process (\d+) on (.+)", holder)
+    if match and match[2] == socket.gethostname():
+        try:
+            os.kill(int(match[1]), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # another user's
+            return False
+    return False
+
+
+def _busy(out: Path, holder: str, mend: str = "") -> InputError:
+    who = f" ({holder})" if holder else ""
+    what = f"another handi prepare is at work here{who}"
+    return InputError(what, where=out, mend=f"wait for it, stop it{mend or ', or choose another --out'}")
