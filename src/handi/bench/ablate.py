@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 import yaml
 
 from handi.bench import paper
@@ -145,7 +146,13 @@ def _train_all(grid: Grid, say: Callable[[str], None]) -> int:
                 return 0
             recipe = replace(recipe, run=replace(recipe.run, minutes=left))
         say(f"{name}: training")
-        if code := train(recipe, say=say):
+        # Training sets it for the process; clips must not depend on whether their row was trained in this one.
+        precision = torch.get_float32_matmul_precision()
+        try:
+            code = train(recipe, say=say)
+        finally:
+            torch.set_float32_matmul_precision(precision)
+        if code:
             return code
     return 0
 

@@ -37,8 +37,11 @@ class FindHands:
     def __call__(self, frames: Frames) -> Joints:
         import torch
 
+        from handi.metrics.networks.running import full_precision
+
         shown = np.stack([enlarge(frame) for frame in frames])  # in small frames Υ misses hands
-        found = self.detector.detect(torch.from_numpy(shown).to(self.device))
+        with full_precision():
+            found = self.detector.detect(torch.from_numpy(shown).to(self.device))
         joints: Joints = found.joints.cpu().numpy()
         return joints
 
