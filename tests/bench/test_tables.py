@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 from bench_data import write_data, write_method
+from small_footage import clip_of, movie, simple_tools
 
 from handi.bench import paper, tables
 from handi.bench.baselines import parse_spec
@@ -17,6 +18,10 @@ from handi.bench.evaluate import Settings
 from handi.bench.layout import Cell, Column, Row, Table, number
 from handi.bench.sides import read_side
 from handi.bench.study import Study, fingerprint, parse_data
+from handi.data.executors import Serial
+from handi.data.prepare import Settings as Prepared
+from handi.data.produce import produce
+from handi.data.sources.common import Found
 from handi.errors import InputError
 
 IDS = ["1", "2", "3"]
@@ -31,10 +36,12 @@ def folders(tmp_path_factory):
     return root
 
 
-def study(folders, out, *specs: str, data: str = "squares", metrics=("pixels", "motion"), **more) -> Study:
+def study(
+    folders, out, *specs: str, data: str = "squares", metrics=("pixels", "motion"), clips=None, **more
+) -> Study:
     said: list[str] = []
     made = Study({data: folders / "data"}, [parse_spec(spec) for spec in specs], out,
-                 Settings(metrics=metrics, resamples=50), say=said.append, **more)  # fmt: skip
+                 Settings(metrics=metrics, resamples=50, clips=clips), say=said.append, **more)  # fmt: skip
     made.said = said  # type: ignore[attr-defined]
     return made
 
@@ -195,6 +202,10 @@ def test_nothing_is_made_or_scored_twice(folders, tmp_path, monkeypatch):
     other = study(folders, tmp_path, "static", seed=1)
     with pytest.raises(AssertionError, match="scored again"):  # other clips: other scores
         tables.table2(other, intensive=False)
+    other = study(folders, tmp_path, f"stored=videos:{folders / 'fast'}")
+    other.built.metrics[0].weights["a network"] = "another file's hash"
+    with pytest.raises(AssertionError, match="scored again"):
+        tables.table2(other, intensive=False)
 
 
 def test_a_method_that_cannot_run_leaves_its_row_empty(folders, tmp_path):
@@ -210,6 +221,22 @@ def test_only_some_clips(folders, tmp_path):
     assert list(made.entries("squares")) == ["1", "2"]
     assert made.entries("squares")["1"].text == "Push square 0."
     assert tables.table2(made, intensive=False)[0].rows[0].heads[-1] == "here, n = 2"
+    stored = study(folders, tmp_path, f"stored=videos:{folders / 'good'}", clips=2)
+    assert tables.table2(stored, intensive=False)[0].rows[0].heads[-1] == "here, n = 2"
+    assert not any("not scored" in line for line in stored.said)  # the third is not asked for, and no gap
+
+
+def test_only_some_clips_of_a_prepared_folder(handi, tmp_path):
+    """Clips in shards have no file of their own that a list of them could name."""
+    video = movie(tmp_path / "a.mp4", frames=40)
+    clips = [clip_of(video, f"z.{n}", split="test", start=n / 2, action=f"Do {n}.") for n in range(3)]
+    prepared = Prepared(size=(32, 32), pictures="png", models={"vae": "test"})
+    produce(Found(clips), tmp_path / "data", prepared, simple_tools, Serial())
+    code, out, err = handi("bench", "table2", "--data", f"few={tmp_path / 'data'}", "--methods", "static",
+                           "--metrics", "pixels", "--no-intensive", "--clips", "2", "--out", tmp_path / "out")  # fmt: skip
+    assert code == 0, err
+    assert "here, n = 2" in out
+    assert sorted(read_side(tmp_path / "out/videos/few/static")) == ["z.0", "z.1"]
 
 
 def test_a_changed_file_is_another_side(folders, tmp_path):

@@ -44,7 +44,6 @@ class Grid:
     cells: tuple[tuple[str, str], ...] = paper.CELLS  # (mask, HRL)
     hand_weight: float = 0.1  # η of Eq. 7 where HRL is on
     scopes: tuple[str, ...] = ("area-mask", "full")
-    clips: int | None = None  # test clips; None: all
     seed: int = 0  # of sampling
     minutes: float | None = None  # for training, of this piece
 
@@ -97,7 +96,6 @@ def ablate(grid: Grid, settings: Settings, *, say: Callable[[str], None] = print
         grid.out,
         settings,
         seed=grid.seed,
-        clips=grid.clips,
         area=grid.recipe.data.area,  # what stage 2 has learned with
         say=say,
     )

@@ -49,6 +49,7 @@ class Settings:
     context_frames: int = 1  # at the start of each video, not scored
     resamples: int = RESAMPLES
     device: str = "auto"
+    clips: int | None = None  # only the first so many true videos; None: all
 
     def check(self) -> None:
         """Raises: InputError for a metric or a number that cannot be."""
@@ -58,6 +59,8 @@ class Settings:
             raise InputError(f"{self.context_frames} context frames", mend="use 0 or more")
         if self.resamples < 2:
             raise InputError(f"{self.resamples} resamples", mend="use 2 or more")
+        if self.clips is not None and self.clips < 1:
+            raise InputError(f"--clips {self.clips}", mend="use 1 or more")
 
 
 @dataclass
@@ -115,6 +118,7 @@ def evaluate(
         cache=features,
         find_hands=lambda: _find_hands(settings.device),
         names=[str(side) for side in sides],
+        clips=settings.clips,
     )
     _choose(cases, settings)
     for id, why in cases.refused.items():
@@ -241,6 +245,7 @@ def _write(
             "id": PROTOCOL,
             "scope": settings.scope,
             "subset": settings.subset,
+            "clips": settings.clips,
             "frames": frames - settings.context_frames,
             "size": [height, width],
             "resamples": settings.resamples,

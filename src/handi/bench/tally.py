@@ -20,7 +20,7 @@ PARTS: dict[Part, str] = {
     "text": "there is no text",
     "description": "there is no enriched text",
     "truth": "it is no clip of the synthetic world",
-    "siblings": "no other clip starts from the same image",
+    "siblings": "no other clip starts from the same image, or one that does cannot be read",
 }
 
 
