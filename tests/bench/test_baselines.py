@@ -14,6 +14,7 @@ from handi.bench.external import Command
 from handi.bench.produce import is_made, produce, task_of
 from handi.bench.sides import read_side
 from handi.errors import HandiError, InputError, ModelError
+from handi.images import write_image
 
 
 def task(id: str = "a", **more) -> Task:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from handi.bench.evaluate import Built, Settings, evaluate
-from handi.bench.show import lines
+from handi.bench.show import lines, table
 from handi.errors import InputError, ModelError
 from handi.images import write_image
 from handi.metrics import METRICS
@@ -161,6 +163,28 @@ def test_paired_differences(sides, tmp_path):
     assert same["paired"]["differences"]["psnr"] == {
         **same["paired"]["differences"]["psnr"], "value": 0, "interval": [0, 0]
     }  # fmt: skip
+
+
+def test_each_side_states_its_own_n_and_why_it_is_skipped(sides, tmp_path):
+    """Where nothing moves there is no share of motion; the difference is over what both have."""
+    pred, ref = sides
+    still = tmp_path / "still"
+    still.mkdir()
+    for n in range(5):
+        frames = np.load(ref / f"v{n}.npy")
+        np.save(still / f"v{n}.npy", frames if n < 2 else np.repeat(frames[:1], FRAMES, axis=0))
+    results, _ = run(pred, ref, tmp_path / "a", versus=still)
+    assert results["paired"]["metrics"]["flow_inside"]["n"] == 2
+    assert results["paired"]["differences"]["flow_inside"]["n"] == 2
+    console = Console(width=200, file=io.StringIO())
+    console.print(table(results))
+    row = next(line for line in console.file.getvalue().splitlines() if line.startswith("flow inside"))
+    assert row.count("(n = 2)") == 2
+    assert console.file.getvalue().count("(n = ") == 2  # the other figures are over all
+    for n in range(2):
+        np.save(still / f"v{n}.npy", np.repeat(np.load(ref / f"v{n}.npy")[:1], FRAMES, axis=0))
+    results, _ = run(pred, ref, tmp_path / "b", versus=still)
+    assert "flow inside the area (versus): skipped: it gives nothing to measure" in list(lines(results))
 
 
 def test_set_metrics_by_hand(sides, tmp_path, monkeypatch):

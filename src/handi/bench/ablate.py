@@ -144,7 +144,7 @@ def _train_all(grid: Grid, say: Callable[[str], None]) -> int:
                 return 0
             recipe = replace(recipe, run=replace(recipe.run, minutes=left))
         say(f"{name}: training")
-        # Training sets it for the process; clips must not depend on whether their row was trained in this one.
+        # Training sets it for the process; no clip may depend on whether its row was trained in this one.
         precision = torch.get_float32_matmul_precision()
         try:
             code = train(recipe, say=say)

@@ -206,7 +206,9 @@ class Cases:
     def _siblings(self, id: str) -> tuple[Frames, ...]:
         """L×H×W×3 of all true clips that start from the same image; none where one of them cannot be read."""
         try:
-            return tuple(self._read(self.ref[other])[self.context_frames :] for other in self._rivals.get(id, ()))
+            return tuple(
+                self._read(self.ref[other])[self.context_frames :] for other in self._rivals.get(id, ())
+            )
         except HandiError:
             return ()
 

@@ -110,7 +110,9 @@ def is_made(method: Method, task: Task, folder: Path) -> bool:
 def _record(method: Method, task: Task) -> dict[str, Any]:
     digest = hashlib.sha256()
     for part in (task.context, task.area, task.following):
-        digest.update(b"-" if part is None else f"{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+        digest.update(
+            b"-" if part is None else f"{part.shape}".encode() + np.ascontiguousarray(part).tobytes()
+        )
     request = Request(task.prompt, task.seed, digest.hexdigest()[:16])
     return {"request": asdict(request), "method": dict(method.about)}
 
