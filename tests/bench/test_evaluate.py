@@ -147,6 +147,9 @@ def test_features_are_made_once_and_found_by_content(sides, tmp_path, monkeypatc
     again, _ = run(pred, ref, tmp_path / "b", settings, cache_folder=tmp_path / "cache")
     assert len(calls) == 11
     assert first["metrics"] == again["metrics"]
+    monkeypatch.setattr("handi.bench.cache.PROTOCOL", "another")  # by which features may be others
+    run(pred, ref, tmp_path / "c", settings, cache_folder=tmp_path / "cache")
+    assert len(calls) == 21
 
 
 # -------------------------------------------------------------------------------- two predictions, sets
@@ -336,22 +339,26 @@ def test_bad_videos_are_named_in_a_line_each_and_the_rest_is_scored(sides, tmp_p
     nan[2, 3, 3] = np.nan
     np.save(pred / "v9.npy", nan)  # NaN frames
     (pred / "v10.npy").write_bytes(b"")  # an empty file
+    (pred / "v11.npy").unlink()
+    for number in (0, 1, 3):  # a frame is missing
+        write_image(pred / "v11" / f"{number:04}.png", clip(11)[number])
     np.save(pred / "extra.npy", clip(0))
     results, said = run(pred, ref, tmp_path / "out", Settings(("pixels",), resamples=20))
-    assert (results["n"], results["asked"]) == (6, 12)
-    assert results["metrics"]["psnr"]["n"] == 6
+    assert (results["n"], results["asked"]) == (5, 12)
+    assert results["metrics"]["psnr"]["n"] == 5
     why = results["refused"]
-    assert set(why) == {"v5", "v6", "v7", "v8", "v9", "v10", "extra"}
+    assert set(why) == {"v5", "v6", "v7", "v8", "v9", "v10", "v11", "extra"}
     assert why["v5"] == f"there is no generated video of it in {pred}"
     assert why["v6"] == f"{pred} has 3 frames of 32×24, the others 4 frames of 32×24"
     assert why["v7"] == "the true video has 4 frames of 32×16, the others 4 frames of 32×24"
     assert "v8.mp4" in why["v8"]
     assert why["v9"] == f"{pred / 'v9.npy'}: NaN or infinite pixels in frame 2"
     assert "v10.npy" in why["v10"]
+    assert why["v11"] == f"{pred / 'v11'} holds no video and no evenly numbered pictures of one size"
     assert "there is no true video" in why["extra"]
     assert sorted(said) == sorted(f"not scored: {id}: {reason}" for id, reason in why.items())
     assert all("\n" not in line for line in said)
-    assert "n = 6 of 12: 6 videos could not be scored" in list(lines(results))
+    assert "n = 5 of 12: 7 videos could not be scored" in list(lines(results))
 
 
 def test_the_command_ends_with_one_line_where_nothing_can_be_scored(handi, sides, tmp_path):

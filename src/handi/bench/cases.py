@@ -61,7 +61,7 @@ class Cases:
             try:
                 for side, name in zip(self.preds, self.names, strict=True):
                     if id not in side or side[id].video is None:
-                        raise InputError(f"there is no generated video of it in {name}")
+                        raise InputError(_absence(name, id))
                 entries = [
                     *([self.ref[id]] if self.has_reference else []),
                     *(side[id] for side in self.preds),
@@ -249,6 +249,13 @@ def scoped(pair: Pair, scope: Scope) -> Pair:
         area=area,
         inside=inside,
     )
+
+
+def _absence(side: str, id: str) -> str:
+    """Why a side has no video of this id."""
+    if Path(side, id).is_dir():
+        return f"{Path(side, id)} holds no video and no evenly numbered pictures of one size"
+    return f"there is no generated video of it in {side}"
 
 
 def _usual(shapes: list[Shape]) -> Shape:

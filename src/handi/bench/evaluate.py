@@ -22,11 +22,19 @@ from handi.files import writing
 from handi.generate import choose_device
 from handi.images import VIDEO_SUFFIXES
 from handi.metrics import METRICS, check_metric, metric_class
-from handi.metrics.protocol import Extractor, Figure, Metric, Pair, PairMetric, SetMetric, Unscored
+from handi.metrics.protocol import (
+    PROTOCOL,
+    Extractor,
+    Figure,
+    Metric,
+    Pair,
+    PairMetric,
+    SetMetric,
+    Unscored,
+)
 from handi.metrics.results import write_results
 from handi.progress import Progress
 
-PROTOCOL = "handi-1"  # to be raised when the same videos would get other numbers
 LIBRARIES = (
     "handi",
     "torch",

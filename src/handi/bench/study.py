@@ -17,11 +17,12 @@ from typing import Any
 from handi import __version__
 from handi.bench.baselines import Spec
 from handi.bench.entries import Entry
-from handi.bench.evaluate import PROTOCOL, Built, Settings, build_metrics, evaluate
+from handi.bench.evaluate import Built, Settings, build_metrics, evaluate
 from handi.bench.produce import Area, produce
 from handi.bench.sides import read_side
 from handi.errors import HandiError, InputError
 from handi.files import replacing
+from handi.metrics.protocol import PROTOCOL
 from handi.metrics.results import read_results
 
 KEY = "key.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -180,7 +182,10 @@ class Captions:
     def __init__(self, size: str, device: str) -> None:
         found, words = find(f"blip-{size}"), find("bert-words")
         self.weights = found.record | words.record
-        self.key = f"{self.preprocessing}/{found.sha256}/{words.sha256}"
+        # transformers' search for the best words has changed from version to version, and captions with it
+        self.key = (
+            f"{self.preprocessing}/{found.sha256}/{words.sha256}/transformers-{version('transformers')}"
+        )
         tokenizer = load_words(words.path)
         if found.path.is_dir():
             self.captioner: Captioner = load_blip_folder(found.path, tokenizer, size, device)

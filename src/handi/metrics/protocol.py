@@ -23,6 +23,10 @@ import numpy as np
 from handi.errors import HandiError
 from handi.types import BinaryMask, Frames, Picture
 
+# To be raised when the same videos would get other numbers or other features: it is in every result, and in
+# the name of every feature that is kept.
+PROTOCOL = "handi-1"
+
 Better = Literal["higher", "lower", "neither"]
 Part = Literal["reference", "context", "start", "area", "text", "description", "truth", "siblings"]
 
