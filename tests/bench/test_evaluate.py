@@ -187,7 +187,7 @@ def test_each_side_states_its_own_n_and_why_it_is_skipped(sides, tmp_path):
     for n in range(2):
         np.save(still / f"v{n}.npy", np.repeat(np.load(ref / f"v{n}.npy")[:1], FRAMES, axis=0))
     results, _ = run(pred, ref, tmp_path / "b", versus=still)
-    assert "flow inside the area (versus): skipped: it gives nothing to measure" in list(lines(results))
+    assert "flow inside the area (versus): skipped: nothing moves in it" in list(lines(results))
 
 
 def test_set_metrics_by_hand(sides, tmp_path, monkeypatch):
@@ -290,6 +290,8 @@ def test_scopes(sides, tmp_path):
         assert inside["protocol"]["scope"] == scope
         # A crop of 8 px has no SSIM, those of 11 and 12 px do.
         assert inside["metrics"]["ssim"]["n"] == (2 if scope == "area-crop" else 5)
+        small = set(inside["metrics"]["ssim"]["missing"].values())
+        assert small == ({"it is smaller than SSIM's window of 11 px"} if scope == "area-crop" else set())
 
 
 def test_an_empty_area_is_left_out_and_counted(sides, tmp_path):

@@ -43,7 +43,8 @@ class ClipImages:
         Figure("clip_gt", "CLIP_GT", "higher", of="cosine of frame t and true frame t, mean over frames",
                wants=("reference",)),
         Figure("clip_cs", "CLIP_Cs", "higher",
-               of="cosine of neighbouring frames, mean over pairs; 1 for a video without motion"),
+               of="cosine of neighbouring frames, mean over pairs; 1 for a video without motion",
+               none="a single frame has no neighbour"),
     )  # fmt: skip
     needs = ("clip-l14",)
     wants = ()

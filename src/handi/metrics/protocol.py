@@ -82,6 +82,7 @@ class Figure:
     unit: str = ""
     of: str = ""  # what exactly it is, in one line
     wants: tuple[Part, ...] = ()  # parts of a Pair that it needs beyond those that its metric wants
+    none: str = "it gives nothing to measure"  # what is the matter with a video that has no such figure
 
 
 @runtime_checkable
