@@ -80,7 +80,7 @@ def speed(metric: Metric, count: int) -> list[object]:
 
 
 def speeds(names: list[str], count: int, random: bool) -> str:
-    """A row a metric, one built after the other: all networks at once would need 20 GB."""
+    """A row a metric; one is built after the other, as all networks need much memory."""
     rows: list[list[object]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
@@ -97,9 +97,9 @@ def speeds(names: list[str], count: int, random: bool) -> str:
 def peak(count: int) -> float:
     """Peak memory in MB of an evaluation of `count` videos of 64 px: motion, FID, KID, FVD and KVD.
 
-    The distances are the real ones, on rows as wide as Inception's and I3D's that cost no network; KID and KVD
-    take 2 subsets instead of 100, one after the other either way. The process's own memory, sampled; pages of
-    mapped files are the system's to drop.
+    The distances are the real ones, on rows as wide as Inception's and I3D's that cost no network; KID and
+    KVD take 2 subsets instead of 100, one after the other either way. The process's own memory, sampled; pages
+    of mapped files are the system's to drop.
     """
     with tempfile.TemporaryDirectory() as name:
         ref, pred = Path(name) / "ref", Path(name) / "pred"

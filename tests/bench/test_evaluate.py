@@ -108,6 +108,13 @@ def test_results_hold_everything_and_are_read_back(sides, tmp_path):
     assert results["preprocessing"]["pixels"] == "uint8-rgb"
 
 
+def test_a_library_under_another_name_does_not_lose_the_results(sides, tmp_path, monkeypatch):
+    monkeypatch.setattr("handi.bench.evaluate.LIBRARIES", ("torch", "opencv-of-another-name"))
+    results, _ = run(*sides, tmp_path / "out", Settings(("pixels",), resamples=20))
+    assert results["versions"]["opencv-of-another-name"] == "not installed"
+    assert results["versions"]["torch"] != "not installed"
+
+
 def test_the_context_image_is_not_scored(sides, tmp_path):
     pred, ref = sides
     wrong = np.load(pred / "v0.npy")

@@ -288,6 +288,9 @@ def test_blip_score(ego_files, words_file, monkeypatch, tmp_path, towers):
     short = metric.scores(Pair("v", pair.generated, text="cut the carrot"), uncached)
     assert short["blip_base"] != pytest.approx(score, abs=1e-4)
     assert len(metric.weights) == 3
+    # with all metrics on, the captioner and EgoVLP are in memory once
+    assert likeness.BlipBaseEgo4d().captions.captioner is metric.captions.captioner
+    assert likeness.EgoVlp().frames.network is likeness.EgoVlpStills().frames.network is metric.tower
 
 
 # ------------------------------------------------------------------------------- FID, KID, FVD, KVD

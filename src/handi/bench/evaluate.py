@@ -6,7 +6,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -269,12 +269,20 @@ def _write(
         "paired": paired,
         "preprocessing": {metric.name: metric.preprocessing for metric in built.metrics},
         "weights": {name: sha for metric in built.metrics for name, sha in sorted(metric.weights.items())},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
         "notes": _notes(cases, built),
     }
     write_csv(out / "results.csv", results)
     write_results(out / "results.json", results)  # last: where it lies, all does
     return results
+
+
+def _version(library: str) -> str:
+    """Of a library; some can stand in for others (opencv-python), and no run may fail in its last line."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _notes(cases: Cases, built: Built) -> list[str]:
