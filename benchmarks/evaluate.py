@@ -98,8 +98,8 @@ def peak(count: int) -> float:
     """Peak memory in MB of an evaluation of `count` videos of 64 px: motion, FID, KID, FVD and KVD.
 
     The distances are the real ones, on rows as wide as Inception's and I3D's that cost no network; KID and
-    KVD take 2 subsets instead of 100, one after the other either way. The process's own memory, sampled; pages
-    of mapped files are the system's to drop.
+    KVD take 2 subsets instead of 100, one after the other either way. The process's own memory, sampled;
+    pages of mapped files are the system's to drop.
     """
     with tempfile.TemporaryDirectory() as name:
         ref, pred = Path(name) / "ref", Path(name) / "pred"
