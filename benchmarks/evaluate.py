@@ -57,7 +57,7 @@ def pairs(count: int) -> Iterator[Pair]:
 
 
 def speed(metric: Metric, count: int) -> list[object]:
-    """A metric's row: CPU seconds a video, videos a minute, of how many videos."""
+    """A metric's row: CPU seconds a video (median, range), videos a minute, of how many videos."""
     from handi.bench.sets import Sets
     from handi.bench.tally import Tally
 
@@ -75,8 +75,9 @@ def speed(metric: Metric, count: int) -> list[object]:
                 sets.add([pair], cache)
                 assert not sets._missing, sets._missing
         seconds.append(time.process_time() - begin)
-    typical = float(np.median(seconds[1:] or seconds))
-    return [metric.name, f"{typical:.2f}", f"{60 / typical:.3g}", len(seconds[1:] or seconds)]
+    counted = seconds[1:] or seconds
+    typical, spread = float(np.median(counted)), f"{min(counted):.2f} to {max(counted):.2f}"
+    return [metric.name, f"{typical:.2f}", spread, f"{60 / typical:.3g}", len(counted)]
 
 
 def speeds(names: list[str], count: int, random: bool) -> str:
@@ -90,8 +91,8 @@ def speeds(names: list[str], count: int, random: bool) -> str:
             for metric in built.metrics:
                 rows.append(speed(metric, count))
                 print(*rows[-1], file=sys.stderr, flush=True)
-            rows += [[name, "–", why, ""] for name, why in built.skipped.items()]
-    return table(["metric", "CPU s a video", "videos a minute", "n"], rows)
+            rows += [[name, "–", "", why, ""] for name, why in built.skipped.items()]
+    return table(["metric", "CPU s a video", "range", "videos a minute", "n"], rows)
 
 
 def peak(count: int) -> float:
