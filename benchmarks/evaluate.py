@@ -1,12 +1,14 @@
 """How fast is each metric on one CPU core, and does memory grow with the number of videos?
 
-    python benchmarks/evaluate.py                         # the metrics that need no downloaded weights
-    python benchmarks/evaluate.py --metrics fid fvd clip  # others, where their weights are
-    python benchmarks/evaluate.py --memory                # peak memory at 8, 64 and 256 videos
+    python benchmarks/evaluate.py                                  # what needs no downloaded weights
+    python benchmarks/evaluate.py --metrics fid fvd clip           # others, where their weights are
+    python benchmarks/evaluate.py --random --metrics fid fvd clip  # or with random ones of the same layout
+    python benchmarks/evaluate.py --memory                         # peak memory at 64, 256 and 512 videos
 
 Speed on a clip of the size that the paper's have, 16 frames of 256×448, in CPU time on one thread (other work
-on the machine does not count). A video is both sides, generated and true, as in a first run; where the true
-side lies in the cache it is half.
+on the machine still slows it by the caches and the memory that the cores share). A video is both sides,
+generated and true, as in a first run; where the true side lies in the cache it is half. The first of several
+videos warms up and is not counted; of a single one, its own time stands.
 """
 
 from __future__ import annotations
@@ -18,21 +20,25 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from estimates import table
+from random_weights import put_random_weights
 
 from handi.bench.cache import FeatureCache
 from handi.bench.evaluate import Settings, build_metrics, evaluate
 from handi.images import resize, write_image
-from handi.metrics.protocol import Figure, Pair, PairMetric
+from handi.metrics import distances
+from handi.metrics.frechet import kernel_distance
+from handi.metrics.protocol import Metric, Pair, PairMetric, SetMetric
 from handi.world import render_clip, write_clip
 
 SEED, SIZE = 900_000, 128
 HEIGHT, WIDTH, FRAMES = 256, 448, 16
-COUNTS = (8, 64, 256)
+COUNTS = (64, 256, 512)
 
 
 def pairs(count: int) -> Iterator[Pair]:
@@ -50,35 +56,51 @@ def pairs(count: int) -> Iterator[Pair]:
                        description=clip.enriched, truth=truth)  # fmt: skip
 
 
-def speed(count: int, names: list[str]) -> str:
-    """A row a metric: CPU seconds a video, videos a minute."""
+def speed(metric: Metric, count: int) -> list[object]:
+    """A metric's row: CPU seconds a video (median, range), videos a minute, of how many videos."""
     from handi.bench.sets import Sets
     from handi.bench.tally import Tally
 
-    built = build_metrics(names, "cpu")
+    cache, seconds = FeatureCache(None), []
+    for pair in pairs(count):
+        begin = time.process_time()
+        if isinstance(metric, PairMetric):
+            tally = Tally()
+            tally.score(metric, pair, cache)
+            assert tally.values, tally.missing
+        else:
+            assert isinstance(metric, SetMetric)
+            with tempfile.TemporaryDirectory() as folder:
+                sets = Sets(Path(folder), 1, [metric])
+                sets.add([pair], cache)
+                assert not sets._missing, sets._missing
+        seconds.append(time.process_time() - begin)
+    counted = seconds[1:] or seconds
+    typical, spread = float(np.median(counted)), f"{min(counted):.2f} to {max(counted):.2f}"
+    return [metric.name, f"{typical:.2f}", spread, f"{60 / typical:.3g}", len(counted)]
+
+
+def speeds(names: list[str], count: int, random: bool) -> str:
+    """A row a metric; one is built after the other, as all networks need much memory."""
     rows: list[list[object]] = []
-    for metric in built.metrics:
-        cache, seconds = FeatureCache(None), []
-        for pair in pairs(count):
-            begin = time.process_time()
-            if isinstance(metric, PairMetric):
-                tally = Tally()
-                tally.score(metric, pair, cache)
-                assert tally.values, tally.missing
-            else:
-                with tempfile.TemporaryDirectory() as folder:
-                    Sets(Path(folder), 1, [metric]).add([pair], cache)
-            seconds.append(time.process_time() - begin)
-        typical = float(np.median(seconds[1:]))  # the first one warms up
-        rows.append([metric.name, f"{typical:.2f}", f"{60 / typical:.0f}"])
-    rows += [[name, "–", why] for name, why in built.skipped.items()]
-    return table(["metric", "CPU s a video", "videos a minute"], rows)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            if random:
+                put_random_weights(name, Path(folder))
+            built = build_metrics([name], "cpu")
+            for metric in built.metrics:
+                rows.append(speed(metric, count))
+                print(*rows[-1], file=sys.stderr, flush=True)
+            rows += [[name, "–", "", why, ""] for name, why in built.skipped.items()]
+    return table(["metric", "CPU s a video", "range", "videos a minute", "n"], rows)
 
 
 def peak(count: int) -> float:
-    """Peak memory in MB of an evaluation of `count` videos of 64 px: motion, and a set as wide as FID's.
+    """Peak memory in MB of an evaluation of `count` videos of 64 px: motion, FID, KID, FVD and KVD.
 
-    The process's own memory, sampled; pages of mapped files are the system's to drop.
+    The distances are the real ones, on rows as wide as Inception's and I3D's that cost no network; KID and
+    KVD take 2 subsets instead of 100, one after the other either way. The process's own memory, sampled;
+    pages of mapped files are the system's to drop.
     """
     with tempfile.TemporaryDirectory() as name:
         ref, pred = Path(name) / "ref", Path(name) / "pred"
@@ -91,7 +113,18 @@ def peak(count: int) -> float:
             np.save(pred / f"{n:04}.npy", frames[::-1])
             write_image(ref / "motion_area" / f"{n:04}.png", np.eye(64) > 0)
         built = build_metrics(("motion",), "cpu")
-        built.sets.append(RowsDistance())
+        for kind, rows in (
+            (distances.Fid, Rows(FRAMES - 1, 2048)),
+            (distances.Kid, Rows(FRAMES - 1, 2048)),
+            (distances.Fvd, Rows(1, 400)),
+            (distances.Kvd, Rows(1, 400)),
+        ):
+            metric = object.__new__(kind)  # without weights to read
+            metric.extractor, metric.weights = rows, {}  # type: ignore[assignment]
+            if not metric.enough:
+                metric.distance = partial(kernel_distance, subsets=2)  # type: ignore[method-assign]
+            built.sets.append(metric)
+            built.names.append(metric.name)
         highest, done = [0.0], threading.Event()
 
         def watch() -> None:
@@ -101,45 +134,23 @@ def peak(count: int) -> float:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        evaluate(pred, ref, Path(name) / "out", Settings(resamples=200), built=built, say=lambda line: None)
+        found = evaluate(
+            pred, ref, Path(name) / "out", Settings(resamples=40), built=built, say=lambda line: None
+        )
         done.set()
         watcher.join()
+        assert all("value" in found["metrics"][metric.name] for metric in built.sets), found["metrics"]
     return highest[0]
 
 
 class Rows:
-    """An extractor as wide as Inception's features, and free."""
+    """An extractor as wide as a network's features, and free."""
 
-    key = "rows"
+    def __init__(self, rows: int, width: int) -> None:
+        self.rows, self.width, self.key = rows, width, f"{rows} rows of {width}"
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        return frames.reshape(len(frames), -1)[:, :2048].astype(np.float32)
-
-
-class RowsDistance:
-    """A set metric over `Rows`: Fréchet distance's first term."""
-
-    name = "rows"
-    figures = (Figure("rows", "rows", "lower"),)
-    needs = wants = ()
-    scoped = True
-    preprocessing = "none"
-    extractor = Rows()
-    enough = 0
-
-    def __init__(self) -> None:
-        self.weights: dict[str, str] = {}
-
-    def distance(self, generated: np.ndarray, reference: np.ndarray) -> float:
-        means = [
-            sum(
-                np.asarray(side[first : first + 1024]).sum(0, dtype=np.float64)
-                for first in range(0, len(side), 1024)
-            )
-            / len(side)
-            for side in (generated, reference)
-        ]
-        return float(np.square(means[0] - means[1]).sum())
+        return frames.reshape(self.rows, -1)[:, : self.width].astype(np.float32)
 
 
 def main() -> None:
@@ -148,6 +159,9 @@ def main() -> None:
     )
     parser.add_argument("--videos", type=int, default=3)
     parser.add_argument("--metrics", nargs="*", default=["hand", "pixels", "motion", "world"])
+    parser.add_argument(
+        "--random", action="store_true", help="seeded random weights where a metric needs files"
+    )
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # one count, in a process of its own
     options = parser.parse_args()
@@ -158,9 +172,9 @@ def main() -> None:
         for count in COUNTS:
             run = [sys.executable, __file__, "--peak", str(count)]
             megabytes = float(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
-            print(f"{count} videos: {megabytes:.0f} MB at most", flush=True)
+            print(f"{count} videos: {megabytes:.1f} MB at most", flush=True)
     else:
-        print(speed(options.videos, options.metrics))
+        print(speeds(options.metrics, options.videos, options.random))
 
 
 if __name__ == "__main__":

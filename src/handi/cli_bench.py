@@ -128,18 +128,17 @@ def bench(
     from handi.bench.evaluate import Settings
     from handi.bench.study import Study, parse_data
 
-    for name, value in (("clips", clips), ("runs", runs)):
-        if value is not None and value < 1:
-            raise InputError(f"--{name} {value}", mend="use 1 or more")
+    if runs < 1:
+        raise InputError(f"--runs {runs}", mend="use 1 or more")
     specs = [parse_spec(text) for text in methods]
     for number, spec in enumerate(specs):
         if spec.name in [other.name for other in specs[:number]]:
             raise InputError(f"two methods are called {spec.name!r}", mend="write NAME=SPEC")
     if table == "table4":
         metrics = metrics or ("blip_base", "blip_large")
-    settings = Settings(metrics=metrics, device=device)
+    settings = Settings(metrics=metrics, device=device, clips=clips)
     settings.check()
-    study = Study(parse_data(data), specs, out, settings, seed=seed, clips=clips, say=_say)
+    study = Study(parse_data(data), specs, out, settings, seed=seed, say=_say)
     if table == "table1":
         made = [tables.table1(study, runs=runs, authors=authors)]
     elif table == "table2":
@@ -211,10 +210,8 @@ def ablate(
     from handi.config import load_recipe, parse_overrides
     from handi.recipes import find_recipe
 
-    if clips is not None and clips < 1:
-        raise InputError(f"--clips {clips}", mend="use 1 or more")
     loaded = load_recipe(find_recipe(recipe), parse_overrides([f"--{entry}" for entry in entries]))
-    settings = Settings(metrics=metrics, device=device)
+    settings = Settings(metrics=metrics, device=device, clips=clips)
     settings.check()
     ((name, place),) = parse_data((data,)).items()
     grid = Grid(
@@ -224,7 +221,6 @@ def ablate(
         cells=tuple(cell for cell in paper.CELLS if cell[0] in masks and cell[1] in hrl),
         hand_weight=hand_weight,
         scopes=scopes,
-        clips=clips,
         seed=seed,
         minutes=minutes,
     )

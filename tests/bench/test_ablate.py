@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tiny_training import SIZE, TINY, tiny_clip
 
 from handi.bench import paper
@@ -131,6 +132,19 @@ def test_a_training_that_is_stopped_stops_the_rest(clips, tmp_path, monkeypatch)
     monkeypatch.setattr("handi.bench.ablate.train", stopped)
     assert ablate(grid_of(clips, tmp_path), Settings(), say=lambda line: None) == 130
     assert begun == ["full-off"]
+
+
+def test_training_leaves_no_precision_behind(clips, tmp_path, monkeypatch):
+    """As on a GPU: clips and scores of a row must not depend on what was trained before in this process."""
+
+    def train(recipe, **named):
+        torch.set_float32_matmul_precision("high")
+        return 130
+
+    monkeypatch.setattr("handi.bench.ablate.train", train)
+    assert torch.get_float32_matmul_precision() == "highest"
+    ablate(grid_of(clips, tmp_path), Settings(), say=lambda line: None)
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_bad_grids_are_refused(handi, clips, tmp_path):

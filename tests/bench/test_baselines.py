@@ -14,6 +14,7 @@ from handi.bench.external import Command
 from handi.bench.produce import is_made, produce, task_of
 from handi.bench.sides import read_side
 from handi.errors import HandiError, InputError, ModelError
+from handi.images import write_image
 
 
 def task(id: str = "a", **more) -> Task:
@@ -390,8 +391,19 @@ def test_what_is_made_is_kept_and_what_failed_is_tried_again(tmp_path):
     other = Counting(about="y")
     produce(other, data, out)
     assert other.asked == ["1", "2", "3"]  # another method, another seed: not the same clip
-    assert is_made(other, data["1"], out / "1", 0)
-    assert not is_made(other, data["1"], out / "1", 1)
+    assert is_made(other, task_of(data["1"], seed=0, peeks=False), out / "1")
+    assert not is_made(other, task_of(data["1"], seed=1, peeks=False), out / "1")
+
+
+def test_another_context_image_of_the_same_id_is_another_clip(tmp_path):
+    """A data set that was made anew, or another one of the same name, is not given the old one's clips."""
+    data = write_data(tmp_path / "data", ["1", "2"])
+    produce(Counting(), read_side(data), tmp_path / "out")
+    write_image(data / "context" / "2.png", clip(7)[0])
+    again = Counting()
+    produce(again, read_side(data), tmp_path / "out")
+    assert again.asked == ["2"]
+    assert (read_side(tmp_path / "out")["2"].frames() == clip(7)[0]).all()
 
 
 def test_the_truth_goes_only_to_methods_that_say_so(tmp_path):

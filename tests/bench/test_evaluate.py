@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from handi.bench.evaluate import Built, Settings, evaluate
-from handi.bench.show import lines
+from handi.bench.show import lines, table
 from handi.errors import InputError, ModelError
 from handi.images import write_image
 from handi.metrics import METRICS
@@ -106,6 +108,13 @@ def test_results_hold_everything_and_are_read_back(sides, tmp_path):
     assert results["preprocessing"]["pixels"] == "uint8-rgb"
 
 
+def test_a_library_under_another_name_does_not_lose_the_results(sides, tmp_path, monkeypatch):
+    monkeypatch.setattr("handi.bench.evaluate.LIBRARIES", ("torch", "opencv-of-another-name"))
+    results, _ = run(*sides, tmp_path / "out", Settings(("pixels",), resamples=20))
+    assert results["versions"]["opencv-of-another-name"] == "not installed"
+    assert results["versions"]["torch"] != "not installed"
+
+
 def test_the_context_image_is_not_scored(sides, tmp_path):
     pred, ref = sides
     wrong = np.load(pred / "v0.npy")
@@ -145,6 +154,9 @@ def test_features_are_made_once_and_found_by_content(sides, tmp_path, monkeypatc
     again, _ = run(pred, ref, tmp_path / "b", settings, cache_folder=tmp_path / "cache")
     assert len(calls) == 11
     assert first["metrics"] == again["metrics"]
+    monkeypatch.setattr("handi.bench.cache.PROTOCOL", "another")  # by which features may be others
+    run(pred, ref, tmp_path / "c", settings, cache_folder=tmp_path / "cache")
+    assert len(calls) == 21
 
 
 # -------------------------------------------------------------------------------- two predictions, sets
@@ -161,6 +173,28 @@ def test_paired_differences(sides, tmp_path):
     assert same["paired"]["differences"]["psnr"] == {
         **same["paired"]["differences"]["psnr"], "value": 0, "interval": [0, 0]
     }  # fmt: skip
+
+
+def test_each_side_states_its_own_n_and_why_it_is_skipped(sides, tmp_path):
+    """Where nothing moves there is no share of motion; the difference is over what both have."""
+    pred, ref = sides
+    still = tmp_path / "still"
+    still.mkdir()
+    for n in range(5):
+        frames = np.load(ref / f"v{n}.npy")
+        np.save(still / f"v{n}.npy", frames if n < 2 else np.repeat(frames[:1], FRAMES, axis=0))
+    results, _ = run(pred, ref, tmp_path / "a", versus=still)
+    assert results["paired"]["metrics"]["flow_inside"]["n"] == 2
+    assert results["paired"]["differences"]["flow_inside"]["n"] == 2
+    console = Console(width=200, file=io.StringIO())
+    console.print(table(results))
+    row = next(line for line in console.file.getvalue().splitlines() if line.startswith("flow inside"))
+    assert row.count("(n = 2)") == 2
+    assert console.file.getvalue().count("(n = ") == 2  # the other figures are over all
+    for n in range(2):
+        np.save(still / f"v{n}.npy", np.repeat(np.load(ref / f"v{n}.npy")[:1], FRAMES, axis=0))
+    results, _ = run(pred, ref, tmp_path / "b", versus=still)
+    assert "flow inside the area (versus): skipped: nothing moves in it" in list(lines(results))
 
 
 def test_set_metrics_by_hand(sides, tmp_path, monkeypatch):
@@ -263,6 +297,8 @@ def test_scopes(sides, tmp_path):
         assert inside["protocol"]["scope"] == scope
         # A crop of 8 px has no SSIM, those of 11 and 12 px do.
         assert inside["metrics"]["ssim"]["n"] == (2 if scope == "area-crop" else 5)
+        small = set(inside["metrics"]["ssim"]["missing"].values())
+        assert small == ({"it is smaller than SSIM's window of 11 px"} if scope == "area-crop" else set())
 
 
 def test_an_empty_area_is_left_out_and_counted(sides, tmp_path):
@@ -312,22 +348,26 @@ def test_bad_videos_are_named_in_a_line_each_and_the_rest_is_scored(sides, tmp_p
     nan[2, 3, 3] = np.nan
     np.save(pred / "v9.npy", nan)  # NaN frames
     (pred / "v10.npy").write_bytes(b"")  # an empty file
+    (pred / "v11.npy").unlink()
+    for number in (0, 1, 3):  # a frame is missing
+        write_image(pred / "v11" / f"{number:04}.png", clip(11)[number])
     np.save(pred / "extra.npy", clip(0))
     results, said = run(pred, ref, tmp_path / "out", Settings(("pixels",), resamples=20))
-    assert (results["n"], results["asked"]) == (6, 12)
-    assert results["metrics"]["psnr"]["n"] == 6
+    assert (results["n"], results["asked"]) == (5, 12)
+    assert results["metrics"]["psnr"]["n"] == 5
     why = results["refused"]
-    assert set(why) == {"v5", "v6", "v7", "v8", "v9", "v10", "extra"}
+    assert set(why) == {"v5", "v6", "v7", "v8", "v9", "v10", "v11", "extra"}
     assert why["v5"] == f"there is no generated video of it in {pred}"
     assert why["v6"] == f"{pred} has 3 frames of 32×24, the others 4 frames of 32×24"
     assert why["v7"] == "the true video has 4 frames of 32×16, the others 4 frames of 32×24"
     assert "v8.mp4" in why["v8"]
     assert why["v9"] == f"{pred / 'v9.npy'}: NaN or infinite pixels in frame 2"
     assert "v10.npy" in why["v10"]
+    assert why["v11"] == f"{pred / 'v11'} holds no video and no evenly numbered pictures of one size"
     assert "there is no true video" in why["extra"]
     assert sorted(said) == sorted(f"not scored: {id}: {reason}" for id, reason in why.items())
     assert all("\n" not in line for line in said)
-    assert "n = 6 of 12: 6 videos could not be scored" in list(lines(results))
+    assert "n = 5 of 12: 7 videos could not be scored" in list(lines(results))
 
 
 def test_the_command_ends_with_one_line_where_nothing_can_be_scored(handi, sides, tmp_path):

@@ -59,6 +59,8 @@ RESULTS = {
     "metrics": {
         "psnr": {"value": 31.416, "interval": [30.0, 32.5], "n": 2, "title": "PSNR", "better": "higher",
                  "per_video": {"1": 30.25, "2": 32.5}},
+        "ssim": {"value": 0.75, "interval": None, "n": 1, "title": "SSIM", "better": "higher",
+                 "per_video": {"1": 0.75}},
         "fid": {"skipped": "no weights", "title": "FID", "better": "lower"},
     },
 }  # fmt: skip
@@ -94,6 +96,8 @@ def test_the_page_says_what_there_is(page):
     assert text.count("no video of") == 1
     assert "30.25" in text  # a video's score
     assert "31.42 <small>[30.00, 32.50]</small>" in text  # all videos'
+    assert "0.7500 <small>n = 1</small>" in text  # fewer than the row's two
+    assert text.count("<small>n = ") == 1
     assert "Skipped: FID: no weights" in text
     (mask, _) = pictures(text, "motion area")
     assert ((mask[..., 0] > 127) == area()).mean() > 0.98

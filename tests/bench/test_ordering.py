@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
 from handi.bench.evaluate import Settings, evaluate
+from handi.bench.sides import read_side
 from handi.world import siblings, write_clip
-from handi.world.files import name_of
+from handi.world.files import name_of, read_record
 
 METRICS = ("hand", "pixels", "motion", "world")
 
@@ -95,3 +99,60 @@ def test_siblings_ask_for_the_clip_of_their_own_prompt(tmp_path):
     ]
     assert (found[0]["value"], found[1]["value"]) == (1, 0)
     assert found[2]["n"] == 2
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A folder of three clips from one first frame, and the clips."""
+    folder = tmp_path_factory.mktemp("three")
+    clips = siblings(900_002, size=48, count=3)
+    for n, clip in enumerate(clips):
+        write_clip(folder, clip, pictures="png", sibling=n)
+    return folder, clips
+
+
+def test_rivals_are_all_true_clips_whether_they_are_scored_or_not(three, tmp_path):
+    """A clip that shows the third action is wrong, also where the third is not generated or not asked for."""
+    ref, clips = three
+    pred = tmp_path / "pred"
+    pred.mkdir()
+    np.save(pred / f"{name_of(clips[0].seed, 0)}.npy", clips[2].frames)
+    for n, few in enumerate((None, 1, 2)):
+        settings = Settings(metrics=("world",), resamples=20, clips=few)
+        found = evaluate(pred, ref, tmp_path / f"out{n}", settings, say=lambda line: None)
+        assert (found["n"], found["asked"]) == (1, few or 3)
+        assert found["metrics"]["same_context"]["value"] == 0
+    areas = {read_record(path)["text"]: read_side(ref)[path.stem].area().sum() for path in ref.glob("*.json")}
+    assert max(areas, key=areas.get) != clips[2].text  # so that the subset leaves it out
+    (pred / f"{name_of(clips[0].seed, 0)}.npy").unlink()
+    largest = max(range(2), key=lambda n: areas[clips[n].text])
+    np.save(pred / f"{name_of(clips[0].seed, largest)}.npy", clips[2].frames)
+    settings = Settings(metrics=("world",), resamples=20, subset="motion-intensive")
+    found = evaluate(pred, ref, tmp_path / "subset", settings, say=lambda line: None)
+    assert (found["n"], found["asked"]) == (1, 1)
+    assert found["metrics"]["same_context"]["value"] == 0
+
+
+def test_a_clip_is_no_rival_of_itself(three, tmp_path):
+    """Listed again with another prompt, it would tie with itself."""
+    ref, clips = three
+    lines = [{"id": f"{n}{turn}", "truth": str(ref / f"{name_of(clips[0].seed, n)}.json")}
+             for n in range(2) for turn in "ab"]  # fmt: skip
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    found = evaluate(manifest, manifest, tmp_path / "out", Settings(metrics=("world",), resamples=20))
+    assert found["metrics"]["same_context"]["value"] == 1
+    assert found["metrics"]["same_context"]["n"] == 4
+
+
+def test_a_rival_that_cannot_be_read_leaves_the_figure_out(three, tmp_path):
+    """With one rival less the share would be another figure."""
+    ref, clips = three
+    damaged = shutil.copytree(ref, tmp_path / "ref")
+    strip = damaged / f"{name_of(clips[0].seed, 2)}.png"
+    strip.write_bytes(strip.read_bytes()[:1000])
+    found = evaluate(ref, damaged, tmp_path / "out", Settings(metrics=("world",), resamples=20),
+                     say=lambda line: None)  # fmt: skip
+    assert (found["n"], found["asked"]) == (2, 3)
+    assert "one that does cannot be read" in found["metrics"]["same_context"]["skipped"]
+    assert found["metrics"]["state_change"]["n"] == 2

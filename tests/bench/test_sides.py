@@ -81,6 +81,29 @@ def test_world_clips_as_films(tmp_path, world):
     assert entry.area().any()
 
 
+def test_a_folder_as_handi_world_leaves_it(tmp_path):
+    """With the lists of its clips, which are JSON too and no clips."""
+    from handi.world import produce as rendering
+
+    rendering.produce(tmp_path, clips=1, seed=900_000, settings=rendering.Settings(size=32))
+    assert {rendering.MANIFEST, rendering.CAPTIONS} < {path.name for path in tmp_path.iterdir()}
+    side = read_side(tmp_path)
+    assert list(side) == ["0000900000"]
+    assert side["0000900000"].shape() == (16, 32, 32)
+
+
+def test_a_world_clip_that_is_damaged_or_not_there(tmp_path, world):
+    good = next(world.glob("[0-9]*.json"))
+    record = json.loads(good.read_text())
+    del record["video"]
+    (tmp_path / good.name).write_text(json.dumps(record))
+    with pytest.raises(InputError, match="the clip is damaged: it has no 'video'"):
+        read_side(tmp_path)
+    (tmp_path / "m.jsonl").write_text('{"id": "a", "truth": "nowhere.json"}')
+    with pytest.raises(InputError, match=r"nowhere\.json: no such clip"):
+        read_side(tmp_path / "m.jsonl")
+
+
 def test_prepared_clips(tmp_path):
     video = movie(tmp_path / "a.mp4", frames=40)
     clips = [clip_of(video, "P01.a_0")]

@@ -6,10 +6,12 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from bench_data import write_data, write_method
+from bench_data import FRAMES, clip, write_data, write_frames, write_method
+from small_footage import clip_of, movie, simple_tools
 
 from handi.bench import paper, tables
 from handi.bench.baselines import parse_spec
@@ -17,6 +19,10 @@ from handi.bench.evaluate import Settings
 from handi.bench.layout import Cell, Column, Row, Table, number
 from handi.bench.sides import read_side
 from handi.bench.study import Study, fingerprint, parse_data
+from handi.data.executors import Serial
+from handi.data.prepare import Settings as Prepared
+from handi.data.produce import produce
+from handi.data.sources.common import Found
 from handi.errors import InputError
 
 IDS = ["1", "2", "3"]
@@ -31,10 +37,12 @@ def folders(tmp_path_factory):
     return root
 
 
-def study(folders, out, *specs: str, data: str = "squares", metrics=("pixels", "motion"), **more) -> Study:
+def study(
+    folders, out, *specs: str, data: str = "squares", metrics=("pixels", "motion"), clips=None, **more
+) -> Study:
     said: list[str] = []
     made = Study({data: folders / "data"}, [parse_spec(spec) for spec in specs], out,
-                 Settings(metrics=metrics, resamples=50), say=said.append, **more)  # fmt: skip
+                 Settings(metrics=metrics, resamples=50, clips=clips), say=said.append, **more)  # fmt: skip
     made.said = said  # type: ignore[attr-defined]
     return made
 
@@ -132,13 +140,48 @@ def test_latex_is_escaped_and_whole():
     text = sample_table().latex()
     assert "\\caption{Table \\& test}" in text
     assert "b\\_1 & \\textbf{0.1000} & \\textbf{0.9000}" in text
-    assert "\\underline{0.2000} {\\tiny[0.1000, 0.3000]}" in text
+    assert "\\underline{0.2000} {\\tiny [0.1000, 0.3000]}" in text
     assert "CLIP\\_GT $\\uparrow$" in text
     body = text[text.index("\\toprule") : text.index("\\bottomrule")]
     rows = [line for line in body.splitlines() if line.endswith("\\\\")]
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {5}
     for name in ("table*", "tabular"):
         assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") == 1
+
+
+def test_a_figure_of_fewer_videos_than_its_row_says_so():
+    row = Row(("a", "here, n = 5"), {"err": Cell(0.2, (0.1, 0.3), n=5), "sim": Cell(0.5, (0.4, 0.6), n=3),
+                                     "n": Cell(1.0, n=1)}, "g", n=5)  # fmt: skip
+    table = replace(sample_table(), rows=[row])
+    cells = table.markdown().splitlines()[4].split(" | ")
+    assert cells[2:] == [
+        "0.2000 <sub>[0.1000, 0.3000]</sub>",
+        "0.5000 <sub>[0.4000, 0.6000], n = 3</sub>",
+        "1.000 <sub>n = 1</sub> |",
+    ]
+    assert r"0.5000 {\tiny [0.4000, 0.6000], n = 3} & 1.000 {\tiny n = 1}" in table.latex()
+    (line,) = csv.DictReader(io.StringIO(table.csv()))
+    assert [line[f"{title} n"] for title in ("HS-Err", "CLIP_GT", "n")] == ["5", "3", "1"]
+
+
+def test_the_tables_state_the_n_of_each_figure(folders, tmp_path):
+    """In a still clip nothing moves, so it has no share of motion; the others have."""
+    mixed = write_method(tmp_path / "mixed", IDS)
+    write_frames(mixed / "2", np.repeat(clip(1)[:1], FRAMES, axis=0))
+    spec = f"mixed=videos:{mixed}"
+    for name, made in (
+        ("table 2", tables.table2(study(folders, tmp_path / "2", spec), intensive=False)[1]),
+        (
+            "table 3",
+            tables.table3(study(folders, tmp_path / "3", f"true-on=videos:{mixed}"), scopes=("full",))[1],
+        ),
+    ):
+        (row,) = made.rows
+        assert row.heads[-1] == "here, n = 3", name
+        text = made.markdown()
+        assert row.cells["flow_inside"].n == 2, name
+        assert row.cells["psnr"].n == 3, name
+        assert text.count("n = 2</sub>") == 1, name
 
 
 def test_csv_keeps_full_precision():
@@ -195,6 +238,10 @@ def test_nothing_is_made_or_scored_twice(folders, tmp_path, monkeypatch):
     other = study(folders, tmp_path, "static", seed=1)
     with pytest.raises(AssertionError, match="scored again"):  # other clips: other scores
         tables.table2(other, intensive=False)
+    other = study(folders, tmp_path, f"stored=videos:{folders / 'fast'}")
+    other.built.metrics[0].weights["a network"] = "another file's hash"
+    with pytest.raises(AssertionError, match="scored again"):
+        tables.table2(other, intensive=False)
 
 
 def test_a_method_that_cannot_run_leaves_its_row_empty(folders, tmp_path):
@@ -210,6 +257,23 @@ def test_only_some_clips(folders, tmp_path):
     assert list(made.entries("squares")) == ["1", "2"]
     assert made.entries("squares")["1"].text == "Push square 0."
     assert tables.table2(made, intensive=False)[0].rows[0].heads[-1] == "here, n = 2"
+    stored = study(folders, tmp_path, f"stored=videos:{folders / 'good'}", clips=2)
+    assert tables.table2(stored, intensive=False)[0].rows[0].heads[-1] == "here, n = 2"
+    assert not any("not scored" in line for line in stored.said)  # the third is not asked for, and no gap
+
+
+def test_only_some_clips_of_a_prepared_folder(handi, tmp_path):
+    """Clips in shards have no file of their own that a list of them could name."""
+    video = movie(tmp_path / "a.mp4", frames=40)
+    clips = [clip_of(video, f"z.{n}", split="test", start=n / 2, action=f"Do {n}.") for n in range(3)]
+    prepared = Prepared(size=(32, 32), pictures="png", models={"vae": "test"})
+    produce(Found(clips), tmp_path / "data", prepared, simple_tools, Serial())
+    code, out, err = handi("bench", "table2", "--data", f"few={tmp_path / 'data'}", "--methods", "static",
+                           "--metrics", "pixels", "--no-intensive", "--clips", "2",
+                           "--out", tmp_path / "out")  # fmt: skip
+    assert code == 0, err
+    assert "here, n = 2" in out
+    assert sorted(read_side(tmp_path / "out/videos/few/static")) == ["z.0", "z.1"]
 
 
 def test_a_changed_file_is_another_side(folders, tmp_path):

@@ -7,10 +7,19 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, DistilBertConfig
+from transformers import (
+    BlipConfig,
+    BlipForConditionalGeneration,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTokenizer,
+    DistilBertConfig,
+)
 
 from handi.assets import MINI
 from handi.metrics.networks.egovlp import EgoVLP
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "picture", "of", "hand", "cut", "carrot", "the"]
 
 
 def seeded(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
@@ -55,3 +64,20 @@ def thin_egovlp(slots: int) -> EgoVLP:
         network = EgoVLP(slots, 32, 1, 2)
     network.load_state_dict(seeded(network))
     return network
+
+
+def tiny_blip() -> BlipForConditionalGeneration:
+    """A captioner of 64-wide towers, one head each, as its sizes would be read off a published file."""
+    tower = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 1}
+    config = BlipConfig(
+        vision_config={**tower, "image_size": 32, "patch_size": 16, "layer_norm_eps": 1e-6},
+        text_config={**tower, "encoder_hidden_size": 64, "vocab_size": len(WORDS) + 2, "sep_token_id": 3,
+                     "bos_token_id": len(WORDS), "max_position_embeddings": 32},
+    )  # fmt: skip
+    model = BlipForConditionalGeneration(config).eval()
+    torch.manual_seed(0)
+    for name, weight in model.named_parameters():  # without biases, which would outvote the picture
+        weight.data = torch.full(weight.shape, 1.0 - name.endswith("bias"))
+        if weight.ndim > 1:
+            weight.data = 0.3 * torch.randn(weight.shape)
+    return model

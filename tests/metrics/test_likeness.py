@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from metrics.seeded import thin_egovlp, tiny_clip
+from metrics.seeded import WORDS, thin_egovlp, tiny_blip, tiny_clip
 from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 from transformers import (
-    BlipConfig,
     BlipForConditionalGeneration,
     CLIPImageProcessor,
     CLIPModel,
@@ -27,8 +26,6 @@ from handi.metrics.networks.egovlp import EgoVLP
 from handi.metrics.networks.folders import load_words
 from handi.metrics.protocol import Metric, Pair, Unscored
 from handi.metrics.weights import CATALOGUE
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "picture", "of", "hand", "cut", "carrot", "the"]
 
 
 @pytest.fixture(autouse=True)
@@ -50,21 +47,6 @@ def words_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("words") / "vocab.txt"
     path.write_text("\n".join(WORDS) + "\n")
     return path
-
-
-def tiny_blip() -> BlipForConditionalGeneration:
-    """A captioner of 64-wide towers, one head each, as its sizes would be read off a published file."""
-    tower = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 1}
-    config = BlipConfig(
-        vision_config={**tower, "image_size": 32, "patch_size": 16, "layer_norm_eps": 1e-6},
-        text_config={**tower, "encoder_hidden_size": 64, "vocab_size": len(WORDS) + 2, "sep_token_id": 3,
-                     "bos_token_id": len(WORDS), "max_position_embeddings": 32},
-    )  # fmt: skip
-    torch.manual_seed(3)
-    model = BlipForConditionalGeneration(config).eval()
-    for parameter in model.parameters():
-        parameter.data = 0.3 * torch.randn(parameter.shape)
-    return model
 
 
 def frames(count: int = 3, seed: int = 0, height: int = 24, width: int = 40) -> np.ndarray:
@@ -306,6 +288,9 @@ def test_blip_score(ego_files, words_file, monkeypatch, tmp_path, towers):
     short = metric.scores(Pair("v", pair.generated, text="cut the carrot"), uncached)
     assert short["blip_base"] != pytest.approx(score, abs=1e-4)
     assert len(metric.weights) == 3
+    # with all metrics on, the captioner and EgoVLP are in memory once
+    assert likeness.BlipBaseEgo4d().captions.captioner is metric.captions.captioner
+    assert likeness.EgoVlp().frames.network is likeness.EgoVlpStills().frames.network is metric.tower
 
 
 # ------------------------------------------------------------------------------- FID, KID, FVD, KVD

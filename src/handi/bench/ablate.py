@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 import yaml
 
 from handi.bench import paper
@@ -43,7 +44,6 @@ class Grid:
     cells: tuple[tuple[str, str], ...] = paper.CELLS  # (mask, HRL)
     hand_weight: float = 0.1  # η of Eq. 7 where HRL is on
     scopes: tuple[str, ...] = ("area-mask", "full")
-    clips: int | None = None  # test clips; None: all
     seed: int = 0  # of sampling
     minutes: float | None = None  # for training, of this piece
 
@@ -96,7 +96,6 @@ def ablate(grid: Grid, settings: Settings, *, say: Callable[[str], None] = print
         grid.out,
         settings,
         seed=grid.seed,
-        clips=grid.clips,
         area=grid.recipe.data.area,  # what stage 2 has learned with
         say=say,
     )
@@ -145,7 +144,13 @@ def _train_all(grid: Grid, say: Callable[[str], None]) -> int:
                 return 0
             recipe = replace(recipe, run=replace(recipe.run, minutes=left))
         say(f"{name}: training")
-        if code := train(recipe, say=say):
+        # Training sets it for the process; no clip may depend on whether its row was trained in this one.
+        precision = torch.get_float32_matmul_precision()
+        try:
+            code = train(recipe, say=say)
+        finally:
+            torch.set_float32_matmul_precision(precision)
+        if code:
             return code
     return 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from handi.files import replacing
-from handi.metrics.protocol import Extractor
+from handi.metrics.protocol import PROTOCOL, Extractor
 from handi.types import Frames
 
 
@@ -43,7 +43,7 @@ class FeatureCache:
 
 
 def content_hash(key: str, frames: Frames) -> str:
-    """SHA-256 of an extractor's key, the frames' shape and their pixels."""
-    digest = hashlib.sha256(f"{key}\n{frames.shape} {frames.dtype}\n".encode())
+    """SHA-256 of the protocol, an extractor's key, the frames' shape and their pixels."""
+    digest = hashlib.sha256(f"{PROTOCOL}\n{key}\n{frames.shape} {frames.dtype}\n".encode())
     digest.update(np.ascontiguousarray(frames).data)
     return digest.hexdigest()

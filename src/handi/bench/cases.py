@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -30,13 +30,13 @@ class Cases:
     """Generated and true videos by id. `ids` can be compared, `refused` says why the others cannot.
 
     preds: one or two sides of generated videos; an id counts only where all of them have it. ref: the true
-    side; where it holds no video at all, only what needs none can be measured. find_hands: builds Υ, called
-    only where a motion area is needed that no file gives.
+    side; where it holds no video at all, only what needs none can be measured. clips: only the first so many
+    of ref are asked for. find_hands: builds Υ, called only where a motion area is needed that no file gives.
     """
 
     def __init__(
         self, preds: Sequence[Side], ref: Side, *, context_frames: int, cache: FeatureCache,
-        find_hands: Callable[[], Extractor], names: Sequence[str],
+        find_hands: Callable[[], Extractor], names: Sequence[str], clips: int | None = None,
     ) -> None:  # fmt: skip
         self.preds, self.ref, self.names = preds, ref, names
         self.context_frames, self.cache, self._find_hands = context_frames, cache, find_hands
@@ -44,8 +44,10 @@ class Cases:
         self.refused: dict[str, str] = {}
         self.no_area: dict[str, str] = {}  # why there is none, by id
         self.has_reference = any(entry.video is not None for entry in ref.values())
-        self.asked = [id for id, entry in ref.items() if entry.video is not None or not self.has_reference]
-        self._groups: dict[str, list[str]] = {}
+        used = list(ref)[:clips]
+        self.asked = [id for id in used if ref[id].video is not None or not self.has_reference]
+        self._unused = set(ref) - set(used)
+        self._rivals: dict[str, list[str]] = {}
         with Progress("check", len(self.asked), "videos") as bar:
             shapes = self._shapes(bar)
         self.shape = _usual([found[0] for found in shapes.values()])  # of the true ones, where there are any
@@ -59,7 +61,7 @@ class Cases:
             try:
                 for side, name in zip(self.preds, self.names, strict=True):
                     if id not in side or side[id].video is None:
-                        raise InputError(f"there is no generated video of it in {name}")
+                        raise InputError(_absence(name, id))
                 entries = [
                     *([self.ref[id]] if self.has_reference else []),
                     *(side[id] for side in self.preds),
@@ -68,7 +70,7 @@ class Cases:
             except HandiError as error:
                 self.refused[id] = str(error)
         for side, name in zip(self.preds, self.names, strict=True):
-            for id in sorted(set(side) - set(self.asked)):
+            for id in sorted(set(side) - set(self.asked) - self._unused):
                 self.refused[id] = f"in {name} alone: there is no true video to compare it with"
         return shapes
 
@@ -183,20 +185,32 @@ class Cases:
     # -------------------------------------------------------------------------------------- siblings
 
     def find_siblings(self) -> None:
-        """Group the world clips that start from the identical image, which are those of one seed."""
-        groups = defaultdict(list)
-        for id in self.ids:
-            if (truth := self.ref[id].truth) is not None:
-                groups[read_record(truth)["seed"]].append(id)
-        self._groups = {id: group for group in groups.values() if len(group) > 1 for id in group}
+        """Find the true clips that start from the identical image: those of one seed in one folder.
+
+        They are taken from the whole true side, generated or not, in the subset or not: with fewer rivals a
+        clip would win more easily.
+        """
+        groups: dict[tuple[Path, int], dict[Path, str]] = defaultdict(dict)
+        own: dict[str, tuple[tuple[Path, int], Path]] = {}
+        for id, entry in self.ref.items():
+            if entry.truth is not None and entry.video is not None:
+                truth = entry.truth.resolve()
+                key = truth.parent, read_record(truth)["seed"]
+                groups[key][truth] = id  # a clip that is listed twice is one rival
+                own[id] = key, truth
+        self._rivals = {
+            id: [other for path, other in groups[key].items() if path != truth]
+            for id, (key, truth) in own.items()
+        }
 
     def _siblings(self, id: str) -> tuple[Frames, ...]:
-        found = []
-        for other in self._groups.get(id, []):
-            if other != id:
-                with suppress(HandiError):  # it is refused when its own turn comes
-                    found.append(self._read(self.ref[other])[self.context_frames :])
-        return tuple(found)
+        """L×H×W×3 of all true clips that start from the same image; none where one of them cannot be read."""
+        try:
+            return tuple(
+                self._read(self.ref[other])[self.context_frames :] for other in self._rivals.get(id, ())
+            )
+        except HandiError:
+            return ()
 
 
 def scoped(pair: Pair, scope: Scope) -> Pair:
@@ -235,6 +249,13 @@ def scoped(pair: Pair, scope: Scope) -> Pair:
         area=area,
         inside=inside,
     )
+
+
+def _absence(side: str, id: str) -> str:
+    """Why a side has no video of this id."""
+    if Path(side, id).is_dir():
+        return f"{Path(side, id)} holds no video and no evenly numbered pictures of one size"
+    return f"there is no generated video of it in {side}"
 
 
 def _usual(shapes: list[Shape]) -> Shape:

@@ -6,7 +6,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,19 @@ from handi.files import writing
 from handi.generate import choose_device
 from handi.images import VIDEO_SUFFIXES
 from handi.metrics import METRICS, check_metric, metric_class
-from handi.metrics.protocol import Extractor, Figure, Metric, Pair, PairMetric, SetMetric, Unscored
+from handi.metrics.protocol import (
+    PROTOCOL,
+    Extractor,
+    Figure,
+    Metric,
+    Pair,
+    PairMetric,
+    SetMetric,
+    Unscored,
+)
 from handi.metrics.results import write_results
 from handi.progress import Progress
 
-PROTOCOL = "handi-1"  # to be raised when the same videos would get other numbers
 LIBRARIES = (
     "handi",
     "torch",
@@ -49,6 +57,7 @@ class Settings:
     context_frames: int = 1  # at the start of each video, not scored
     resamples: int = RESAMPLES
     device: str = "auto"
+    clips: int | None = None  # only the first so many true videos; None: all
 
     def check(self) -> None:
         """Raises: InputError for a metric or a number that cannot be."""
@@ -58,6 +67,8 @@ class Settings:
             raise InputError(f"{self.context_frames} context frames", mend="use 0 or more")
         if self.resamples < 2:
             raise InputError(f"{self.resamples} resamples", mend="use 2 or more")
+        if self.clips is not None and self.clips < 1:
+            raise InputError(f"--clips {self.clips}", mend="use 1 or more")
 
 
 @dataclass
@@ -115,6 +126,7 @@ def evaluate(
         cache=features,
         find_hands=lambda: _find_hands(settings.device),
         names=[str(side) for side in sides],
+        clips=settings.clips,
     )
     _choose(cases, settings)
     for id, why in cases.refused.items():
@@ -241,6 +253,7 @@ def _write(
             "id": PROTOCOL,
             "scope": settings.scope,
             "subset": settings.subset,
+            "clips": settings.clips,
             "frames": frames - settings.context_frames,
             "size": [height, width],
             "resamples": settings.resamples,
@@ -256,12 +269,20 @@ def _write(
         "paired": paired,
         "preprocessing": {metric.name: metric.preprocessing for metric in built.metrics},
         "weights": {name: sha for metric in built.metrics for name, sha in sorted(metric.weights.items())},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
         "notes": _notes(cases, built),
     }
     write_csv(out / "results.csv", results)
     write_results(out / "results.json", results)  # last: where it lies, all does
     return results
+
+
+def _version(library: str) -> str:
+    """Of a library; some can stand in for others (opencv-python), and no run may fail in its last line."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _notes(cases: Cases, built: Built) -> list[str]:

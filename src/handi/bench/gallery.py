@@ -187,8 +187,9 @@ def _summary(methods: Sequence[Shown], results: dict[str, Any]) -> str:
         if method.name not in results:
             continue
         metrics = results[method.name]["metrics"]
-        cells = "".join(_aggregate(metrics.get(name), name, results) for name in columns)
-        body.append(f"<tr><th>{escape(method.name)}</th><td>{results[method.name]['n']}</td>{cells}</tr>")
+        n = results[method.name]["n"]
+        cells = "".join(_aggregate(metrics.get(name), name, results, n) for name in columns)
+        body.append(f"<tr><th>{escape(method.name)}</th><td>{n}</td>{cells}</tr>")
     skipped = {
         f"{metric['title']}: {metric['skipped']}"
         for result in results.values()
@@ -204,11 +205,13 @@ def _summary(methods: Sequence[Shown], results: dict[str, Any]) -> str:
     )
 
 
-def _aggregate(metric: dict[str, Any] | None, name: str, results: dict[str, Any]) -> str:
+def _aggregate(metric: dict[str, Any] | None, name: str, results: dict[str, Any], n: int) -> str:
+    """A cell; a figure that some of the n videos do not have states its own n."""
     if metric is None or "value" not in metric:
         return "<td>–</td>"
     interval = metric.get("interval")
     more = "" if interval is None else f" <small>[{figure(interval[0])}, {figure(interval[1])}]</small>"
+    more += "" if metric["n"] == n else f" <small>n = {metric['n']}</small>"
     values = [r["metrics"][name]["value"] for r in results.values() if "value" in r["metrics"].get(name, {})]
     best = {"higher": max, "lower": min}.get(metric["better"])
     mark = " class=best" if best is not None and len(values) > 1 and metric["value"] == best(values) else ""

@@ -30,6 +30,7 @@ class Cell:
     interval: tuple[float, float] | None = None
     why: str = ""  # where there is no value
     printed: bool = False  # all its digits are shown, as the paper prints them
+    n: int | None = None  # videos behind it; shown where it is not the row's
 
     @property
     def text(self) -> str:
@@ -46,6 +47,13 @@ class Row:
     cells: dict[str, Cell]
     group: str  # rows of one group are compared with each other; "": with none
     remark: str = ""  # the last column
+    n: int | None = None  # videos that were scored
+
+    def below(self, cell: Cell) -> str:
+        """What stands small beside a figure: its interval, and its n where videos have no such score."""
+        parts = [] if cell.interval is None else [f"[{', '.join(map(number, cell.interval))}]"]
+        parts += [] if cell.n in (None, self.n) else [f"n = {cell.n}"]
+        return ", ".join(parts)
 
 
 @dataclass
@@ -77,9 +85,7 @@ class Table:
         lines.append("| " + " | ".join([*titles, *["beside the paper"] * self._remarked]) + " |")
         lines.append("|" + "---|" * len(self.heads) + "---:|" * len(self.columns) + "---|" * self._remarked)
         for row in self.rows:
-            cells = [
-                _markdown(self._styled(row, c), row.cells.get(c.key, Cell()), marks) for c in self.columns
-            ]
+            cells = [_markdown(self._styled(row, c), row, c, marks) for c in self.columns]
             remark = f"{_verdict(row.remark)}{_superscript(marks.get(row.remark))}"
             lines.append("| " + " | ".join([*row.heads, *cells, *[remark] * self._remarked]) + " |")
         return "\n".join([*lines, "", *(f"{n}. {note}" for n, note in enumerate(notes, start=1))]) + "\n"
@@ -103,7 +109,7 @@ class Table:
             if before not in (None, row.heads[0]) and row.heads[0]:
                 lines.append("\\midrule")
             before = row.heads[0] or before
-            cells = [_latex(self._styled(row, c), row.cells.get(c.key, Cell()), marks) for c in self.columns]
+            cells = [_latex(self._styled(row, c), row, c, marks) for c in self.columns]
             mark = marks.get(row.remark)
             remark = _tex(_verdict(row.remark)) + (f"$^{{{mark}}}$" if mark else "")
             lines.append(" & ".join([*map(_tex, row.heads), *cells, *[remark] * self._remarked]) + " \\\\")
@@ -112,10 +118,10 @@ class Table:
         return "\n".join([*lines, "\\end{table*}"]) + "\n"
 
     def csv(self) -> str:
-        """A line a row, full precision; each figure with the ends of its interval."""
+        """A line a row, full precision; each figure with the ends of its interval and its n."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        parts = [part for c in self.columns for part in (c.title, f"{c.title} low", f"{c.title} high")]
+        parts = [f"{c.title}{part}" for c in self.columns for part in ("", " low", " high", " n")]
         writer.writerow([*self.heads, *parts, "beside the paper"])
         heads = [""] * len(self.heads)
         for row in self.rows:
@@ -125,6 +131,7 @@ class Table:
             for column in self.columns:
                 cell = row.cells.get(column.key, Cell())
                 values += ["" if cell.value is None else repr(cell.value), *(cell.interval or ("", ""))]
+                values.append("" if cell.n is None else cell.n)
             writer.writerow([*heads, *values, row.remark])
         return buffer.getvalue()
 
@@ -174,27 +181,27 @@ def number(value: float) -> str:
     return f"{value:.{min(6, max(0, 3 - math.floor(math.log10(abs(value)))))}f}"
 
 
-def _markdown(place: int, cell: Cell, marks: dict[str, int]) -> str:
+def _markdown(place: int, row: Row, column: Column, marks: dict[str, int]) -> str:
+    cell = row.cells.get(column.key, Cell())
     if cell.value is None:
         return f"–{_superscript(marks.get(cell.why))}"
     text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[place].format(cell.text)
-    if cell.interval is not None:
-        text += f" <sub>[{number(cell.interval[0])}, {number(cell.interval[1])}]</sub>"
-    return text
+    small = row.below(cell)
+    return f"{text} <sub>{small}</sub>" if small else text
 
 
 def _superscript(mark: int | None) -> str:
     return "" if mark is None else f"<sup>{mark}</sup>"
 
 
-def _latex(place: int, cell: Cell, marks: dict[str, int]) -> str:
+def _latex(place: int, row: Row, column: Column, marks: dict[str, int]) -> str:
+    cell = row.cells.get(column.key, Cell())
     if cell.value is None:
         mark = marks.get(cell.why)
         return "--" if mark is None else f"--$^{{{mark}}}$"
     text = {0: "{}", 1: "\\textbf{{{}}}", 2: "\\underline{{{}}}"}[place].format(cell.text)
-    if cell.interval is not None:
-        text += f" {{\\tiny[{number(cell.interval[0])}, {number(cell.interval[1])}]}}"
-    return text
+    small = row.below(cell)
+    return f"{text} {{\\tiny {small}}}" if small else text
 
 
 _TEX = {

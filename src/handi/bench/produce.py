@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +34,7 @@ class Request:
 
     prompt: str
     seed: int
-    area: str = ""  # which true area the method was given, if it was
+    pictures: str  # a hash of the context image, and of the parts of the truth that the method was given
 
 
 def task_of(entry: Entry, *, seed: int = 0, peeks: bool = True, area: Area = "hull") -> Task:
@@ -66,39 +68,52 @@ def produce(
     Gives what failed, by id; the others are done. Raises: HandiError for what stops everything.
     """
     failures: Failures = {}
-    todo = [entry for entry in data.values() if not is_made(method, entry, out / entry.id, seed, area)]
-    if not todo:
-        return failures
+    records: dict[str, dict[str, Any]] = {}
 
-    def tasks() -> Iterator[Task]:
-        for entry in todo:
-            try:
-                yield task_of(entry, seed=seed, peeks=bool(method.peeks), area=area)
-            except HandiError as error:
-                failures[entry.id] = error
+    with Progress(what, len(data), "clips") as bar:
 
-    with Progress(what, len(data), "clips", done=len(data) - len(todo)) as bar:
-        for made in method.make(tasks()):
+        def tasks() -> Iterator[Task]:
+            for entry in data.values():
+                try:
+                    task = task_of(entry, seed=seed, peeks=bool(method.peeks), area=area)
+                except HandiError as error:
+                    failures[entry.id] = error
+                    continue
+                if is_made(method, task, out / entry.id):
+                    bar.advance()
+                    continue
+                records[entry.id] = _record(method, task)
+                yield task
+
+        todo = tasks()
+        if (first := next(todo, None)) is None:  # a program is not started for nothing
+            return failures
+        for made in method.make(chain([first], todo)):
             if isinstance(made.frames, HandiError):
                 failures[made.id] = made.frames
             else:
-                _write(made, out / made.id, _record(method, data[made.id], seed, area))
+                _write(made, out / made.id, records[made.id])
             bar.advance()
     return failures
 
 
-def is_made(method: Method, entry: Entry, folder: Path, seed: int, area: Area = "hull") -> bool:
-    """Whether a folder holds this method's clip for this entry."""
+def is_made(method: Method, task: Task, folder: Path) -> bool:
+    """Whether a folder holds this method's clip for this task."""
     try:
         record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    wanted = json.loads(json.dumps(_record(method, entry, seed, area)))
+    wanted = json.loads(json.dumps(_record(method, task)))
     return all(record.get(key) == wanted[key] for key in ("request", "method"))
 
 
-def _record(method: Method, entry: Entry, seed: int, area: Area) -> dict[str, Any]:
-    request = Request(entry.text or "", seed, area if "area" in method.peeks else "")
+def _record(method: Method, task: Task) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for part in (task.context, task.area, task.following):
+        digest.update(
+            b"-" if part is None else f"{part.shape}".encode() + np.ascontiguousarray(part).tobytes()
+        )
+    request = Request(task.prompt, task.seed, digest.hexdigest()[:16])
     return {"request": asdict(request), "method": dict(method.about)}
 
 

@@ -29,9 +29,10 @@ def table(results: Results) -> Table:
     for name, entry in results["metrics"].items():
         row = [f"{entry['title']} {ARROWS[entry['better']]}".strip(), *_cells(entry)]
         if paired:
-            row.append(_value(paired["metrics"][name]))
-            gap = paired["differences"][name]
-            row.append("" if "skipped" in gap else " ".join([_signed(gap["value"]), _interval(gap)]).strip())
+            other, gap = paired["metrics"][name], paired["differences"][name]
+            row.append(f"{_value(other)} {_own_n(other, entry)}".strip())
+            words = () if "skipped" in gap else (_signed(gap["value"]), _interval(gap), _own_n(gap, entry))
+            row.append(" ".join(filter(None, words)))
         made.add_row(*row)
     return made
 
@@ -41,11 +42,15 @@ def lines(results: Results) -> Iterator[str]:
     if gap := results["asked"] - results["n"]:
         yield f"n = {results['n']} of {results['asked']}: {gap} videos could not be scored"
     reasons: dict[str, list[str]] = {}
-    for entry in results["metrics"].values():
-        if "skipped" in entry:
-            reasons.setdefault(f"skipped: {entry['skipped']}", []).append(entry["title"])
-        elif entry.get("warning"):
-            reasons.setdefault(f"warning: {entry['warning']}", []).append(entry["title"])
+    paired = results["paired"]
+    for name, entry in results["metrics"].items():
+        if why := entry.get("skipped"):
+            reasons.setdefault(f"skipped: {why}", []).append(entry["title"])
+        elif why := entry.get("warning"):
+            reasons.setdefault(f"warning: {why}", []).append(entry["title"])
+        other = paired["metrics"][name].get("skipped") if paired else None
+        if other and other != entry.get("skipped"):
+            reasons.setdefault(f"skipped: {other}", []).append(f"{entry['title']} (versus)")
     for why, titles in reasons.items():
         yield f"{', '.join(titles)}: {why}"
     for note in results["notes"]:
@@ -54,14 +59,13 @@ def lines(results: Results) -> Iterator[str]:
 
 def write_csv(path: str | Path, results: Results) -> None:
     """A line a figure and video, and one with id "all" for each figure. Raises: OutputError."""
-    sides = {results["pred"]: results["metrics"]}
-    if results["paired"]:
-        sides[results["paired"]["versus"]] = results["paired"]["metrics"]
-        sides["difference"] = results["paired"]["differences"]
+    sides = [(results["pred"], results["metrics"])]
+    if paired := results["paired"]:
+        sides += [(paired["versus"], paired["metrics"]), ("difference", paired["differences"])]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["prediction", "figure", "id", "value", "low", "high", "n", "skipped"])
-        for side, metrics in sides.items():
+        for side, metrics in sides:
             for name, entry in metrics.items():
                 if "skipped" in entry:
                     writer.writerow([side, name, "all", "", "", "", "", entry["skipped"]])
@@ -76,6 +80,11 @@ def _cells(entry: Results) -> list[str]:
     if "skipped" in entry:
         return ["skipped", "", ""]
     return [_value(entry), _interval(entry), str(entry["n"])]
+
+
+def _own_n(entry: Results, beside: Results) -> str:
+    """(n = 3) where a figure is over other videos than the one that it stands beside."""
+    return "" if "skipped" in entry or entry["n"] == beside.get("n") else f"(n = {entry['n']})"
 
 
 def _value(entry: Results) -> str:

@@ -32,8 +32,11 @@ from handi.errors import InputError
 from handi.footage import IMAGE_SUFFIXES, find_footage
 from handi.images import VIDEO_SUFFIXES
 from handi.world.files import FORMAT, read_record
+from handi.world.produce import CAPTIONS, MANIFEST
 
 SIDECARS = ("motion_area", "context")  # folders whose pictures belong to ids and are no frames
+RECORD = ("video", "frames", "size", "text", "enriched", "seed")  # what is read of a world clip's record
+LISTS = (MANIFEST, CAPTIONS)  # what `handi world` says of a folder's clips; they are none
 NAMES = {"text": ("text", "action"), "description": ("description", "enriched"),
          "area": ("area", "motion_area")}  # in a manifest or prompts.jsonl  # fmt: skip
 
@@ -73,8 +76,8 @@ def _of_folder(folder: Path) -> dict[str, Entry]:
             if other not in (None, path):
                 raise InputError(f"{path.name} and {other} are two videos of one id", where=folder)
             add(path.stem, video=path)
-        elif path.suffix == ".json" and (world := _world_clip(path)) is not None:
-            entries[path.stem] = world
+        elif path.suffix == ".json" and path.name not in LISTS and _is_world_clip(path):
+            entries[path.stem] = _world_clip(path)
     for name, key in (("motion_area", "area_file"), ("context", "context_file")):
         for path in sorted((folder / name).glob("*")):
             if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -105,14 +108,17 @@ def _video_of_folder(folder: Path) -> Path | None:
     return folder if [one.kind for one in footage] == ["sequence"] else None
 
 
-def _world_clip(path: Path) -> Entry | None:
-    """The entry of a world clip's record; None for another JSON file."""
-    try:
-        record = read_record(path)
-    except InputError:
-        if FORMAT in path.read_text(errors="replace")[:200]:
-            raise
-        return None
+def _is_world_clip(path: Path) -> bool:
+    """Whether a JSON file is a world clip's record, though perhaps a damaged one."""
+    with path.open(errors="replace") as file:
+        return FORMAT in file.read(200)
+
+
+def _world_clip(path: Path) -> Entry:
+    """The entry of a world clip's record. Raises: InputError."""
+    record = read_record(path)
+    if lacking := [key for key in RECORD if key not in record]:
+        raise InputError(f"the clip is damaged: it has no {lacking[0]!r}", where=path)
     return Entry(
         path.stem,
         video=path.parent / record["video"],
@@ -134,7 +140,7 @@ def _of_manifest(path: Path) -> dict[str, Entry]:
             return None if named is None else path.parent / str(named)
 
         truth = file("truth")
-        entry = Entry(id) if truth is None else replace(_world_clip(truth) or Entry(id), id=id)
+        entry = Entry(id) if truth is None else replace(_world_clip(truth), id=id)
         files = {"video": file("video"), "area_file": file("area"), "context_file": file("context")}
         given: dict[str, Any] = {key: value for key, value in files.items() if value is not None}
         entries[id] = replace(entry, **(given | _texts(line)))

@@ -1,6 +1,5 @@
 """Methods × data sets: makes what videos are missing, scores what has not been scored, keeps both.
 
-OUT/data/DATA.jsonl                          the clips that are used, where they are not all
 OUT/videos/DATA/METHOD/ID/                   clips that were generated here
 OUT/results/DATA/METHOD/SCOPE-SUBSET/        results.json, and key.json: what it was made from
 """
@@ -18,11 +17,12 @@ from typing import Any
 from handi import __version__
 from handi.bench.baselines import Spec
 from handi.bench.entries import Entry
-from handi.bench.evaluate import PROTOCOL, Built, Settings, build_metrics, evaluate
+from handi.bench.evaluate import Built, Settings, build_metrics, evaluate
 from handi.bench.produce import Area, produce
 from handi.bench.sides import read_side
 from handi.errors import HandiError, InputError
 from handi.files import replacing
+from handi.metrics.protocol import PROTOCOL
 from handi.metrics.results import read_results
 
 KEY = "key.json"
@@ -37,30 +37,15 @@ class Study:
     out: Path
     settings: Settings = field(default_factory=Settings)
     seed: int = 0
-    clips: int | None = None  # of each data set; None: all
     area: Area = "hull"  # of world clips, for methods that are given the true one
     say: Callable[[str], None] = print
     _built: Built | None = field(default=None, repr=False)
     _notes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     _made: set[tuple[str, str]] = field(default_factory=set, repr=False)
 
-    def reference(self, data: str) -> Path:
-        """The true side of a data set, reduced to `clips` clips."""
-        path = self.data[data]
-        if self.clips is None:
-            return path
-        entries = read_side(path)
-        if self.clips >= len(entries):
-            return path
-        manifest = self.out / "data" / f"{data}.jsonl"
-        lines = [_line(entry) for entry in list(entries.values())[: self.clips]]
-        with replacing(manifest) as temporary:
-            temporary.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-        return manifest
-
     def entries(self, data: str) -> dict[str, Entry]:
-        """The clips of a data set by id. Raises: InputError."""
-        return read_side(self.reference(data))
+        """The clips of a data set that are used, by id. Raises: InputError."""
+        return dict(list(read_side(self.data[data]).items())[: self.settings.clips])
 
     def videos(self, spec: Spec, data: str) -> Path:
         """The folder of a method's videos of a data set; missing ones are made. Raises: HandiError."""
@@ -85,14 +70,16 @@ class Study:
 
         Raises: HandiError.
         """
-        pred, ref = self.videos(spec, data), self.reference(data)
+        pred, ref = self.videos(spec, data), self.data[data]
         settings = replace(self.settings, scope=scope, subset=subset)  # type: ignore[arg-type]
         folder = self.out / "results" / data / spec.name / f"{scope}-{subset}"
         key = {
             "handi": __version__,
             "protocol": PROTOCOL,
             "settings": asdict(settings),
-            "skipped": self.built.skipped,  # a weight file that has come since is a reason to score again
+            # A weight file that has come since, or is another one now, is a reason to score again.
+            "skipped": self.built.skipped,
+            "weights": {metric.name: metric.weights for metric in self.built.metrics},
             "pred": fingerprint(read_side(pred)),
             "ref": fingerprint(read_side(ref)),
         }
@@ -141,7 +128,8 @@ def fingerprint(entries: Mapping[str, Entry]) -> str:
     digest = hashlib.sha256()
     for entry in entries.values():
         digest.update(repr((entry.id, entry.text, entry.description)).encode())
-        for path in (entry.video, entry.area_file, entry.context_file, entry.truth):
+        area = None if entry.truth is None else entry.truth.with_suffix(".area.png")
+        for path in (entry.video, entry.area_file, entry.context_file, entry.truth, area):
             if path is None:
                 continue
             for file in sorted(path.iterdir()) if path.is_dir() else [path]:
@@ -149,16 +137,3 @@ def fingerprint(entries: Mapping[str, Entry]) -> str:
                     stat = file.stat()
                     digest.update(repr((file.name, stat.st_size, stat.st_mtime_ns)).encode())
     return digest.hexdigest()
-
-
-def _line(entry: Entry) -> dict[str, str]:
-    """A manifest's line for an entry, with absolute paths."""
-    files = {
-        "video": entry.video,
-        "area": entry.area_file,
-        "context": entry.context_file,
-        "truth": entry.truth,
-    }
-    texts = {"text": entry.text, "description": entry.description}
-    line = {"id": entry.id} | {key: str(path.resolve()) for key, path in files.items() if path is not None}
-    return line | {key: text for key, text in texts.items() if text}

@@ -25,7 +25,8 @@ MORE = (
 )  # fmt: skip
 _PROTOCOL_NOTE = (
     "The authors' code computes none of these metrics: where the paper leaves a choice open it is ours "
-    "(docs/metrics.md). Intervals are 95 %, bootstrapped over videos."
+    "(docs/metrics.md). Intervals are 95 %, bootstrapped over videos; a figure that not all videos of a row "
+    "have states its own n."
 )
 
 
@@ -138,8 +139,8 @@ def table2(study: Study, *, intensive: bool = True, authors: Sequence[str] = ())
                 continue
             n, metrics = found["n"], found["metrics"]
             titles |= {k: (m["title"], m["better"]) for k, m in metrics.items() if k in MORE and "value" in m}
-            ours = Row((*heads, f"{HERE}, n = {n}"), _cells(metrics, paper.COLUMNS), f"{place} {HERE}")
-            more.append(Row(ours.heads, _cells(metrics, MORE), ours.group))
+            ours = Row((*heads, f"{HERE}, n = {n}"), _cells(metrics, paper.COLUMNS), f"{place} {HERE}", n=n)
+            more.append(Row(ours.heads, _cells(metrics, MORE), ours.group, n=n))
             key = paper.method_key(spec.name)
             if key in printed:
                 reasons = paper.differences(data, n, benchmark, authors_weights=spec.name in authors)
@@ -169,7 +170,9 @@ def table4(study: Study, *, authors: Sequence[str] = ()) -> Table:
                 rows.append(Row((*heads, HERE), {}, "", f"{NOT_COMPARABLE}: {found}"))
                 continue
             n, key = found["n"], paper.method_key(spec.name)
-            ours = Row((*heads, f"{HERE}, n = {n}"), _cells(found["metrics"], paper.TABLE4_COLUMNS), data)
+            ours = Row(
+                (*heads, f"{HERE}, n = {n}"), _cells(found["metrics"], paper.TABLE4_COLUMNS), data, n=n
+            )
             if key in paper.TABLE4[benchmark]:
                 reasons = paper.differences(data, n, benchmark, authors_weights=spec.name in authors)
                 values = dict(
@@ -232,8 +235,8 @@ def table3(
                 continue
             n, metrics = found["n"], found["metrics"]
             titles |= {k: (m["title"], m["better"]) for k, m in metrics.items() if k in MORE and "value" in m}
-            ours = Row((*heads, f"{HERE}, n = {n}"), _cells(metrics, paper.COLUMNS), f"{scope} {HERE}")
-            more.append(Row(ours.heads, _cells(metrics, MORE), ours.group))
+            ours = Row((*heads, f"{HERE}, n = {n}"), _cells(metrics, paper.COLUMNS), f"{scope} {HERE}", n=n)
+            more.append(Row(ours.heads, _cells(metrics, MORE), ours.group, n=n))
             if printed:
                 reasons = paper.differences(data, n, "epic-kitchens", authors_weights=name in authors)
                 values = dict(zip(paper.COLUMNS, map(_printed, printed[number]), strict=True))
@@ -279,7 +282,8 @@ def _cells(metrics: dict[str, Any], keys: Sequence[str] | dict[str, str]) -> dic
             cells[key] = Cell(why=f"{entry['title']}: {entry.get('skipped') or 'no video has such a score'}")
         else:
             interval = entry.get("interval")
-            cells[key] = Cell(entry["value"], None if interval is None else (interval[0], interval[1]))
+            ends = None if interval is None else (interval[0], interval[1])
+            cells[key] = Cell(entry["value"], ends, n=entry["n"])
     return cells
 
 

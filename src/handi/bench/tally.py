@@ -20,7 +20,7 @@ PARTS: dict[Part, str] = {
     "text": "there is no text",
     "description": "there is no enriched text",
     "truth": "it is no clip of the synthetic world",
-    "siblings": "no other clip starts from the same image",
+    "siblings": "no other clip starts from the same image, or one that does cannot be read",
 }
 
 
@@ -35,7 +35,7 @@ class Tally:
         """Let a metric score one video. Nothing that it raises stops the others."""
         lacks = {figure.name: lack_of(pair, (*metric.wants, *figure.wants)) for figure in metric.figures}
         scores: dict[str, float] = {}
-        why = "it gives nothing to measure"
+        why = ""
         if not all(lacks.values()):
             try:
                 scores = metric.scores(pair, features)
@@ -46,7 +46,7 @@ class Tally:
         for figure in metric.figures:
             value = scores.get(figure.name, math.nan)
             if (lack := lacks[figure.name]) is not None or not math.isfinite(value):
-                self.missing.setdefault(figure.name, {})[pair.id] = lack or why
+                self.missing.setdefault(figure.name, {})[pair.id] = lack or why or figure.none
             else:
                 self.values.setdefault(figure.name, {})[pair.id] = float(value)
 

@@ -37,8 +37,11 @@ class FindHands:
     def __call__(self, frames: Frames) -> Joints:
         import torch
 
+        from handi.metrics.networks.running import full_precision
+
         shown = np.stack([enlarge(frame) for frame in frames])  # in small frames Υ misses hands
-        found = self.detector.detect(torch.from_numpy(shown).to(self.device))
+        with full_precision():
+            found = self.detector.detect(torch.from_numpy(shown).to(self.device))
         joints: Joints = found.joints.cpu().numpy()
         return joints
 
@@ -53,10 +56,10 @@ class HandError:
                   "is not found is 0", wants=("reference",)),
         Figure("hs_err_matched", "HS-Err (matched)", "lower",
                of="the same over hands found on both sides of a frame, paired by distance",
-               wants=("reference",)),
+               wants=("reference",), none="no frame has a hand that is found on both sides"),
         Figure("hands_matched", "hands found again", "higher",
                of="share of the hands found in the true frames that have a partner in the generated one",
-               wants=("reference",)),
+               wants=("reference",), none="no hand is found in the true video"),
         Figure("hand_rate", "frames with a hand", "higher", of="share of generated frames with a hand found"),
         Figure("hand_rate_reference", "frames with a hand, reference", "neither",
                of="share of true frames with a hand found", wants=("reference",)),

@@ -20,14 +20,16 @@ class World:
     figures = (
         Figure("state_change", "state change", "higher",
                of="share of the changed pixels in which the last frame is nearer to the true end than to the "
-                  "start: 0 is a still video"),
+                  "start: 0 is a still video", none="the true clip ends as it began"),
         Figure("same_context", "own prompt nearest", "higher",
                of="of clips that start from one image, the share nearest to the truth of its own prompt",
                wants=("siblings",)),
         Figure("true_hands_found", "true hands found", "higher",
-               of=f"share of the true hands of frames {', '.join(map(str, ACTION_FRAMES))} that Υ finds"),
+               of=f"share of the true hands of frames {', '.join(map(str, ACTION_FRAMES))} that Υ finds",
+               none="the true clip has no hand in those frames, or other frames"),
         Figure("true_hand_error", "true hands' error", "lower",
-               of="mean joint distance of those found from the exact joints, as a share of the hand's box"),
+               of="mean joint distance of those found from the exact joints, as a share of the hand's box",
+               none="none of the true hands is found"),
     )  # fmt: skip
     needs = ("hands",)
     wants = ("truth", "reference", "context")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from importlib.metadata import version
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,7 +15,7 @@ from handi.metrics.networks.egovlp import EgoVLP, build_egovlp, even_frames
 from handi.metrics.networks.folders import load_words
 from handi.metrics.networks.running import as_tensor, device_of, measuring, ready
 from handi.metrics.protocol import Features, Figure, Pair, Unscored
-from handi.metrics.weights import find, read_tensors
+from handi.metrics.weights import Found, find, read_tensors
 from handi.types import Frames
 
 LONGEST_TEXT = 512  # tokens that DistilBERT reads
@@ -41,7 +44,8 @@ class ClipImages:
         Figure("clip_gt", "CLIP_GT", "higher", of="cosine of frame t and true frame t, mean over frames",
                wants=("reference",)),
         Figure("clip_cs", "CLIP_Cs", "higher",
-               of="cosine of neighbouring frames, mean over pairs; 1 for a video without motion"),
+               of="cosine of neighbouring frames, mean over pairs; 1 for a video without motion",
+               none="a single frame has no neighbour"),
     )  # fmt: skip
     needs = ("clip-l14",)
     wants = ()
@@ -98,13 +102,26 @@ class ClipText:
         }
 
 
+@lru_cache(maxsize=2)  # EPIC-KITCHENS' and Ego4D's; seven metrics share them
+def _egovlp(found: Found, slots: int, device: str) -> EgoVLP:
+    return ready(build_egovlp(read_tensors(found), found.path, slots=slots), device)
+
+
+@lru_cache(maxsize=2)  # base and large; four metrics share them
+def _captioner(found: Found, words: Found, size: str, device: str) -> Captioner:
+    tokenizer = load_words(words.path)
+    if found.path.is_dir():
+        return load_blip_folder(found.path, tokenizer, size, device)
+    return build_blip(read_tensors(found), found.path, tokenizer, size, device)
+
+
 class EgoFrames:
     """Frames → 1×256 EgoVLP embedding of the video, or L×256, each of a still video of one frame."""
 
     def __init__(self, weights: str, slots: int, device: str, still: bool) -> None:
         found = find(weights)
         self.weights, self.still = found.record, still
-        self.network: EgoVLP = ready(build_egovlp(read_tensors(found), found.path, slots=slots), device)
+        self.network = _egovlp(found, slots, device)
         self.key = f"{'still' if still else 'video'}-lego-egovlp-crop-224/{found.sha256}"
 
     def __call__(self, frames: Frames) -> np.ndarray:
@@ -180,12 +197,11 @@ class Captions:
     def __init__(self, size: str, device: str) -> None:
         found, words = find(f"blip-{size}"), find("bert-words")
         self.weights = found.record | words.record
-        self.key = f"{self.preprocessing}/{found.sha256}/{words.sha256}"
-        tokenizer = load_words(words.path)
-        if found.path.is_dir():
-            self.captioner: Captioner = load_blip_folder(found.path, tokenizer, size, device)
-        else:
-            self.captioner = build_blip(read_tensors(found), found.path, tokenizer, size, device)
+        # transformers' search for the best words has changed from version to version, and captions with it
+        self.key = (
+            f"{self.preprocessing}/{found.sha256}/{words.sha256}/transformers-{version('transformers')}"
+        )
+        self.captioner = _captioner(found, words, size, device)
 
     def __call__(self, frames: Frames) -> np.ndarray:
         return np.array([self.captioner.caption(frame) for frame in frames])
@@ -212,7 +228,7 @@ class BlipBase:
         blip, tower, words = (find(name) for name in self.needs)
         self.words = load_words(words.path)
         slots = 16 if tower.weights.name == "egovlp-epic" else 4
-        self.tower: EgoVLP = ready(build_egovlp(read_tensors(tower), tower.path, slots=slots), device)
+        self.tower = _egovlp(tower, slots, device)
         self.captions = Captions(blip.weights.name.removeprefix("blip-"), device)
         self.weights = self.captions.weights | tower.record
 

@@ -10,6 +10,8 @@ from handi.metrics.protocol import Features, Figure, Pair, Unscored
 from handi.motion.flow import REFERENCE_WIDTH, THRESHOLD_PX, MotionFlow, share_inside
 from handi.types import BinaryMask, Frames, Picture, SoftMask
 
+NO_OUTSIDE = "its motion area is the whole frame"
+
 
 class FlowCounts:
     """Motion flow as an extractor: F×H×W×3 → H×W uint16, the frame pairs in which a pixel moves."""
@@ -35,15 +37,15 @@ class Motion:
     figures = (
         Figure("flow_inside", "flow inside the area", "higher",
                of="share of all motion (flow above the threshold, summed over pixels and frame pairs) that "
-                  "lies inside the motion area", wants=("area",)),
+                  "lies inside the motion area", wants=("area",), none="nothing moves in it"),
         Figure("flow_mean", "motion flow", "neither",
                of="share of pixels and frame pairs with flow above the threshold: 0 is a still video"),
         Figure("background_drift", "background drift", "lower", "levels",
                of="mean |frame − frame 0 of the same video| outside the motion area, of 255 levels",
-               wants=("area",)),
+               wants=("area",), none=NO_OUTSIDE),
         Figure("background_error", "background error", "lower", "levels",
                of="mean |frame − true context image| outside the motion area, of 255 levels",
-               wants=("area", "context")),
+               wants=("area", "context"), none=NO_OUTSIDE),
     )  # fmt: skip
     needs = ()
     wants = ()

@@ -20,7 +20,8 @@ class Pixels:
         Figure("psnr", "PSNR", "higher", "dB",
                f"of a video's squared error over all frames; {10 * np.log10(255**2 / ROUNDING):.1f} dB where "
                "nothing differs"),
-        Figure("ssim", "SSIM", "higher", of="Wang et al. 2004 on RGB, mean over pixels and frames"),
+        Figure("ssim", "SSIM", "higher", of="Wang et al. 2004 on RGB, mean over pixels and frames",
+               none=f"it is smaller than SSIM's window of {SSIM_SIDE} px"),
     )  # fmt: skip
     needs = ()
     wants = ("reference",)

@@ -23,6 +23,10 @@ import numpy as np
 from handi.errors import HandiError
 from handi.types import BinaryMask, Frames, Picture
 
+# To be raised when the same videos would get other numbers or other features: it is in every result, and in
+# the name of every feature that is kept.
+PROTOCOL = "handi-1"
+
 Better = Literal["higher", "lower", "neither"]
 Part = Literal["reference", "context", "start", "area", "text", "description", "truth", "siblings"]
 
@@ -78,6 +82,7 @@ class Figure:
     unit: str = ""
     of: str = ""  # what exactly it is, in one line
     wants: tuple[Part, ...] = ()  # parts of a Pair that it needs beyond those that its metric wants
+    none: str = "it gives nothing to measure"  # what is the matter with a video that has no such figure
 
 
 @runtime_checkable

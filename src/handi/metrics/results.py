@@ -2,8 +2,8 @@
 
 {
   "format": "handi-evaluation", "version": 1,
-  "protocol": {"id": "handi-1", "scope": "full", "subset": "all", "frames": 15, "size": [H, W],
-               "resamples": 1000, "confidence": 0.95},
+  "protocol": {"id": "handi-1", "scope": "full", "subset": "all", "clips": null, "frames": 15,
+               "size": [H, W], "resamples": 1000, "confidence": 0.95},
   "device": "cpu",
   "pred": "FOLDER", "ref": "FOLDER",
   "n": 6, "asked": 7,                       videos scored, and those that the reference side has

@@ -22,9 +22,24 @@ IMAGENET_STATISTICS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 as it is written, on a GPU too, whatever was set before (training takes TF32); put back after.
+
+    A score must not move with the card, nor with what ran before it in the same process.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
 def measuring() -> Iterator[None]:
-    """No gradient, and full float32 on a GPU too: a score must not move with the card."""
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+    """No gradient, and full precision."""
+    with torch.inference_mode(), full_precision():
         yield
 
 
