@@ -86,14 +86,14 @@ def test_the_hand_loss_moves_stage_2(frame, detector, clips):
     reached = [name for name, p in model.unet.named_parameters() if p.grad is not None and p.grad.any()]
     assert {name.partition(".")[0] for name in reached} == {"reader", "mover", "residual"}
 
-    # The difference is taken along a pattern added to every cell of the answer, in steps of less than a level:
-    # further out the loss bends (docs/hand_loss.md).
+    # The difference is taken along a pattern added to every cell of the answer, in steps of less than a
+    # level: further out the loss bends (docs/hand_loss.md).
     weights = model.unet.residual.conv.bias
     gradient = weights.grad.clone()
     direction = gradient / gradient.norm()
     pattern = model.vae.basis.to_pictures(direction[None, :, None, None])
     pattern = pattern - model.vae.basis.to_pictures(torch.zeros_like(direction)[None, :, None, None])
-    level = 2 / 255 / float(pattern.square().mean().sqrt())  # that a reach of 1 changes, rms
+    level = 2 / 255 / float(pattern.square().mean().sqrt())
     found = [slope(loss, weights.data, direction, reach * level) for reach in (0.25, 0.3, 0.4)]
     assert np.mean(found) == pytest.approx(float(gradient.norm()), rel=0.3)
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -272,7 +272,7 @@ class _Held:
 
 def _card(clip: TrainingClip) -> TrainingClip:
     """The clip without its arrays."""
-    nothing = np.zeros(0)
+    nothing: Any = np.zeros(0)
     return replace(clip, frames=nothing, area=nothing, joints=nothing, visible=nothing, rois=nothing)
 
 
