@@ -153,9 +153,10 @@ class Batches:
             for p, index, clip in zip(range(position, position + size), indices, clips, strict=True)
         ]
         batch = collate(clips, samples) if self._held is None else self._held.collate(clips, samples)
-        if self.told is not None:
+        batch = mirrored(batch, torch.tensor([sample.mirror for sample in samples]))
+        if self.told is not None:  # of a mirrored clip it is the same place
             batch = replace(batch, area=torch.from_numpy(self.told).to(batch.area).expand_as(batch.area))
-        return mirrored(batch, torch.tensor([sample.mirror for sample in samples]))
+        return batch
 
     def _index(self, position: int) -> int:
         return self.order[position] if self.order else position % len(self.clips)
