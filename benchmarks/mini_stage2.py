@@ -22,6 +22,7 @@ from mini_scores import (
 )
 from mini_stage1 import own_areas
 
+from handi.motion.area import clean_area
 from handi.world import WorldClip
 
 STEPS = (1, 2, 4, 8, 16)
@@ -154,6 +155,8 @@ def stage2(bench: Bench) -> str:
     areas, k = used_areas(bench), len(few)
     truth, rebuilt, ours = original_rows(bench), reconstruction_rows(bench), generated_rows(bench)
     told = video_rows(bench, "stage2 true area", few, prompts[:k], true_areas(few))
+    grown = np.stack([clean_area(area.astype(np.float32)) for area in true_areas(few)])
+    told_grown = video_rows(bench, "stage2 true area, grown", few, prompts[:k], grown)
     controls = control_rows(bench)
     model = bench.model
     text = f"Stage 2 ({model.steps[1]} steps, guidance {model.guidance:g}; 95 % interval):\n\n"
@@ -163,6 +166,7 @@ def stage2(bench: Bench) -> str:
         _line("**generated, stage-1 area**", ours, rebuilt),
         _line("generated, stage-1 area, the next line's clips", ours[:k], rebuilt[:k]),
         _line("generated, true area", told, rebuilt[:k]),
+        _line("generated, true area grown as stage 1's are", told_grown, rebuilt[:k]),
         _line("still (copy of the context)", controls["still"], rebuilt),
         _line("smear (the area in its mean colour)", controls["smear"], rebuilt),
         _line("ghost (mean of the true frames, standing)", controls["ghost"], rebuilt),

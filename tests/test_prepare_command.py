@@ -24,7 +24,7 @@ def test_world_clips_by_the_detector_and_by_their_truth(handi, tmp_path):
     assert found.models.keys() == {"hands", "vae"}
     assert found.row(0)["camera"] < 0.02  # a still camera
     found.latents = True
-    assert found[0].latents.shape == (16, 24, 16, 16)
+    assert found[0].latents.shape == (16, 32, 16, 16)
     code, _, err = handi(*basic, "--out", tmp_path / "true", "--truth", "moved", "--camera", "ignore")
     assert code == 0, err
     true = ShardClips(tmp_path / "true")
