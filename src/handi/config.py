@@ -73,6 +73,7 @@ class LossRecipe:
     snr_gamma: float | None = None  # min-SNR weighting of the noise loss; none: unweighted
     snr_least: float = 0.0  # lower limit of that weight, for prediction type "sample" (truncated SNR: 1)
     inside_only: bool = False  # noise loss of stage 2 in the motion area only
+    stage1_area: float = 0.0  # share of stage 2's samples that are told the area which stage 1 makes for them
     high_noise: float = 0.0  # share of samples in the upper 40 % of the noise levels, beside the uniform ones
     pure_noise: float = 0.0  # share of samples at the last level
     miou: float = 0.1  # α of Eq. 5 (stage 1)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from handi.config import parse_recipe
 from handi.errors import InputError, ModelError
 from handi.models import checkpoint
-from handi.training import module
+from handi.training import module, setup, step
 from handi.training.loop import Run, train
 from handi.training.track import read_log
 from handi.training.watch import BadBatch
@@ -294,6 +295,40 @@ def test_wrong_recipes_are_refused_before_a_folder_is_made(home, tmp_path):
 
 
 # ------------------------------------------------------------------------------- how steps are made up
+
+
+def test_stage_2_is_told_the_area_of_stage_1(home):
+    """A share of the samples: what lies outside that area is frozen to the context, as in generating."""
+    recipe = recipe_of(home, "stage2", out=home / "unused")
+    clips, _ = setup.open_data(recipe)
+    batch = setup.training_batches(recipe, clips).at(0, 4)
+    networks = setup.networks_of(recipe, setup.open_model(recipe, home))
+    corner = torch.zeros(32, 32)
+    corner[8:16, 8:16] = 1
+    picture = (2 * corner - 1).expand(4, 3, 1, 32, 32)
+    told = []
+
+    def stage1(sample, timestep, text, **conditions):
+        assert (timestep == 999).all()
+        return step.encode(networks.vae, picture)
+
+    def stage2(sample, timestep, text, *, mask, **conditions):
+        told.append(mask[:, 0, 0])
+        return sample
+
+    networks.area_unet, networks.unet = stage1, stage2
+    stage1.config = stage2.config = SimpleNamespace(mask_mode="area")
+    for share in (0.0, 1.0):
+        loss = replace(recipe.loss, stage1_area=share)
+        step.stage2_step(networks, batch, loss, torch.Generator().manual_seed(0))
+    own = torch.nn.functional.adaptive_avg_pool2d(batch.area, told[0].shape[-2:])
+    assert torch.allclose(told[0], own)
+    cells = torch.nn.functional.adaptive_avg_pool2d(corner[None], told[1].shape[-2:])
+    assert ((told[1] > 0) >= (cells > 0)).all()
+    assert not told[1][:, 3].any()  # far from the corner
+    with pytest.raises(ValueError, match="needs a model with a stage 1"):
+        networks.area_unet = None
+        step.stage2_step(networks, batch, loss, torch.Generator().manual_seed(0))
 
 
 def reconstruct(networks, batch, loss, generator):

@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from handi import diffusion, losses
 from handi.config import HandLossRecipe, LossRecipe
 from handi.data.clips import Batch
 from handi.hands import HandDetector
+from handi.motion.area import DILATE_RADIUS
 
 Terms = dict[str, Tensor]
 
@@ -97,14 +99,19 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     network = networks.unet
     z = whole = latents_of(networks, batch)  #                                      B×C×F×h×w
     context = z[:, :, :1]
-    mask = _mask(batch.area, z, network)
+    text = text_states(networks, batch)
+    area = batch.area
+    if recipe.stage1_area:
+        chosen = _uniform((len(batch), 1, 1), generator).to(area) < recipe.stage1_area
+        area = torch.where(chosen, area_of_stage1(networks, batch, context, text, generator), area)
+    mask = _mask(area, z, network)
     inside = (mask > 0).to(z) if _mask_mode(network) == "area" else (mask >= 0.5).to(z)
     z = context * (1 - inside) + z * inside  # what lies outside the area is frozen (§3)
     noisy = _Noised(networks, z, recipe, generator)
     prediction = network(
         noisy.x_t,
         noisy.t,
-        text_states(networks, batch),
+        text,
         condition_latent=context,
         mask=mask,
         **_extra(network, batch, frames=z.shape[2]),
@@ -118,6 +125,29 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
         readable = noisy.below(recipe.hand.noise_limit)
         terms |= hand_terms(networks, batch, x0, readable, recipe.hand, generator, whole)
     return terms
+
+
+@torch.no_grad()
+def area_of_stage1(
+    networks: Networks, batch: Batch, context: Tensor, text: Tensor, generator: torch.Generator
+) -> Tensor:
+    """The motion area B×H×W in {0, 1} that stage 1 makes in one step from pure noise, grown as the pipeline
+    grows it: what stage 2 is told when both run. Raises: ValueError for a model without stage 1."""
+    network = networks.area_unet
+    if network is None or networks.prior_mask is None:
+        raise ValueError("loss.stage1_area needs a model with a stage 1")
+    last = torch.full((len(batch),), networks.scheduler.config.num_train_timesteps - 1, device=context.device)
+    noise = _normal(context.shape, generator).to(context)
+    prior = networks.prior_mask.to(batch.area).expand_as(batch.area)
+    prediction = network(
+        noise, last, text, condition_latent=context, mask=_mask(prior, context, network),
+        **_extra(network, batch, frames=1),
+    )  # fmt: skip
+    kind: losses.PredictionKind = networks.scheduler.config.prediction_type
+    x0 = losses.predict_x0(prediction.float(), noise, *networks.schedule(last), kind)
+    soft = decode(networks.vae, x0).mean(dim=(1, 2)) / 2 + 0.5
+    reach = round(DILATE_RADIUS * min(soft.shape[-2:]))
+    return F.max_pool2d((soft >= 0.5).float(), 2 * reach + 1, 1, reach).to(batch.area)
 
 
 def hand_terms(
