@@ -28,9 +28,13 @@ from handi.models import checkpoint
 from handi.training.setup import write_model
 
 STAGES = ("mini_vae", "mini_stage1", "mini_stage2")
-ALL_FRAMES = ("--data.frames", "16", "--optim.batch", "64", "--run.accept_changes", "true")
+ALL_FRAMES = ("--data.frames", "16", "--optim.accumulate", "8", "--run.accept_changes", "true")
 PARTS = (("mini_vae", ()), ("mini_stage1", ()), ("mini_stage2", ()), ("mini_stage2", ALL_FRAMES))
 ON_A_GPU = ("--run.precision", "bf16", "--run.compile", "true", "--data.resident", "true")
+AT_ONCE = (
+    ("--optim.batch", "128", "--optim.accumulate", "1"),
+    ("--optim.batch", "64", "--optim.accumulate", "1"),
+)
 TRAINING_SEED, VALIDATION_SEED, VALIDATION_CLIPS = 0, 800_000, 64
 SIBLINGS = 3  # training clips of a scene: where the picture gives the action away, words are not learned
 ENOUGH = 512  # clips to begin with, where rendering goes on beside the training
@@ -75,7 +79,8 @@ def train(out: Path, minutes: Sequence[float] | None, options: Sequence[str]) ->
             arguments += ["--model.init", str(out / STAGES[before - 1] / "model")]
         if minutes is not None:
             arguments += ["--minutes", str(minutes[number])]
-        handi(*arguments, *changes, *fast, *options)
+        whole = AT_ONCE[bool(changes)] if fast and stage == "mini_stage2" else ()
+        handi(*arguments, *changes, *fast, *whole, *options)
 
 
 def bundle(vae: Path, stage1: Path, stage2: Path, target: Path, steps: tuple[int, int]) -> None:
