@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, DDPMScheduler, ModelMixin
+from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -290,11 +290,6 @@ class _Conv(nn.Module):
 
 
 # --------------------------------------------------------------------------------------------- helpers
-
-
-def signal_levels() -> Tensor:
-    """ᾱ of every timestep of `SCHEDULE`, float32."""
-    return DDPMScheduler(**SCHEDULE).alphas_cumprod
 
 
 def _turns_of_place(cells: Sequence[int], like: Tensor, heads: int) -> Tensor:

@@ -210,6 +210,8 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
         card = replace(parts.card, stage1=StageSettings())
         blank = torch.zeros(card.height, card.width)  # until the mean of the training areas takes its place
         parts = replace(parts, area_unet=copy.deepcopy(parts.unet), prior_mask=blank, card=card)
+    if recipe.stage == "stage2" and recipe.loss.stage1_area and parts.area_unet is None:
+        raise InputError("loss.stage1_area: this model has no stage 1", where=parts.source)
     if recipe.stage == "stage2" and recipe.model.from_stage1:
         if parts.area_unet is None:
             raise InputError("model.from_stage1: this model has no stage 1", where=parts.source)
