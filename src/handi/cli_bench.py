@@ -150,6 +150,8 @@ def bench(
     for one, stem in zip(made, (table, f"{table}_more"), strict=False):
         _say(f"wrote {one.write(out, stem)[0]}")
     print(made[0].markdown())
+    if table != "table1" and not made[0].scored:
+        raise InputError("nothing could be scored", where=out, mend="the table's notes have the reasons")
     return 0
 
 

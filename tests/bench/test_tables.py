@@ -339,6 +339,7 @@ def test_the_command_writes_three_formats(handi, folders, tmp_path):
         (("--methods", "static", "static"), "two methods are called 'static'"),
         (("--methods", "dream"), "no kind of method"),
         (("--methods", "static", "--clips", "0"), "--clips 0"),
+        (("--methods", f"gone=videos:{tmp_path / 'gone'}", "--no-intensive"), "nothing could be scored"),
     ):
         code, _, err = handi("bench", "table2", "--data", folders / "data", *arguments, "--out", tmp_path)
         assert (code, said in err) == (1, True), err

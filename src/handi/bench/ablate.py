@@ -99,9 +99,12 @@ def ablate(grid: Grid, settings: Settings, *, say: Callable[[str], None] = print
         area=grid.recipe.data.area,  # what stage 2 has learned with
         say=say,
     )
-    for table, stem in zip(table3(study, scopes=grid.scopes), ("table3", "table3_more"), strict=True):
+    tables = table3(study, scopes=grid.scopes)
+    for table, stem in zip(tables, ("table3", "table3_more"), strict=True):
         table.notes += notes_of(grid)
         say(f"wrote {table.write(grid.out, stem)[0]}")
+    if not tables[0].scored:
+        raise InputError("nothing could be scored", where=grid.out, mend="table3.md has the reasons")
     return 0
 
 

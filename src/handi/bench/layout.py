@@ -75,6 +75,11 @@ class Table:
             paths.append(folder / f"{name}{suffix}")
         return paths
 
+    @property
+    def scored(self) -> bool:
+        """Whether any row has figures of videos that were scored here."""
+        return any(row.n is not None for row in self.rows)
+
     # ------------------------------------------------------------------------------------- formats
 
     def markdown(self) -> str:
