@@ -57,6 +57,7 @@ class Plan:
     seeds: tuple[int, ...]
     arms: Mapping[str, Mapping[str, Any]]
     common: Mapping[str, Any]  # entries of the recipe, for every arm
+    sampling_steps: int | None = None  # for the test clips; as the model's card says
 
     def folder(self, arm: str, seed: int) -> Path:
         """Of a run."""
@@ -92,13 +93,15 @@ def train_arm(plan: Plan, arm: str, seed: int) -> Path:
     return folder / "model"
 
 
-def measure(bench: Bench, name: str) -> Rows:
+def measure(bench: Bench, name: str, steps: int | None) -> Rows:
     """A row a clip of what `bench.model` generates in the true areas."""
 
     def make(clips: list[WorldClip], _: slice) -> np.ndarray:
-        return bench.model.videos(clips, [c.text for c in clips], np.stack([c.area_moved for c in clips]))
+        areas = np.stack([clip.area_moved for clip in clips])
+        return bench.model.videos(clips, [clip.text for clip in clips], areas, steps=steps)
 
     seeds = [clip.seed for clip in bench.clips]
+    name += f"-{steps}-steps" if steps else ""
     return bench.store.rows(name, seeds, lambda: score_videos(bench, bench.clips, make))
 
 
@@ -166,7 +169,8 @@ def report(
     differences = {arm: compare(rows, runs[BASE], reference) for arm, rows in runs.items() if arm != BASE}
     text = (
         f"{plan.steps} steps from {plan.init}, seeds {', '.join(map(str, plan.seeds))}, {count} test clips, "
-        "true areas, acting hands. In brackets: 95 % interval, bootstrap over seeds and clips.\n\n"
+        f"true areas, sampling steps: {plan.sampling_steps or 'as the card says'}, acting hands. In "
+        "brackets: 95 % interval, bootstrap over seeds and clips.\n\n"
     )
     text += table(
         ["arm", *FIGURES],
@@ -242,26 +246,34 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--arm", nargs="+", action="append", default=[], metavar="NAME KEY=VALUE",
                         help="another arm, with its entries of the recipe")  # fmt: skip
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="entries for all arms")
+    parser.add_argument("--sampling-steps", type=int, help="for the test clips; the model's own by default")
     parser.add_argument("--device", default="cpu", help="for generating the test clips")
     given = parser.parse_args(arguments)
     arms = {name: ARMS[name] for name in dict.fromkeys([BASE, *given.arms])}
     arms |= {name: entries(pairs) for name, *pairs in given.arm}
     plan = Plan(
-        given.recipe, given.init, given.out, given.steps, tuple(given.seeds), arms, entries(given.set)
+        given.recipe,
+        given.init,
+        given.out,
+        given.steps,
+        tuple(given.seeds),
+        arms,
+        entries(given.set),
+        given.sampling_steps,
     )
     plan.out.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     start = PipelineModel(plan.init, device=given.device)
     clips = load_clips(given.world, given.clips, start.pipe.card.height)
     bench = bench_of(start, plan, clips)
-    before, reference = measure(bench, "before"), reconstruction(bench)
+    before, reference = measure(bench, "before", plan.sampling_steps), reconstruction(bench)
     runs: dict[str, list[Rows]] = {arm: [] for arm in arms}
     facts: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
     for seed in plan.seeds:  # a seed at a time, so that a stopped experiment has whole comparisons
         for arm in arms:
             model = train_arm(plan, arm, seed)
             bench = bench_of(PipelineModel(str(model), device=given.device), plan, clips)
-            runs[arm].append(measure(bench, plan.folder(arm, seed).name))
+            runs[arm].append(measure(bench, plan.folder(arm, seed).name, plan.sampling_steps))
             facts[arm].append(training_facts(plan.folder(arm, seed)))
         text, results = report(plan, len(clips), before, reference, runs, facts)
         with replacing(plan.out / "hand_loss.json") as temporary:
