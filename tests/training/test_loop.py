@@ -326,6 +326,9 @@ def test_stage_2_is_told_the_area_of_stage_1(home):
     cells = torch.nn.functional.adaptive_avg_pool2d(corner[None], told[1].shape[-2:])
     assert ((told[1] > 0) >= (cells > 0)).all()
     assert not told[1][:, 3].any()  # far from the corner
+    picture = torch.full((4, 3, 1, 32, 32), -1.0)  # nothing is found: the whole frame, as in the pipeline
+    step.stage2_step(networks, batch, loss, torch.Generator().manual_seed(0))
+    assert (told[2] == 1).all()
     networks.area_unet = None
     with pytest.raises(ValueError, match="needs a model with a stage 1"):
         step.stage2_step(networks, batch, loss, torch.Generator().manual_seed(0))

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from handi import diffusion, losses
 from handi.config import HandLossRecipe, LossRecipe
 from handi.data.clips import Batch
 from handi.hands import HandDetector
-from handi.motion.area import DILATE_RADIUS
+from handi.motion.area import clean_area
 
 Terms = dict[str, Tensor]
 
@@ -131,8 +131,8 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
 def area_of_stage1(
     networks: Networks, batch: Batch, context: Tensor, text: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """The motion area B×H×W in {0, 1} that stage 1 makes in one step from pure noise, grown as the pipeline
-    grows it: what stage 2 is told when both run. Raises: ValueError for a model without stage 1."""
+    """The motion area B×H×W in {0, 1} that stage 1 makes in one step from pure noise, cleaned as in the
+    pipeline: what stage 2 is told when both run. Raises: ValueError for a model without stage 1."""
     network = networks.area_unet
     if network is None or networks.prior_mask is None:
         raise ValueError("loss.stage1_area needs a model with a stage 1")
@@ -145,9 +145,10 @@ def area_of_stage1(
     )  # fmt: skip
     kind: losses.PredictionKind = networks.scheduler.config.prediction_type
     x0 = losses.predict_x0(prediction.float(), noise, *networks.schedule(last), kind)
-    soft = decode(networks.vae, x0).mean(dim=(1, 2)) / 2 + 0.5
-    reach = round(DILATE_RADIUS * min(soft.shape[-2:]))
-    return F.max_pool2d((soft >= 0.5).float(), 2 * reach + 1, 1, reach).to(batch.area)
+    soft = (decode(networks.vae, x0).mean(dim=(1, 2)) / 2 + 0.5).clamp(0, 1).cpu().numpy()
+    areas = np.stack([clean_area(one) for one in soft])
+    areas[~areas.any(axis=(1, 2))] = True  # the whole frame, as in the pipeline
+    return torch.from_numpy(areas).to(batch.area)
 
 
 def hand_terms(
