@@ -3,11 +3,16 @@
     python benchmarks/train_mini.py --out out/train --scenes 8000 --bundle out/mini
     python benchmarks/train_mini.py --out out/train --scenes 8000 --beside --minutes 2 2 4 5 --bundle out/mini
 
-Run it again and it goes on where it stopped, in every part. --minutes are those of the autoencoder, of stage
-1 and of stage 2's two parts, with half of a clip's frames and with all; what a piece does not finish the next
-one does, and the model is bundled from what there is. Without --minutes each part is trained to its recipe's
-last step. --beside renders while it trains: every part takes the clips that there are when it begins. Further
-options of all recipes stand after "--", such as `-- --optim.lr 5e-4`.
+Run it again and it goes on where it stopped, in every part. The parts are the autoencoder, stage 1, and stage
+2 with half of a clip's frames and with all. With --go-on MODEL they are stage 1 and stage 2 of a trained
+model: the text encoder stays as it is, and stage 2 is told stage 1's areas in half of its samples:
+
+    python benchmarks/train_mini.py --out out/more --go-on mini --train-steps 1500 1800 --bundle out/mini
+
+--minutes are those of each part; what a piece does not finish the next one does, and the model is bundled
+from what there is. --train-steps are each part's, and its schedule's; by default its recipe's. --beside
+renders while it trains: every part takes the clips that there are when it begins. Further options of all
+recipes stand after "--", such as `-- --optim.lr 5e-4`.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,13 +32,29 @@ import torch
 from handi.models import checkpoint
 from handi.training.setup import write_model
 
-STAGES = ("mini_vae", "mini_stage1", "mini_stage2")
 ALL_FRAMES = ("--data.frames", "16", "--optim.accumulate", "8", "--run.accept_changes", "true")
-PARTS = (("mini_vae", ()), ("mini_stage1", ()), ("mini_stage2", ()), ("mini_stage2", ALL_FRAMES))
+TOLD = ("--model.from_stage1", "false", "--loss.stage1_area", "0.5")
 ON_A_GPU = ("--run.precision", "bf16", "--run.compile", "true", "--data.resident", "true")
-AT_ONCE = (
-    ("--optim.batch", "128", "--optim.accumulate", "1"),
-    ("--optim.batch", "64", "--optim.accumulate", "1"),
+
+
+@dataclass(frozen=True)
+class Part:
+    """A training: of which recipe, and what is changed in it."""
+
+    recipe: str
+    changes: tuple[str, ...] = ()
+    clips: int | None = None  # of a step on a GPU, all in one pass
+
+
+FROM_NOTHING = (
+    Part("mini_vae"),
+    Part("mini_stage1"),
+    Part("mini_stage2", clips=128),
+    Part("mini_stage2", ALL_FRAMES, clips=64),
+)
+GOING_ON = (
+    Part("mini_stage1", ("--model.train", "area_unet.*")),
+    Part("mini_stage2", (*ALL_FRAMES, *TOLD), clips=64),
 )
 TRAINING_SEED, VALIDATION_SEED, VALIDATION_CLIPS = 0, 800_000, 64
 SIBLINGS = 3  # training clips of a scene: where the picture gives the action away, words are not learned
@@ -69,21 +90,29 @@ def rendered_beside(world: Path, arguments: list[str]):
         process.wait()
 
 
-def train(out: Path, minutes: Sequence[float] | None, options: Sequence[str]) -> None:
+def train(arguments: argparse.Namespace, parts: Sequence[Part], options: Sequence[str]) -> None:
     """The parts one after another, each from the model of the one before."""
+    out, model = arguments.out, arguments.go_on
     fast = ON_A_GPU if torch.cuda.is_available() else ()
-    for number, (stage, changes) in enumerate(PARTS):
-        arguments = ["train", stage, "--run.out", str(out / stage)]
-        arguments += ["--data.path", str(out / "world/train"), "--data.validation", str(out / "world/val")]
-        if before := STAGES.index(stage):
-            arguments += ["--model.init", str(out / STAGES[before - 1] / "model")]
-        if minutes is not None:
-            arguments += ["--minutes", str(minutes[number])]
-        whole = AT_ONCE[bool(changes)] if fast and stage == "mini_stage2" else ()
-        handi(*arguments, *changes, *fast, *whole, *options)
+    for number, part in enumerate(parts):
+        run = out / part.recipe
+        given = ["train", part.recipe, "--run.out", str(run)]
+        given += ["--data.path", str(out / "world/train"), "--data.validation", str(out / "world/val")]
+        if model is not None:
+            given += ["--model.init", str(model)]
+        if arguments.minutes is not None:
+            given += ["--minutes", str(arguments.minutes[number])]
+        if arguments.train_steps is not None:
+            given += ["--run.steps", str(arguments.train_steps[number])]
+        given += part.changes
+        if fast and part.clips:
+            given += ["--optim.batch", str(part.clips), "--optim.accumulate", "1"]
+        handi(*given, *fast, *options)
+        if number + 1 < len(parts) and parts[number + 1].recipe != part.recipe:
+            model = run / "model"
 
 
-def bundle(vae: Path, stage1: Path, stage2: Path, target: Path, steps: tuple[int, int]) -> None:
+def bundle(vae: Path | str, stage1: Path, stage2: Path, target: Path, steps: tuple[int, int]) -> None:
     """One folder of 16-bit weights: each network from the run that trained it last.
 
     The autoencoder's encoder is fitted before anything is trained, so its decoder may be trained longer than
@@ -127,12 +156,20 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=4000, help="to train on, about three clips each")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--beside", action="store_true", help="render while training")
-    parser.add_argument("--minutes", type=float, nargs=4, help="of each part, in this piece")
+    parser.add_argument("--go-on", metavar="MODEL", help="train a model's stages on")
+    parser.add_argument("--minutes", type=float, nargs="+", help="of each part, in this piece")
+    parser.add_argument("--train-steps", type=int, nargs="+", help="of each part")
     parser.add_argument("--bundle", type=Path, help="folder for the finished model")
     parser.add_argument("--only-bundle", action="store_true", help="of runs that there are already")
-    parser.add_argument("--steps", type=int, nargs=2, default=(1, 2), help="of sampling, both stages")
+    parser.add_argument("--steps", type=int, nargs=2, default=(1, 4), help="of sampling, both stages")
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments = parser.parse_args(sys.argv[1:split])
+    parts = FROM_NOTHING if arguments.go_on is None else GOING_ON
+    for given in (arguments.minutes, arguments.train_steps):
+        if given is not None and len(given) != len(parts):
+            parser.error(
+                f"there are {len(parts)} parts, not {len(given)}: {', '.join(p.recipe for p in parts)}"
+            )
     if not arguments.only_bundle:
         world = arguments.out / "world"
         held_out = min(arguments.scenes, VALIDATION_CLIPS)
@@ -141,10 +178,12 @@ def main() -> None:
         if not arguments.beside:
             handi(*clips)
         with rendered_beside(world / "train", clips) if arguments.beside else nullcontext():
-            train(arguments.out, arguments.minutes, sys.argv[split + 1 :])
+            train(arguments, parts, sys.argv[split + 1 :])
     if arguments.bundle:
-        runs = [arguments.out / stage / "model" for stage in STAGES]
-        bundle(*runs, arguments.bundle, tuple(arguments.steps))
+        vae, stage1, stage2 = (
+            arguments.out / f"mini_{part}" / "model" for part in ("vae", "stage1", "stage2")
+        )
+        bundle(arguments.go_on or vae, stage1, stage2, arguments.bundle, tuple(arguments.steps))
 
 
 if __name__ == "__main__":
