@@ -18,7 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -269,13 +269,14 @@ def main(arguments: Sequence[str] | None = None) -> str:
     before, reference = measure(bench, "before", plan.sampling_steps), reconstruction(bench)
     runs: dict[str, list[Rows]] = {arm: [] for arm in arms}
     facts: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
-    for seed in plan.seeds:  # a seed at a time, so that a stopped experiment has whole comparisons
+    for number, seed in enumerate(plan.seeds, 1):  # so a stopped experiment has whole comparisons
         for arm in arms:
             model = train_arm(plan, arm, seed)
             bench = bench_of(PipelineModel(str(model), device=given.device), plan, clips)
             runs[arm].append(measure(bench, plan.folder(arm, seed).name, plan.sampling_steps))
             facts[arm].append(training_facts(plan.folder(arm, seed)))
-        text, results = report(plan, len(clips), before, reference, runs, facts)
+        done = replace(plan, seeds=plan.seeds[:number])
+        text, results = report(done, len(clips), before, reference, runs, facts)
         with replacing(plan.out / "hand_loss.json") as temporary:
             temporary.write_text(json.dumps(results, indent=1))
         with replacing(plan.out / "hand_loss.md") as temporary:
