@@ -301,7 +301,7 @@ def test_stage_2_is_told_the_area_of_stage_1(home):
     """A share of the samples: what lies outside that area is frozen to the context, as in generating."""
     recipe = recipe_of(home, "stage2", out=home / "unused")
     clips, _ = setup.open_data(recipe)
-    batch = setup.training_batches(recipe, clips).at(0, 4)
+    batch = replace(setup.training_batches(recipe, clips).at(0, 4), texts=["Cut the carrot."] * 4)
     networks = setup.networks_of(recipe, setup.open_model(recipe, home))
     corner = torch.zeros(32, 32)
     corner[8:16, 8:16] = 1
@@ -329,6 +329,8 @@ def test_stage_2_is_told_the_area_of_stage_1(home):
     picture = torch.full((4, 3, 1, 32, 32), -1.0)  # nothing is found: the whole frame, as in the pipeline
     step.stage2_step(networks, batch, loss, torch.Generator().manual_seed(0))
     assert (told[2] == 1).all()
+    step.stage2_step(networks, replace(batch, texts=[""] * 4), loss, torch.Generator().manual_seed(0))
+    assert torch.allclose(told[3], own)  # a sample whose words are dropped keeps its own area
     networks.area_unet = None
     with pytest.raises(ValueError, match="needs a model with a stage 1"):
         step.stage2_step(networks, batch, loss, torch.Generator().manual_seed(0))

@@ -103,6 +103,8 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     area = batch.area
     if recipe.stage1_area:
         chosen = _uniform((len(batch), 1, 1), generator).to(area) < recipe.stage1_area
+        # Without its words stage 1 cannot know the area; in sampling both branches are told the prompt's.
+        chosen &= torch.tensor([bool(words) for words in batch.texts], device=area.device)[:, None, None]
         area = torch.where(chosen, area_of_stage1(networks, batch, context, text, generator), area)
     mask = _mask(area, z, network)
     inside = (mask > 0).to(z) if _mask_mode(network) == "area" else (mask >= 0.5).to(z)
