@@ -269,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     before, reference = measure(bench, "before", plan.sampling_steps), reconstruction(bench)
     runs: dict[str, list[Rows]] = {arm: [] for arm in arms}
     facts: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
-    for number, seed in enumerate(plan.seeds, 1):  # so a stopped experiment has whole comparisons
+    for number, seed in enumerate(plan.seeds, 1):  # seed by seed: stopped early it has whole comparisons
         for arm in arms:
             model = train_arm(plan, arm, seed)
             bench = bench_of(PipelineModel(str(model), device=given.device), plan, clips)

@@ -10,7 +10,7 @@ from handi.recipes import find_recipe
 
 
 def asked(monkeypatch, *arguments):
-    """What the script would run: (recipe's name, its entries), and whether it renders."""
+    """The trainings that the script would run, after rendering: (recipe's name, its entries)."""
     commands = []
     monkeypatch.setattr(train_mini, "handi", lambda *given: commands.append(given))
     monkeypatch.setattr(sys, "argv", ["train_mini.py", *map(str, arguments)])
