@@ -56,6 +56,29 @@ def test_a_world_clip_is_what_was_rendered(folder, clips):
     assert hulls.fingerprint() != clips.fingerprint()
 
 
+def test_a_world_clip_says_which_things_and_hands_are_meant(folder, clips):
+    for index in range(3):
+        truth, clip = read_clip(folder / f"{index:010d}.json"), clips[index]
+        things, hands = clip.referents
+        shown = truth.ids[0]
+        named = {thing["id"] for thing in truth.objects if thing["name"] in truth.choice.values()}
+        assert named
+        assert set(np.unique(shown[things])) <= named
+        assert not np.isin(shown[~things], list(named)).any()
+        acting = {"left": {2, 4}, "right": {3, 5}}
+        of_hands = set().union(*(acting[side] for side in truth.hands))
+        assert hands.any()
+        assert set(np.unique(shown[hands])) <= of_hands
+        assert not np.isin(shown[~hands], list(of_hands)).any()
+
+
+def test_referents_are_mirrored_with_their_frame(clips):
+    batch = Batches(clips, Drawing(), seed=0, shuffle=False).at(0, 3)
+    turned = mirrored(batch, torch.tensor([False, True, False]))
+    assert torch.equal(turned.referents[1], batch.referents[1].flip(2))
+    assert torch.equal(turned.referents[[0, 2]], batch.referents[[0, 2]])
+
+
 def test_rois_are_the_trackers_and_only_where_the_hand_is_in_the_picture(clips):
     seen = 0
     for clip in (clips[n] for n in range(3)):
@@ -183,7 +206,7 @@ def test_a_sample_does_not_depend_on_how_it_is_batched(clips):
     parts = [batches.at(0, 3), batches.at(3, 5)]
     assert whole.names == [name for part in parts for name in part.names]
     assert whole.texts == [text for part in parts for text in part.texts]
-    for name in ("frames", "frame_index", "area", "joints", "visible", "rois"):
+    for name in ("frames", "frame_index", "area", "joints", "visible", "rois", "referents"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
     streamed = list(batches.stream([0, 4], 4, workers=2))
     assert torch.equal(whole.frames, torch.cat([batch.frames for batch in streamed]))

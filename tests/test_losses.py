@@ -181,6 +181,27 @@ def test_soft_miou_pulls_every_pixel_towards_the_truth():
     assert mask.grad[0, 5, 0].item() == pytest.approx(9 / 27**2, rel=1e-5)
 
 
+def test_grounding_asks_for_the_cells_of_what_is_meant():
+    share = torch.zeros(3, 2, 4, 4)
+    share[0, 0, 0, 0], share[0, 0, 0, 1] = 1, 1  # a thing on two cells
+    share[1, 0, 3, 3] = 0.2  # a smaller one
+    share[0, 1, 2] = 1  # a hand; the third clip means nothing
+    blank = losses.grounding(torch.zeros(3, 2, 4, 4), share)
+    # KL of an even guess over 16 cells: log(16 / cells of the truth), mean over the clips that have one.
+    assert blank["things"].item() == pytest.approx((math.log(8) + math.log(16)) / 2, rel=1e-5)
+    assert blank["hands"].item() == pytest.approx(math.log(4), rel=1e-5)
+    sure = losses.grounding(40 * (share > 0), share)
+    assert sure["things"].item() == pytest.approx(0, abs=1e-5)
+    assert sure["hands"].item() == pytest.approx(0, abs=1e-5)
+    scores = torch.zeros(3, 2, 4, 4, requires_grad=True)
+    sum(losses.grounding(scores, share).values()).backward()
+    assert (scores.grad[:2, 0][share[:2, 0] > 0] < 0).all()
+    assert (scores.grad[:2, 0][share[:2, 0] == 0] > 0).all()
+    assert not scores.grad[2].any()
+    nothing = losses.grounding(scores, torch.zeros(3, 2, 4, 4))
+    assert (nothing["things"].item(), nothing["hands"].item()) == (0, 0)
+
+
 # ----------------------------------------------------------------------------------------------- hands
 
 SIZE = (64, 128)  # H, W

@@ -79,6 +79,9 @@ class LossRecipe:
     miou: float = 0.1  # α of Eq. 5 (stage 1)
     miou_noise_limit: float | None = None  # sigma/alpha above which ẑ0 is too coarse for it; none: no limit
     miou_clips: int | None = None  # of a batch that are decoded for it; none: all
+    # Weight of finding, in the context image, the things and the hands that the words mean (stage 1 of a lean
+    # model, on world clips: they alone say which those are).
+    grounding: float = 0.0
     motion: float = 0.0  # AnimateAnything's motion loss; its own weight is 0.001
     latent_noise: float = 0.05  # sd of the noise on latents that the autoencoder learns to decode, at most
     hand: HandLossRecipe = HandLossRecipe()

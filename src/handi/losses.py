@@ -148,6 +148,23 @@ def soft_miou(mask: Tensor, truth: Tensor) -> dict[str, Tensor]:
     return {"miou": 1 - iou.mean()}
 
 
+def grounding(scores: Tensor, share: Tensor) -> dict[str, Tensor]:
+    """How far a reader is from knowing which things and which hands the words mean: two terms, in nats.
+
+    scores B×2×h×w of each cell, first for things, then for hands; share likewise in [0, 1], of the cell's
+    pixels that show one that is meant. Each term is KL(share ‖ softmax of the scores) over a clip's cells:
+    a small cup weighs as much as a drawer. Clips that show none do not count. This is not in the paper.
+    """
+    share = share.to(scores.device, torch.float32).flatten(2)
+    total = share.sum(-1, keepdim=True)
+    truth = share / total.clamp(min=1e-6)
+    found = scores.float().flatten(2).log_softmax(-1)
+    apart = (torch.xlogy(truth, truth) - truth * found).sum(-1)  # B×2
+    there = (total[..., 0] > 0).float()
+    things, hands = ((apart * there).sum(0) / there.sum(0).clamp(min=1)).unbind(0)
+    return {"things": things, "hands": hands}
+
+
 # ----------------------------------------------------------------------------------------------- hands
 
 

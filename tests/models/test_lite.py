@@ -50,6 +50,20 @@ def test_a_fresh_one_says_that_nothing_moves():
     assert not lite(from_context=False)(**given).any()
 
 
+def test_grounding_is_told_beside_the_latents_and_changes_nothing_of_them():
+    given = inputs()
+    network = stirred(lite(grounding=True))
+    latents, scores = network(**given, return_grounding=True)
+    assert torch.equal(latents, network(**given))
+    assert scores.shape == (2, 2, 8, 5)
+    other = network(**{**given, "sample": 2 * given["sample"], "timestep": 5}, return_grounding=True)[1]
+    assert torch.equal(scores, other)  # what is meant follows from the picture and the words alone
+    changed = {**given, "encoder_hidden_states": -given["encoder_hidden_states"]}
+    assert not torch.allclose(scores, network(**changed, return_grounding=True)[1])
+    with pytest.raises(ValueError, match="no layer for grounding"):
+        lite()(**given, return_grounding=True)
+
+
 def test_a_clip_is_the_same_alone_and_in_a_batch():
     network, given = stirred(lite()), inputs()
     both = network(**given)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from handi.config import parse_recipe
 from handi.errors import InputError, ModelError
 from handi.models import checkpoint
+from handi.models.lite import LiteTransformer
 from handi.training import module, setup, step
 from handi.training.loop import Run, train
 from handi.training.track import read_log
@@ -113,6 +114,43 @@ def test_the_prior_mask_is_the_mean_of_the_training_areas(home, tmp_path):
     clips = WorldClips(home / "clips")
     mean = torch.stack([torch.from_numpy(clips[n].area).float() for n in range(4)]).mean(0)
     assert torch.allclose(checkpoint.load(tmp_path / "run" / "model").prior_mask, mean)
+
+
+def test_stage_1_learns_what_the_words_mean(home, tmp_path):
+    """Both terms fall on four clips; a clip without words has none."""
+    recipe = recipe_of(home, "stage1", out=tmp_path / "run", loss__grounding=0.25, data__flip=False)
+    recipe = replace(
+        recipe,
+        optim=replace(recipe.optim, batch=4, lr=1e-2, ema=0.0),
+        data=replace(recipe.data, dropout=0.0),
+        run=replace(recipe.run, steps=40, save_every=40),
+    )
+    train(recipe, say=quiet)
+    lines = read_log(tmp_path / "run" / "log.jsonl", kind="train")
+    for term in ("things", "hands"):
+        assert lines[-1][term] < 0.5 * lines[0][term]
+    assert checkpoint.load(tmp_path / "run" / "model").area_unet.ground.weight.any()
+
+    clips, _ = setup.open_data(recipe)
+    batch = setup.training_batches(recipe, clips).at(0, 4)
+    networks = setup.networks_of(recipe, setup.open_model(recipe, home))
+    silent = replace(batch, texts=[""] * 4)
+    terms = step.stage1_step(networks, silent, recipe.loss, torch.Generator().manual_seed(0))
+    assert (terms["things"].item(), terms["hands"].item()) == (0, 0)
+    networks.area_unet = LiteTransformer(**{**networks.area_unet.config, "grounding": False})
+    with pytest.raises(ValueError, match="no layer for grounding"):
+        step.stage1_step(networks, batch, recipe.loss, torch.Generator().manual_seed(0))
+
+
+def test_grounding_is_refused_where_nothing_can_say_or_learn_it(home, tmp_path, monkeypatch):
+    recipe = recipe_of(home, "stage1", out=tmp_path / "run", loss__grounding=0.25)
+    monkeypatch.setattr(setup, "_grounds", lambda network: False)
+    with pytest.raises(InputError, match="no layer for it"):
+        train(recipe, say=quiet)
+    monkeypatch.undo()
+    monkeypatch.setattr("handi.data.world._referents", None)
+    with pytest.raises(InputError, match="do not say which things and hands"):
+        train(recipe, say=quiet)
 
 
 @pytest.mark.parametrize(

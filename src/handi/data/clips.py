@@ -36,6 +36,8 @@ class TrainingClip:
     mirrors: bool = True  # the mirrored clip shows what its mirrored words say
     latents: np.ndarray | None = None  # F×C×h×w float16, scaled: the frames as an autoencoder made them
     embeddings: dict[str, np.ndarray] | None = None  # sentence → N×D float16 of a text encoder
+    # 2×H×W bool: where the context image shows things, and hands, that the words mean; None: not known
+    referents: np.ndarray | None = None
 
 
 class ClipSet(Protocol):
@@ -69,6 +71,7 @@ class Batch:
     rois: Tensor  # B×F×2×4 as `Hands.rois` (px of the frame), side 0 where not visible
     latents: Tensor | None = None  # B×C×F×h×w float16, where they are cached
     embeddings: Tensor | None = None  # B×N×D float16 where they are cached; zeros for the text ""
+    referents: Tensor | None = None  # B×2×H×W float32 in {0, 1} where known, as of a clip
 
     def __len__(self) -> int:
         return len(self.names)
@@ -228,6 +231,7 @@ def collate(clips: Sequence[TrainingClip], samples: Sequence[Sample]) -> Batch:
         rois=stacked("rois").float(),
         latents=stacked("latents").transpose(1, 2) if clips[0].latents is not None else None,
         embeddings=_embeddings(clips, texts),
+        referents=_referents(clips),
     )
 
 
@@ -248,8 +252,10 @@ class _Held:
                         where=clips.name,
                         mend="set data.resident to false",
                     )
-                for name in self.ARRAYS:
-                    value = torch.from_numpy(np.array(getattr(clip, name)))
+                for name in (*self.ARRAYS, "referents"):
+                    if (array := getattr(clip, name)) is None:
+                        continue
+                    value = torch.from_numpy(np.array(array))
                     if index == 0:
                         self.arrays[name] = value.new_empty(len(clips), *value.shape, device=device)
                     self.arrays[name][index].copy_(value)
@@ -266,6 +272,7 @@ class _Held:
             names=[clip.name for clip in clips],
             frame_index=frames,
             area=self.arrays["area"][rows].float(),
+            referents=self.arrays["referents"][rows].float() if "referents" in self.arrays else None,
             texts=[sample.text for sample in samples],
             **picked,
         )
@@ -274,7 +281,9 @@ class _Held:
 def _card(clip: TrainingClip) -> TrainingClip:
     """The clip without its arrays."""
     nothing: Any = np.zeros(0)
-    return replace(clip, frames=nothing, area=nothing, joints=nothing, visible=nothing, rois=nothing)
+    return replace(
+        clip, frames=nothing, area=nothing, joints=nothing, visible=nothing, rois=nothing, referents=None
+    )
 
 
 def _embeddings(clips: Sequence[TrainingClip], texts: Sequence[str]) -> Tensor | None:
@@ -285,6 +294,12 @@ def _embeddings(clips: Sequence[TrainingClip], texts: Sequence[str]) -> Tensor |
     blank = np.zeros_like(next(iter(known[0].values())))
     rows = [each[text] if text else blank for each, text in zip(known, texts, strict=True)]
     return torch.from_numpy(np.stack(rows))
+
+
+def _referents(clips: Sequence[TrainingClip]) -> Tensor | None:
+    """B×2×H×W of the clips; None where a clip does not say."""
+    known = [clip.referents for clip in clips if clip.referents is not None]
+    return torch.from_numpy(np.stack(known)).float() if len(known) == len(clips) else None
 
 
 # ---------------------------------------------------------------------------------------- mirroring
@@ -316,6 +331,8 @@ def mirrored(batch: Batch, rows: Tensor) -> Batch:
         "visible": batch.visible[rows].flip(2),
         "rois": torch.stack([across, down, side, -angle], -1),
     }
+    if batch.referents is not None:
+        turned["referents"] = batch.referents[rows].flip(3)
     parts = {name: getattr(batch, name).clone() for name in turned}
     for name, value in turned.items():
         parts[name][rows] = value

@@ -33,11 +33,11 @@ VERSION = 1  # of the arrays
 
 @dataclass(frozen=True)
 class PackedClip:
-    """What is kept of a clip. `areas` may hold several kinds of motion area, by bits."""
+    """What is kept of a clip."""
 
     name: str
     frames: np.ndarray  # F×H×W×3 uint8
-    areas: np.ndarray  # H×W uint8
+    areas: np.ndarray  # H×W uint8, masks by bits
     joints: np.ndarray  # F×42×2 float32
     visible: np.ndarray  # F×2 bool
     rois: np.ndarray  # F×2×4 float32
@@ -153,8 +153,14 @@ class Packed:
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
 
-    def clip(self, index: int, area: Callable[[np.ndarray], np.ndarray]) -> TrainingClip:
-        """Clip `index` as training reads it; `area` makes its H×W bool area out of `areas`."""
+    def clip(
+        self,
+        index: int,
+        area: Callable[[np.ndarray], np.ndarray],
+        referents: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> TrainingClip:
+        """Clip `index` as training reads it; its area H×W bool, and its referents 2×H×W bool where there are
+        some, are made out of `areas`."""
         segment, row = self._places[self.names[index]]
         arrays, record = self._arrays[segment], self._records[segment][row]
         return TrainingClip(
@@ -166,6 +172,7 @@ class Packed:
             rois=arrays["rois"][row],
             texts={kind: tuple(sentences) for kind, sentences in record["texts"].items()},
             mirrors=record["mirrors"],
+            referents=None if referents is None else referents(arrays["areas"][row]),
         )
 
     @property

@@ -17,12 +17,15 @@ from handi.world.clip import WorldClip
 from handi.world.files import HULL_BIT, MOVED_BIT, read_clip, seed_of
 from handi.world.produce import MANIFEST
 from handi.world.seeds import require_training
+from handi.world.setting import HAND_IDS, SLEEVE_IDS
 from handi.world.truth import OCCLUDED, VISIBLE
 
 Area = Literal["moved", "hull"]
 # Of a hand's 21 joints that must be in the picture for the detector to read it. Joints that are hidden by the
 # hand itself or by a thing in it count: to ask for half of them in plain sight drops two hands of three.
 READABLE = 11
+# Of the packed masks, beside the bits of a clip's area map: what the words mean, in the context image.
+THING_BIT, HAND_BIT = 4, 8
 
 
 class WorldClips:
@@ -45,7 +48,9 @@ class WorldClips:
             require_training(map(seed_of, names))
         self.name, self.area, self.notes = str(folder), area, list[str]()
         self._bit = {"moved": MOVED_BIT, "hull": HULL_BIT}[area]
-        self._packed = Packed(folder, {"kind": "world", "manifest": _manifest(folder)})
+        self._packed = Packed(
+            folder, {"kind": "world", "masks": "areas, referents", "manifest": _manifest(folder)}
+        )
         self._packed.fill(
             names,
             lambda name: _pack(name, read_clip(folder / f"{name}.json")),
@@ -59,7 +64,7 @@ class WorldClips:
         return len(self._packed.names)
 
     def __getitem__(self, index: int) -> TrainingClip:
-        return self._packed.clip(index, lambda areas: (areas & self._bit) > 0)
+        return self._packed.clip(index, lambda masks: (masks & self._bit) > 0, _referents)
 
     def fingerprint(self) -> str:
         """Hash of the clips and the kind of area."""
@@ -80,10 +85,14 @@ def _pack(name: str, clip: WorldClip) -> PackedClip:
     """A world clip with its true hands: read where most of a hand is in the picture."""
     height, width = clip.frames.shape[1:3]
     visible = visible_hands(clip)
+    things, hands = referents_of(clip)
     return PackedClip(
         name=name,
         frames=clip.frames,
-        areas=clip.area_hull * np.uint8(HULL_BIT) + clip.area_moved * np.uint8(MOVED_BIT),
+        areas=clip.area_hull * np.uint8(HULL_BIT)
+        + clip.area_moved * np.uint8(MOVED_BIT)
+        + things * np.uint8(THING_BIT)
+        + hands * np.uint8(HAND_BIT),
         joints=clip.joints2d,
         visible=visible,
         rois=rois_of(clip.joints2d, visible, height, width),
@@ -91,6 +100,18 @@ def _pack(name: str, clip: WorldClip) -> PackedClip:
         # A stove's heat rises clockwise: mirrored, it would rise anticlockwise, against the other clips.
         mirrors="clockwise" not in clip.action,
     )
+
+
+def referents_of(clip: WorldClip) -> np.ndarray:
+    """2×H×W bool: where the first frame shows the things that the action is done with, and the hands, with
+    their sleeves, that do it. Of two buttons on one base both count."""
+    acted_on = [thing["id"] for thing in clip.objects if thing["name"] in clip.choice.values()]
+    acting = [ids[side] for side in clip.hands for ids in (HAND_IDS, SLEEVE_IDS)]
+    return np.stack([np.isin(clip.ids[0], acted_on), np.isin(clip.ids[0], acting)])
+
+
+def _referents(masks: np.ndarray) -> np.ndarray:
+    return np.stack([(masks & bit) > 0 for bit in (THING_BIT, HAND_BIT)])
 
 
 def visible_hands(clip: WorldClip) -> np.ndarray:

@@ -59,15 +59,18 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         clip_frames: int = 16,
         motion_mask: bool = True,
         mask_mode: str = "area",
+        grounding: bool = False,
     ) -> None:
         """width: features of a cell. from_context: predict the difference to the context latent (clips) in
         the place of the latents themselves (mask videos). clip_frames: that a whole clip has, the unit of its
-        time."""
+        time. grounding: with a layer that says, of what the reader has made of each cell, how likely it shows
+        a thing or a hand that the words mean; only a loss looks at it."""
         super().__init__()
         self.gradient_checkpointing = False
         self.reader = _Reader(latent_channels, width, heads, reader_depth, cross_attention_dim)
         self.mover = _Mover(latent_channels, width, heads, mover_depth, cross_attention_dim)
         self.residual = zero_(_Conv(width, latent_channels))
+        self.ground = zero_(nn.Linear(width, 2)) if grounding else None
 
     def forward(
         self,
@@ -79,13 +82,15 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         mask: Tensor | None = None,
         motion: Tensor | float | None = None,
         frame_index: Tensor | None = None,
-    ) -> Tensor:
+        return_grounding: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Clean latents for `sample`, B×C×F×h×w.
 
         timestep a number or B; encoder_hidden_states B×N×D text; condition_latent B×C×1×h×w latent of the
         context image; mask B×1×1×h×w in [0, 1], the share of each cell that is in the motion area (None:
         all of it); motion is accepted and not read; frame_index B×F, which frames of the whole clip these
-        are (default: the first F).
+        are (default: the first F). return_grounding: also give the scores B×2×h×w of `losses.grounding`.
+        Raises: ValueError for that of a network without the layer.
         """
         batch, _, frames, height, width = sample.shape
         dtype, device = self.dtype, sample.device
@@ -105,7 +110,12 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         result = self.residual(features)
         if self.config.from_context:
             result = context + result
-        return result.permute(0, 4, 1, 2, 3)
+        result = result.permute(0, 4, 1, 2, 3)
+        if not return_grounding:
+            return result
+        if self.ground is None:
+            raise ValueError("this network has no layer for grounding")
+        return result, self.ground(scene[:, 0]).permute(0, 3, 1, 2)
 
     def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
         if torch.is_grad_enabled() and self.gradient_checkpointing:

@@ -72,6 +72,7 @@ def fresh(preset: str, sentences: Iterable[str], *, seed: int = 0) -> Checkpoint
                 mover_depth=sizes.mover_depth if stage == 2 else AREA_DEPTH,
                 cross_attention_dim=sizes.text_width,
                 from_context=stage == 2,
+                grounding=stage == 1,
             )
             for stage in (1, 2)
         )

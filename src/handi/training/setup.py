@@ -141,6 +141,12 @@ def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
     """The run's samples. Raises: InputError where clips are shorter than asked for."""
     data = recipe.data
     _check_frames(data, clips)
+    if recipe.stage == "stage1" and recipe.loss.grounding and clips[0].referents is None:
+        raise InputError(
+            "its clips do not say which things and hands their words mean",
+            where=clips.name,
+            mend="set loss.grounding to 0",
+        )
     drawing = Drawing(data.frames, data.flip, data.texts, data.dropout)
     return Batches(clips, drawing, recipe.run.seed, told=told_area(recipe, clips))
 
@@ -210,6 +216,12 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
         card = replace(parts.card, stage1=StageSettings())
         blank = torch.zeros(card.height, card.width)  # until the mean of the training areas takes its place
         parts = replace(parts, area_unet=copy.deepcopy(parts.unet), prior_mask=blank, card=card)
+    if recipe.stage == "stage1" and recipe.loss.grounding and not _grounds(parts.area_unet):
+        raise InputError(
+            "loss.grounding: this model's stage 1 has no layer for it",
+            where=parts.source,
+            mend="set loss.grounding to 0, or start from a preset",
+        )
     if recipe.stage == "stage2" and recipe.loss.stage1_area and parts.area_unet is None:
         raise InputError("loss.stage1_area: this model has no stage 1", where=parts.source)
     if recipe.stage == "stage2" and recipe.model.from_stage1:
@@ -217,6 +229,10 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
             raise InputError("model.from_stage1: this model has no stage 1", where=parts.source)
         take_over(parts.area_unet, parts.unet)
     return parts
+
+
+def _grounds(network: torch.nn.Module | None) -> bool:
+    return getattr(network, "ground", None) is not None
 
 
 def take_over(source: torch.nn.Module, target: torch.nn.Module) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from handi import diffusion, losses
 from handi.config import HandLossRecipe, LossRecipe
@@ -76,15 +77,22 @@ def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     z = encode(networks.vae, video).expand(-1, -1, repeats, -1, -1)
     prior = networks.prior_mask.to(batch.area).expand_as(batch.area)
     noisy = _Noised(networks, z, recipe, generator)
+    extra = _extra(network, batch, frames=repeats)
+    if recipe.grounding:
+        extra["return_grounding"] = True
     prediction = network(
         noisy.x_t,
         noisy.t,
         text_states(networks, batch),
         condition_latent=context,
         mask=_mask(prior, z, network),
-        **_extra(network, batch, frames=repeats),
+        **extra,
     )
-    terms = noisy.loss(prediction)
+    found = {}
+    if recipe.grounding:
+        prediction, scores = prediction
+        found = _grounding(scores, batch)
+    terms = noisy.loss(prediction) | {name: recipe.grounding * term for name, term in found.items()}
     if recipe.miou:
         chosen = noisy.below(recipe.miou_noise_limit).nonzero()[: recipe.miou_clips, 0]
         if len(chosen):
@@ -127,6 +135,15 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
         readable = noisy.below(recipe.hand.noise_limit)
         terms |= hand_terms(networks, batch, x0, readable, recipe.hand, generator, whole)
     return terms
+
+
+def _grounding(scores: Tensor, batch: Batch) -> Terms:
+    """`losses.grounding` of the clips that have words: without them nothing is meant."""
+    if batch.referents is None:
+        raise ValueError("loss.grounding needs clips that say what their words mean")
+    said = torch.tensor([bool(words) for words in batch.texts], device=scores.device)
+    share = F.interpolate(batch.referents, scores.shape[-2:], mode="area")
+    return losses.grounding(scores, share * said[:, None, None, None])
 
 
 @torch.no_grad()
