@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from handi import HandiPipeline
+from handi.diffusion import latent_mask
 from handi.models.checkpoint import StageSettings, fingerprint
 from handi.pipeline import restore
 from handi.world import WorldClip
@@ -32,6 +33,10 @@ class Model(Protocol):
         self, clips: Sequence[WorldClip], prompts: Sequence[str], steps: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Stage 1: soft N×H×W in [0, 1] and binary N×H×W."""
+        ...
+
+    def grounding(self, clips: Sequence[WorldClip], prompts: Sequence[str]) -> np.ndarray | None:
+        """Stage 1's scores N×2×h×w of cells that show a thing, or a hand, that is meant; None: no layer."""
         ...
 
     def videos(
@@ -90,6 +95,21 @@ class PipelineModel:
             soft.append(out.motion_area_soft)
             binary.append(out.motion_area)
         return np.concatenate(soft), np.concatenate(binary)
+
+    @torch.no_grad()
+    def grounding(self, clips: Sequence[WorldClip], prompts: Sequence[str]) -> np.ndarray | None:
+        pipe, network = self.pipe, self.pipe.area_unet
+        if getattr(network, "ground", None) is None:
+            return None
+        scores = []
+        for part, texts in self._batches(clips, prompts):
+            context = pipe.encode_images(np.stack([clip.frames[0] for clip in part]))  # B×C×1×h×w
+            prior = pipe.prior_mask.float().expand(len(part), -1, -1).to(context.device)
+            mask = latent_mask(prior, context.shape[-2:], network.config.mask_mode)
+            given = {"condition_latent": context, "mask": mask, "return_grounding": True}
+            _, found = network(torch.zeros_like(context), 0, pipe.encode_text(list(texts)), **given)
+            scores.append(found.float().cpu().numpy())
+        return np.concatenate(scores)
 
     def videos(
         self,

@@ -12,12 +12,16 @@ from mini_model import NULL
 from mini_scores import Bench, iou, pack
 from mini_siblings import area_table
 
+from handi.data.world import referents_of
 from handi.images import read_image
+from handi.motion.area import clean_area
 from handi.world import WorldClip, require_training
 from handi.world.files import MOVED_BIT, read_record
+from handi.world.setting import HAND_IDS, SLEEVE_IDS
 
 STEPS = (1, 2, 4, 8, 15)
 BAR = 0.80
+LEAST_SHARE = 1 / 8  # of a cell that a thing covers, to be shown by it
 STEP_CLIPS = 4  # times as many clips as dearer sweeps have
 
 
@@ -68,9 +72,13 @@ def stage1(bench: Bench, train: Path | None) -> str:
     others = {f"{name} prompt": column(rows, "iou") for name, rows in wrong_prompts(bench).items()}
     for name, other in (others | baselines(bench.clips, train)).items():
         lines.append([name, mean(other).text(3), mean_difference(ious, other).text(3)])
+    cleaned = [iou(clean_area(clip.area_moved.astype(np.float32)), clip.area_moved) for clip in bench.clips]
+    lines.append(["the true area, cleaned as stage 1's is", mean(cleaned).text(3), ""])
     text = f"Motion area against the true one ({bench.model.steps[0]} steps, {n} clips; 95 % interval):\n\n"
     text += table(["area", "mIoU", "stage 1 better by (paired)"], lines)
-    return "\n".join([text, _step_table(bench), _action_table(own), area_table(bench)])
+    return "\n".join(
+        [text, _step_table(bench), _action_table(own), _grounding_table(bench), area_table(bench)]
+    )
 
 
 def _step_table(bench: Bench) -> str:
@@ -95,6 +103,46 @@ def _action_table(own: Sequence[Row]) -> str:
         part = [row for row in own if row["action"] == action]
         lines.append([action, mean(column(part, "iou")).text(2), len(part)])
     return "By action:\n\n" + table(["action", "mIoU", "clips"], lines)
+
+
+# --------------------------------------------------------------------------------------- grounding
+
+
+def _grounding_table(bench: Bench) -> str:
+    """How often the cell with the highest score shows what is meant, and the right hand has more."""
+    clips = bench.clips
+    scores = bench.model.grounding(clips, [clip.text for clip in clips])
+    if scores is None:
+        return ""
+    found = [grounded(one, clip) for one, clip in zip(scores, clips, strict=True)]
+    things, hands = [thing for thing, _ in found], [hand for _, hand in found if hand is not None]
+    lines = [
+        ["a thing that the words mean has the highest score", mean(things).percent, f"{len(things)} clips"],
+        ["the hand that acts has more than the one that waits", mean(hands).percent, f"{len(hands)} clips"],
+    ]
+    return "What the words mean, in the context image (95 % interval):\n\n" + table(
+        ["", "share", "of"], lines
+    )
+
+
+def grounded(scores: np.ndarray, clip: WorldClip) -> tuple[float, float | None]:
+    """1 where the cell with the highest of the scores 2×h×w shows a thing that is meant; 1 where the acting
+    hand has the higher share of all, None for a clip in which not just one of two hands acts."""
+    things, acting = shares(referents_of(clip), scores.shape[1:])
+    best = np.unravel_index(scores[0].argmax(), scores[0].shape)
+    both = shares(np.isin(clip.ids[0], [*HAND_IDS.values(), *SLEEVE_IDS.values()])[None], scores.shape[1:])[0]
+    waiting = both - acting
+    weight = np.exp(scores[1] - scores[1].max())
+    one_of_two = acting.sum() > 1 and waiting.sum() > 1
+    hand = float((weight * acting).sum() > (weight * waiting).sum()) if one_of_two else None
+    return float(things[best] >= LEAST_SHARE), hand
+
+
+def shares(masks: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
+    """Masks …×H×W → the share of each of h×w cells that they cover."""
+    height, width = cells
+    tall, wide = masks.shape[-2] // height, masks.shape[-1] // width
+    return masks.reshape(*masks.shape[:-2], height, tall, width, wide).mean((-3, -1))
 
 
 # --------------------------------------------------------------------------------------- baselines

@@ -27,11 +27,12 @@ from mini_scores import (
 )
 from mini_sheets import clip_page, sibling_page
 from mini_siblings import area_groups, on_other_things
-from mini_stage1 import area_rows, best_cut, stage1, training_areas
+from mini_stage1 import area_rows, best_cut, grounded, shares, stage1, training_areas
 from mini_stage2 import autoencoder, control_rows, generated_rows, stage2
 from mini_summary import summary
 
 from handi import HandiPipeline
+from handi.data.world import referents_of
 from handi.errors import InputError
 from handi.models.presets import fresh
 from handi.world import render_clip, siblings, write_clip
@@ -56,6 +57,10 @@ class Oracle:
             for clip, text in zip(clips, prompts, strict=True)
         ]
         return np.stack(areas).astype(np.float32), np.stack(areas)
+
+    def grounding(self, clips, prompts):
+        known = [shares(referents_of(clip), (16, 16)) for clip in clips]
+        return np.stack([10 * (share > 0) for share in known]).astype(np.float32)
 
     def videos(self, clips, prompts, areas, steps=None, guidance=None):
         self.calls += 1
@@ -120,10 +125,22 @@ def test_noise_in_the_area_hides_the_hands_and_the_state(bench, clips):
     assert mean_state(rows).value < 0.9
 
 
+def test_grounding_counts_the_meant_thing_and_the_right_one_of_two_hands():
+    clip = next(
+        clip
+        for clip in (render_clip(seed, size=64) for seed in range(900_000, 900_040))
+        if len(clip.hands) == 1 and {2, 3} <= set(np.unique(clip.ids[0]))
+    )
+    meant = shares(referents_of(clip), (16, 16))
+    assert grounded(meant, clip) == (1, 1)
+    assert grounded(-meant, clip) == (0, 0)
+
+
 def test_the_whole_report_of_an_oracle(bench, clips):
     tables = autoencoder(bench) + stage1(bench, None) + stage2(bench) + prompts(bench)
     assert "**stage 1, cleaned area** | 1.000 (1.000 to 1.000)" in tables
     assert "Fewest steps that reach 0.8: 1." in tables
+    assert "a thing that the words mean has the highest score | 100.0 %" in tables
     assert "differ from the context: 0 of" in tables
     generated = next(line for line in tables.splitlines() if "**generated, stage-1 area**" in line)
     assert "exact" in generated
