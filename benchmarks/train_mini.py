@@ -34,6 +34,7 @@ from handi.training.setup import write_model
 
 ALL_FRAMES = ("--data.frames", "16", "--optim.accumulate", "8", "--run.accept_changes", "true")
 TOLD = ("--model.from_stage1", "false", "--loss.stage1_area", "0.5")
+ONE_STEP = ("--loss.high_noise", "0.15", "--loss.pure_noise", "0.75")  # which is how stage 1 is sampled
 ON_A_GPU = ("--run.precision", "bf16", "--run.compile", "true", "--data.resident", "true")
 
 
@@ -53,7 +54,7 @@ FROM_NOTHING = (
     Part("mini_stage2", ALL_FRAMES, clips=64),
 )
 GOING_ON = (
-    Part("mini_stage1", ("--model.train", "area_unet.*")),
+    Part("mini_stage1", ("--model.train", "area_unet.*", *ONE_STEP)),
     Part("mini_stage2", (*ALL_FRAMES, *TOLD), clips=64),
 )
 TRAINING_SEED, VALIDATION_SEED, VALIDATION_CLIPS = 0, 800_000, 64

@@ -42,6 +42,7 @@ def test_from_nothing_and_on_from_a_model(monkeypatch, tmp_path):
     assert (stage1.model.init, stage2.model.init) == ("mini", str(tmp_path / "mini_stage1/model"))
     assert (stage1.run.steps, stage2.run.steps) == (10, 20)
     assert stage1.model.train == ("area_unet.*",)  # stage 2 knows this text encoder
+    assert (stage1.loss.high_noise, stage1.loss.pure_noise, stage1.loss.grounding) == (0.15, 0.75, 0.25)
     assert (stage2.model.from_stage1, stage2.loss.stage1_area) == (False, 0.5)
 
 
