@@ -339,7 +339,7 @@ def test_clips_that_are_held_give_the_same_samples(clips):
     held.hold(torch.device("cpu"))
     one, other = read.at(3, 9), held.at(3, 9)
     assert (one.names, one.texts) == (other.names, other.texts)
-    for name in ("frames", "frame_index", "area", "joints", "visible", "rois"):
+    for name in ("frames", "frame_index", "area", "joints", "visible", "rois", "referents"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
         assert getattr(one, name).dtype == getattr(other, name).dtype, name
     cached = OneClip(clips, replace(clips[0], latents=np.zeros((16, 1, 4, 4), np.float16)))
