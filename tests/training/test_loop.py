@@ -143,11 +143,13 @@ def test_stage_1_learns_what_the_words_mean(home, tmp_path):
 
 
 def test_grounding_is_refused_where_nothing_can_say_or_learn_it(home, tmp_path, monkeypatch):
-    recipe = recipe_of(home, "stage1", out=tmp_path / "run", loss__grounding=0.25)
-    monkeypatch.setattr(setup, "_grounds", lambda network: False)
+    parts = checkpoint.load(home / "vae" / "model")
+    without = LiteTransformer(**{**parts.area_unet.config, "grounding": False})
+    setup.write_model(replace(parts, area_unet=without), tmp_path / "without")
+    model = {"init": str(tmp_path / "without")}
     with pytest.raises(InputError, match="no layer for it"):
-        train(recipe, say=quiet)
-    monkeypatch.undo()
+        train(recipe_of(home, "stage1", model=model, out=tmp_path / "run", loss__grounding=0.25), say=quiet)
+    recipe = recipe_of(home, "stage1", out=tmp_path / "run", loss__grounding=0.25)
     monkeypatch.setattr("handi.data.world._referents", None)
     with pytest.raises(InputError, match="do not say which things and hands"):
         train(recipe, say=quiet)
