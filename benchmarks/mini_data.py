@@ -87,20 +87,40 @@ class Store:
 
         again: measured now in any case; any_model: the model has no part in it; about: settings.
         """
+        return self.rows_in_pieces(
+            name, seeds, lambda _: compute(), len(seeds), again=again, any_model=any_model, **about
+        )
+
+    def rows_in_pieces(
+        self,
+        name: str,
+        seeds: Sequence[int],
+        compute: Callable[[slice], list[Row]],
+        piece: int,
+        *,
+        again: bool = False,
+        any_model: bool = False,
+        **about: Any,
+    ) -> list[Row]:
+        """As `rows`, for what takes long: `piece` clips are measured at a time and kept at once, so that
+        what was stopped goes on from there."""
         path = self.folder / f"{name.replace(' ', '_')}.json"
         model = "any" if any_model else self.model
         key = json.loads(json.dumps({"model": model, "seeds": list(seeds), **about}))
+        rows: list[Row] = []
+        done, seconds = 0, 0.0  # of the seeds; a row may be of several
         if path.exists() and not again:
             stored = json.loads(path.read_text())
             if stored["key"] == key:
-                self.seconds[name] = stored["seconds"]
-                return stored["rows"]
-        begin = time.process_time()
-        rows = compute()
-        self.seconds[name] = time.process_time() - begin
+                rows, seconds, done = stored["rows"], stored["seconds"], stored.get("done", len(seeds))
         self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps({"key": key, "seconds": self.seconds[name], "rows": rows}))
+        while done < len(seeds):
+            begin = time.process_time()
+            rows = rows + compute(slice(done, done + piece))
+            seconds, done = seconds + time.process_time() - begin, min(done + piece, len(seeds))
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps({"key": key, "seconds": seconds, "done": done, "rows": rows}))
+        self.seconds[name] = seconds
         return rows
 
 

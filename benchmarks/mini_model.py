@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from handi import HandiPipeline
-from handi.diffusion import latent_mask
 from handi.models.checkpoint import StageSettings, fingerprint
 from handi.pipeline import restore
 from handi.world import WorldClip
@@ -98,17 +97,14 @@ class PipelineModel:
 
     @torch.no_grad()
     def grounding(self, clips: Sequence[WorldClip], prompts: Sequence[str]) -> np.ndarray | None:
-        pipe, network = self.pipe, self.pipe.area_unet
-        if getattr(network, "ground", None) is None:
+        pipe, finder = self.pipe, getattr(self.pipe.area_unet, "finder", None)
+        if finder is None:
             return None
         scores = []
         for part, texts in self._batches(clips, prompts):
             context = pipe.encode_images(np.stack([clip.frames[0] for clip in part]))  # B×C×1×h×w
-            prior = pipe.prior_mask.float().expand(len(part), -1, -1).to(context.device)
-            mask = latent_mask(prior, context.shape[-2:], network.config.mask_mode)
-            given = {"condition_latent": context, "mask": mask, "return_grounding": True}
-            _, found = network(torch.zeros_like(context), 0, pipe.encode_text(list(texts)), **given)
-            scores.append(found.float().cpu().numpy())
+            found = finder(context[:, :, 0].permute(0, 2, 3, 1), pipe.encode_text(list(texts)))
+            scores.append(found.permute(0, 3, 1, 2).float().cpu().numpy())
         return np.concatenate(scores)
 
     def videos(

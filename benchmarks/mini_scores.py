@@ -145,12 +145,24 @@ def found(rows: Sequence[Row], *, acting: bool) -> Estimate:
 
 def found_again(rows: Sequence[Row], reference: Sequence[Row], *, acting: bool) -> Estimate:
     """Share of the hands that Υ finds in the reference that it also finds in the rows' videos."""
-    both, there = [], []
+    return ratio(_again(rows, reference, acting), _again(reference, reference, acting))
+
+
+def found_again_difference(
+    rows: Sequence[Row], others: Sequence[Row], reference: Sequence[Row], *, acting: bool
+) -> Estimate:
+    """That share of the rows minus that of the others, on the same clips (paired)."""
+    first, second = (np.array(_again(some, reference, acting)) for some in (rows, others))
+    return ratio(first - second, _again(reference, reference, acting))
+
+
+def _again(rows: Sequence[Row], reference: Sequence[Row], acting: bool) -> list[int]:
+    """Of each clip, the hands that Υ finds in both."""
+    both = []
     for row, other in zip(rows, reference, strict=True):
         ours, theirs = np.isfinite(_hands(row, acting)), np.isfinite(_hands(other, acting))
         both.append(int((ours & theirs).sum()))
-        there.append(int(theirs.sum()))
-    return ratio(both, there)
+    return both
 
 
 def joint_error(rows: Sequence[Row], *, acting: bool) -> Estimate:

@@ -81,12 +81,17 @@ def _seeds(bench: Bench) -> list[int]:
 def apart_shares(rows: Sequence[Row], *, other_things: bool) -> tuple[Estimate, int]:
     """Share of sibling pairs whose area is nearer to its own truth (chance is one half), mean over groups,
     and how many pairs; `other_things`: only pairs that act on different things."""
-    shares, pairs = [], 0
+    pairs = sum(sum(row["apart"]) if other_things else len(row["apart"]) for row in rows)
+    return mean(pair_shares(rows, other_things=other_things)), pairs
+
+
+def pair_shares(rows: Sequence[Row], *, other_things: bool) -> list[float]:
+    """That share, group by group; NaN for one without such pairs."""
+    shares = []
     for row in rows:
         chosen = [n for n, a in zip(row["nearer"], row["apart"], strict=True) if a or not other_things]
         shares.append(float(np.mean(chosen)) if chosen else np.nan)
-        pairs += len(chosen)
-    return mean(shares), pairs
+    return shares
 
 
 def area_table(bench: Bench) -> str:

@@ -26,6 +26,7 @@ from handi.motion.area import clean_area
 from handi.world import WorldClip
 
 STEPS = (1, 2, 4, 8, 16)
+PIECE = 24  # clips that are measured between two looks at the disk
 GUIDANCE = (1.0, 1.5, 2.0)
 
 
@@ -120,20 +121,23 @@ def video_rows(
     steps = bench.model.steps[1] if steps is None else steps
     guidance = bench.model.guidance if guidance is None else guidance
 
-    def compute() -> list[Row]:
+    def compute(piece: slice) -> list[Row]:
         outside: list[int] = []
+        said, told = prompts[piece], areas[piece]
 
         def make(part: list[WorldClip], place: slice) -> np.ndarray:
-            videos = bench.model.videos(part, prompts[place], areas[place], steps, guidance)
-            for clip, video, area in zip(part, videos, areas[place], strict=True):
+            videos = bench.model.videos(part, said[place], told[place], steps, guidance)
+            for clip, video, area in zip(part, videos, told[place], strict=True):
                 outside.append(int((video != clip.frames[0]).any(-1)[:, ~area].sum()))
             return videos
 
-        rows = score_videos(bench, clips, make, hands=hands)
+        rows = score_videos(bench, clips[piece], make, hands=hands)
         return [row | {"outside": count} for row, count in zip(rows, outside, strict=True)]
 
     seeds = [clip.seed for clip in clips]
-    return bench.store.rows(name, seeds, compute, steps=steps, guidance=guidance, hands=hands)
+    return bench.store.rows_in_pieces(
+        name, seeds, compute, PIECE, steps=steps, guidance=guidance, hands=hands
+    )
 
 
 def used_areas(bench: Bench) -> np.ndarray:

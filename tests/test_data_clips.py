@@ -20,10 +20,12 @@ from handi.data.clips import (
     mirrored,
     mirrored_text,
 )
+from handi.data.first_frames import FirstFrames
 from handi.data.world import WorldClips
 from handi.errors import InputError
 from handi.hands.regions import tracked_region
 from handi.world.files import read_clip
+from handi.world.first_frames import read_first_frame, render_first_frame, write_first_frame
 from handi.world.produce import Settings, produce
 
 EVERYTHING = Drawing(frames=8, flip=True, texts=("short", "paraphrase", "enriched"), dropout=0.5)
@@ -179,6 +181,45 @@ def test_every_epoch_is_a_new_permutation():
     assert len({tuple(epoch) for epoch in epochs}) == 3
     assert [Order(7, seed=3)[p] for p in (20, 0, 9)] == [epochs[2][6], epochs[0][0], epochs[1][2]]
     assert [Order(7, seed=4)[p] for p in range(7)] != epochs[0]
+
+
+def test_what_belongs_together_stays_together():
+    order = Order(12, seed=3, together=4)
+    epoch = [order[n] for n in range(12)]
+    assert sorted(epoch) == list(range(12))
+    groups = [epoch[n : n + 4] for n in (0, 4, 8)]
+    assert all(group == list(range(group[0], group[0] + 4)) and group[0] % 4 == 0 for group in groups)
+    assert [order[12 + n] for n in range(12)] != epoch
+
+
+def test_first_frames_are_clips_of_one_frame_and_six_requests(tmp_path):
+    settings = Settings(size=32, first_frames=True)
+    assert not produce(tmp_path, clips=3, seed=0, settings=settings)
+    frames = FirstFrames(tmp_path, training=True)
+    assert (len(frames), frames.size, frames.frames) == (18, (32, 32), 1)
+    first = read_first_frame(tmp_path / "0000000001.json")
+    for n in range(6):
+        clip, request = frames[6 + n], first.requests[n % len(first.requests)]
+        np.testing.assert_array_equal(clip.frames, first.frame[None])
+        np.testing.assert_array_equal(clip.referents[0], np.isin(first.ids, request.things))
+        np.testing.assert_array_equal(clip.referents[1], np.isin(first.ids, request.hands))
+        assert clip.texts["short"] == (request.text,)
+        assert clip.mirrors == ("clockwise" not in request.action)
+    before = frames.fingerprint()
+    assert before == FirstFrames(tmp_path).fingerprint()
+    (tmp_path / "0000000001.json").unlink()
+    assert FirstFrames(tmp_path).fingerprint() != before
+
+
+def test_first_frames_of_test_seeds_are_not_for_training_and_sizes_do_not_mix(tmp_path):
+    with pytest.raises(InputError, match="holds no first frames"):
+        FirstFrames(tmp_path)
+    for seed, size in ((900_000, 32), (900_001, 64)):
+        write_first_frame(tmp_path, render_first_frame(seed, size=size))
+    with pytest.raises(InputError, match="training"):
+        FirstFrames(tmp_path, training=True)
+    with pytest.raises(InputError, match=r"0000900001\.json.*64×64"):
+        FirstFrames(tmp_path)[6]
 
 
 def test_another_thread_may_drop_an_epoch_at_any_moment():

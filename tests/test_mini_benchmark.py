@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from estimates import mean, pooled_psnr, psnr_difference, ratio
+from mini_compare import compare
 from mini_curve import step_errors
 from mini_data import Store, shuffled
 from mini_model import NULL, PipelineModel, restored, still
@@ -247,6 +248,17 @@ def test_a_real_pipeline_stage_by_stage_is_the_whole_of_it(tiny, tiny_clips):
     assert tiny.reconstruct(tiny_clips).shape == (2, 16, 32, 32, 3)
 
 
+def test_what_a_real_pipeline_finds_is_what_its_network_does(tiny, tiny_clips):
+    texts = [clip.text for clip in tiny_clips]
+    pipe, network = tiny.pipe, tiny.pipe.area_unet
+    context = pipe.encode_images(np.stack([clip.frames[0] for clip in tiny_clips]))
+    given = {"condition_latent": context, "return_grounding": True}
+    _, scores = network(torch.zeros_like(context), 0, pipe.encode_text(texts), **given)
+    np.testing.assert_allclose(tiny.grounding(tiny_clips, texts), scores.detach().numpy(), atol=1e-5)
+    pipe.area_unet.finder = None
+    assert tiny.grounding(tiny_clips, texts) is None
+
+
 def test_no_prompt_is_another_prompt(tiny, tiny_clips):
     own, _ = tiny.areas(tiny_clips, [clip.text for clip in tiny_clips], 1)
     none, _ = tiny.areas(tiny_clips, [NULL] * 2, 1)
@@ -324,3 +336,57 @@ def test_a_hand_is_found_within_reach_and_once():
     both = np.concatenate([joints[21:], joints[21:]])
     one = match_hands(both, np.ones(42, bool), [joints[21:]])
     assert sorted(one.values(), key=str) == [pytest.approx(0), None]
+
+
+def test_what_was_stopped_goes_on_from_its_last_piece(tmp_path):
+    asked = []
+
+    def compute(place):
+        asked.append((place.start, place.stop))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return [{"seed": seed} for seed in seeds[place]]
+
+    seeds = [7, 8, 9, 10, 11]
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path, "0").rows_in_pieces("long", seeds, compute, 2)
+    rows = Store(tmp_path, "0").rows_in_pieces("long", seeds, compute, 2)
+    assert rows == [{"seed": seed} for seed in seeds]
+    assert asked == [(0, 2), (2, 4), (2, 4), (4, 6)]
+    assert Store(tmp_path, "0").rows_in_pieces("long", seeds, compute, 2) == rows
+    assert len(asked) == 4
+    Store(tmp_path, "1").rows_in_pieces("long", seeds, compute, 2)  # another model's are not gone on with
+    assert asked[4] == (0, 2)
+
+
+def test_two_models_are_compared_on_the_clips_that_both_have(tmp_path):
+    def keep(folder, condition, rows):
+        (tmp_path / folder / "scores").mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "scores" / f"{condition}.json").write_text(json.dumps({"rows": rows}))
+
+    for folder, better in (("a", 0.0), ("b", 0.25)):
+        keep(folder, "stage1", [
+            {"seed": n, "action": ("cut", "stir")[n % 2], "iou": n / 10 + better, "iou_raw": n / 10}
+            for n in range(4 if better else 5)
+        ])  # fmt: skip
+        found = [0.1, 0.1] if better else [0.1, None]
+        keep(folder, "stage2", [
+            {"seed": n, "error": 10.0 if better else 100.0, "count": 1000, "state": 0.5 + better,
+             "hands": found, "acting": [True, True]}
+            for n in range(4)
+        ])  # fmt: skip
+        keep(folder, "siblings_areas", [{"seed": 0, "nearer": [better * 4, 1.0], "apart": [True, False]}])
+    lines = compare(tmp_path / "a", tmp_path / "b").splitlines()
+    cells = {line.split(" | ")[0].strip("| "): line.strip(" |").split(" | ")[1:] for line in lines}
+    assert cells["mIoU"][2:] == ["0.250 (0.250 to 0.250)", "4"]
+    assert cells["mIoU of the soft mask > 0.5"][2] == "0.000 (0.000 to 0.000)"
+    assert cells["PSNR in the true area, dB"][0][:5] == "10.00"
+    assert cells["PSNR in the true area, dB"][2] == "10.00 (10.00 to 10.00)"
+    assert cells["state change"][2] == "0.25 (0.25 to 0.25)"
+    assert cells["siblings told apart"][:2] == ["0.500 (0.500 to 0.500)", "1.000 (1.000 to 1.000)"]
+    assert cells["those on different things"][2] == "1.000 (1.000 to 1.000)"
+    assert cells["stir"] == ["0.20", "0.45", "0.25 (0.25 to 0.25)", "2"]
+    assert "acting hands found again" not in cells  # what hands there are to find was not measured
+    keep("b", "reconstruction", [{"seed": n, "hands": [0.1, 0.1], "acting": [True, True]} for n in range(4)])
+    text = compare(tmp_path / "a", tmp_path / "b")
+    assert "acting hands found again | 50.0 % (50.0 to 50.0) | 100.0 % (100.0 to 100.0) | 50.0 %" in text

@@ -210,6 +210,7 @@ def world(
     handheld: _Switch = False,
     pictures: Literal["mp4", "png"] = "mp4",
     siblings: int = 1,
+    first_frames: _Switch = False,
 ) -> int:
     """Render clips of the synthetic hand-action world, with exact ground truth.
 
@@ -221,6 +222,9 @@ def world(
 
     Up to three actions from every first frame, so that only the text tells them apart:
         handi world --clips 1000 --siblings 3 --out data/world
+
+    First frames alone, each with all that can be asked of it, for `handi train mini_grounding`:
+        handi world --clips 8000 --first-frames --out data/world/first
 
     Args:
         out: Folder for the clips.
@@ -234,14 +238,15 @@ def world(
         handheld: Let the camera sway.
         pictures: mp4, or png for a lossless film strip.
         siblings: Clips of one seed at most, each of another action; --clips then counts the seeds.
+        first_frames: No clips but what they begin with, and what the words of every request mean in it.
     """
     from handi.world.produce import Settings, produce
 
-    settings = Settings(size, action, motion_blur, handheld, pictures, siblings)
+    settings = Settings(size, action, motion_blur, handheld, pictures, siblings, first_frames)
     failures = produce(out, clips=clips, seed=seed, settings=settings, workers=workers)
     for failure in failures:
         _say(f"error: {failure}")
-    what = "clips" if siblings == 1 else "seeds"
+    what = "first frames" if first_frames else "clips" if siblings == 1 else "seeds"
     _say(f"{clips - len(failures)} of {clips} {what} are in {out}")
     return 1 if failures else 0
 
@@ -287,9 +292,9 @@ def train(
         accelerate launch --num_processes 4 -m handi train epic_stage2
 
     Args:
-        recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_stage1, mini_stage2,
-            small_vae, small_stage1, small_stage2, epic_stage1, epic_stage2, ego4d_stage1, ego4d_stage2,
-            epic_animate_anything, folder_lora.
+        recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_grounding, mini_stage1,
+            mini_stage2, small_vae, small_stage1, small_stage2, epic_stage1, epic_stage2, ego4d_stage1,
+            ego4d_stage2, epic_animate_anything, folder_lora.
         minutes: Stop after so many minutes, with a checkpoint and a model. 0 writes the model of the last
             checkpoint and trains nothing.
         resume: Insist on a checkpoint to go on from. Without it one is used where it is there.

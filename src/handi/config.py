@@ -36,7 +36,7 @@ class ModelRecipe:
 class DataRecipe:
     """Clips, and what is drawn from each."""
 
-    kind: Literal["world", "folder", "shards"] = "world"
+    kind: Literal["world", "first-frames", "folder", "shards"] = "world"
     path: str = ""  # the training clips; of shards, whose train split is taken
     validation: str | None = None  # held-out clips (of shards: split val, else test); none: none are
     size: tuple[int, ...] = ()  # height, width in px, of kinds that resize; empty: the model's own
@@ -79,8 +79,8 @@ class LossRecipe:
     miou: float = 0.1  # α of Eq. 5 (stage 1)
     miou_noise_limit: float | None = None  # sigma/alpha above which ẑ0 is too coarse for it; none: no limit
     miou_clips: int | None = None  # of a batch that are decoded for it; none: all
-    # Weight of finding, in the context image, the things and the hands that the words mean (stage 1 of a lean
-    # model, on world clips: they alone say which those are).
+    # Weight, beside stage 1's other terms, of finding the things and the hands that the words mean in the
+    # context image (of a lean model, on world clips: they alone say which those are).
     grounding: float = 0.0
     motion: float = 0.0  # AnimateAnything's motion loss; its own weight is 0.001
     latent_noise: float = 0.05  # sd of the noise on latents that the autoencoder learns to decode, at most
@@ -132,7 +132,8 @@ class RunRecipe:
 class Recipe:
     """A training run."""
 
-    stage: Literal["vae", "stage1", "stage2"]
+    # grounding: stage 1's finder alone, what words mean in a picture
+    stage: Literal["vae", "grounding", "stage1", "stage2"]
     model: ModelRecipe = ModelRecipe()
     data: DataRecipe = DataRecipe()
     loss: LossRecipe = LossRecipe()
@@ -234,7 +235,7 @@ def _build(cls: Any, content: Any, where: str | Path, prefix: str) -> Any:
             raise InputError(f"{prefix}{key} is not an entry of a recipe", where=where, mend=mend)
         values[key] = _value(hints[key], value, where, f"{prefix}{key}")
     if cls is Recipe and "stage" not in values:
-        raise InputError("has no stage", where=where, mend="write stage: vae, stage1 or stage2")
+        raise InputError("has no stage", where=where, mend="write stage: vae, grounding, stage1 or stage2")
     return cls(**values)
 
 
@@ -291,13 +292,19 @@ def _check(recipe: Recipe, where: str | Path) -> None:
         f"data.told is {data.told} for {recipe.stage}",
         "only stage 2 is told an area",
     )
+    need(
+        recipe.stage == "grounding" or data.kind != "first-frames",
+        f"data.kind is first-frames for {recipe.stage}",
+        "it needs clips: use world, folder or shards",
+    )
     need(0 <= data.dropout <= 1, f"data.dropout is {data.dropout}", "use 0 to 1")
     need(len(data.size) in (0, 2), f"data.size is {data.size}", "use [height, width]")
     need(all(x > 0 and x % 16 == 0 for x in data.size), f"data.size is {data.size}", "use multiples of 16")
     need(len(optim.betas) == 2 and all(0 <= b < 1 for b in optim.betas), "optim.betas", "use two in [0, 1)")
     need(0 <= optim.ema < 1, f"optim.ema is {optim.ema}", "use 0 to below 1")
+    least_frames = 1 if recipe.stage == "grounding" else 2
     for section, name, least in (
-        (data, "frames", 2), (data, "workers", 0), (optim, "batch", 1), (optim, "accumulate", 1),
+        (data, "frames", least_frames), (data, "workers", 0), (optim, "batch", 1), (optim, "accumulate", 1),
         (optim, "warmup", 0), (optim, "lr", 0), (optim, "clip", 0), (optim, "weight_decay", 0),
         (optim, "explosion", 0), (model, "lora_rank", 0), (run, "steps", 1), (run, "seed", 0),
         (run, "log_every", 1), (run, "save_every", 1), (run, "keep", 1), (run, "gradients_every", 0),

@@ -60,8 +60,25 @@ def test_grounding_is_told_beside_the_latents_and_changes_nothing_of_them():
     assert torch.equal(scores, other)  # what is meant follows from the picture and the words alone
     changed = {**given, "encoder_hidden_states": -given["encoder_hidden_states"]}
     assert not torch.allclose(scores, network(**changed, return_grounding=True)[1])
-    with pytest.raises(ValueError, match="no layer for grounding"):
+    with pytest.raises(ValueError, match="no finder"):
         lite()(**given, return_grounding=True)
+
+
+def test_what_is_found_reaches_the_latents():
+    network, given = stirred(lite(grounding=True)), inputs()
+    before = network(**given)
+    with torch.no_grad():
+        network.finder.thing[-1].weight.neg_()
+    assert not torch.allclose(before, network(**given))
+
+
+def test_one_look_answers_many_sentences():
+    finder = stirred(lite(grounding=True)).finder
+    context, text = torch.randn(1, 8, 5, CHANNELS), torch.randn(3, 5, 8)
+    cells = finder.see(context)
+    together = finder.answer(cells.expand(3, -1, -1), text).unflatten(1, (8, 5))
+    torch.testing.assert_close(together, finder(context.expand(3, -1, -1, -1), text))
+    assert not torch.allclose(together[0], together[1])
 
 
 def test_a_clip_is_the_same_alone_and_in_a_batch():

@@ -69,7 +69,7 @@ def test_shared_storages_are_held_once():
     assert held(a, a[2:], [a], nn.Linear(2, 3)) == 40 + 4 * (6 + 3)
 
 
-@pytest.mark.parametrize("stage", ["vae", "stage1", "stage2"])
+@pytest.mark.parametrize("stage", ["vae", "grounding", "stage1", "stage2"])
 def test_a_real_step_and_a_counted_one_agree(stage, load, tmp_path):
     recipe = load(tmp_path, stage=stage, optim={"accumulate": 2})
     measured = estimate(recipe)

@@ -129,7 +129,7 @@ def test_stage_1_learns_what_the_words_mean(home, tmp_path):
     lines = read_log(tmp_path / "run" / "log.jsonl", kind="train")
     for term in ("things", "hands"):
         assert lines[-1][term] < 0.5 * lines[0][term]
-    assert checkpoint.load(tmp_path / "run" / "model").area_unet.ground.weight.any()
+    assert checkpoint.load(tmp_path / "run" / "model").area_unet.finder.stem.conv.weight.any()
 
     clips, _ = setup.open_data(recipe)
     batch = setup.training_batches(recipe, clips).at(0, 4)
@@ -138,8 +138,56 @@ def test_stage_1_learns_what_the_words_mean(home, tmp_path):
     terms = step.stage1_step(networks, silent, recipe.loss, torch.Generator().manual_seed(0))
     assert (terms["things"].item(), terms["hands"].item()) == (0, 0)
     networks.area_unet = LiteTransformer(**{**networks.area_unet.config, "grounding": False})
-    with pytest.raises(ValueError, match="no layer for grounding"):
+    with pytest.raises(ValueError, match="no finder"):
         step.stage1_step(networks, batch, recipe.loss, torch.Generator().manual_seed(0))
+
+
+def test_grounding_teaches_the_finder_alone_from_first_frames(home, tmp_path):
+    first = Settings(size=32, first_frames=True)
+    assert not produce(tmp_path / "first", clips=3, seed=0, settings=first)
+    assert not produce(tmp_path / "val", clips=2, seed=800_000, settings=first)
+    recipe = recipe_of(
+        home, "grounding", out=tmp_path / "run", model__train="area_unet.finder.*", data__dropout=0.0,
+        data__kind="first-frames", data__frames=1, data__path=str(tmp_path / "first"),
+        data__validation=str(tmp_path / "val"),
+    )  # fmt: skip
+    recipe = replace(
+        recipe,
+        optim=replace(recipe.optim, batch=18, lr=1e-2, ema=0.0),
+        run=replace(recipe.run, steps=30, save_every=30, validate_every=30, sample_every=30, samples=2),
+    )
+    assert train(recipe, say=quiet) == 0
+    lines = read_log(tmp_path / "run" / "log.jsonl", kind="train")
+    for term in ("things", "hands"):
+        assert lines[-1][term] < 0.5 * lines[0][term]
+    before, after = checkpoint.load(home / "vae" / "model"), checkpoint.load(tmp_path / "run" / "model")
+    for name, value in after.area_unet.state_dict().items():
+        untouched = torch.equal(value, before.area_unet.state_dict()[name])
+        assert not (untouched and name == "finder.stem.conv.weight")
+        assert untouched or name.startswith("finder.")
+    assert after.card.frames == before.card.frames
+    assert len(read_log(tmp_path / "run" / "log.jsonl", kind="validate")) == 1
+    assert (tmp_path / "run" / "samples" / "step-00000030.png").exists()
+
+
+def test_a_picture_with_several_requests_is_looked_at_once(home, tmp_path, monkeypatch):
+    """And each gets the scores that it gets alone."""
+    assert not produce(tmp_path / "first", clips=2, seed=0, settings=Settings(size=32, first_frames=True))
+    recipe = recipe_of(
+        home, "grounding", out=tmp_path / "run", data__kind="first-frames", data__frames=1, data__flip=False,
+        data__path=str(tmp_path / "first"),
+    )  # fmt: skip
+    clips, _ = setup.open_data(recipe)
+    networks = setup.networks_of(recipe, setup.open_model(recipe, home))
+    batches = setup.training_batches(recipe, clips)
+    scores, looks, see = [], [], networks.area_unet.finder.see
+    monkeypatch.setattr(networks.area_unet.finder, "see", lambda z: looks.append(len(z)) or see(z))
+    grounding = step.losses.grounding
+    monkeypatch.setattr(step.losses, "grounding", lambda s, share: scores.append(s) or grounding(s, share))
+    step.grounding_step(networks, batches.at(0, 12), recipe.loss, torch.Generator())
+    assert looks == [2]
+    step.grounding_step(networks, batches.at(7, 1), recipe.loss, torch.Generator())
+    torch.testing.assert_close(scores[0][7:8], scores[1])
 
 
 def test_grounding_is_refused_where_nothing_can_say_or_learn_it(home, tmp_path, monkeypatch):
@@ -147,7 +195,7 @@ def test_grounding_is_refused_where_nothing_can_say_or_learn_it(home, tmp_path, 
     without = LiteTransformer(**{**parts.area_unet.config, "grounding": False})
     setup.write_model(replace(parts, area_unet=without), tmp_path / "without")
     model = {"init": str(tmp_path / "without")}
-    with pytest.raises(InputError, match="no layer for it"):
+    with pytest.raises(InputError, match="no finder"):
         train(recipe_of(home, "stage1", model=model, out=tmp_path / "run", loss__grounding=0.25), say=quiet)
     recipe = recipe_of(home, "stage1", out=tmp_path / "run", loss__grounding=0.25)
     monkeypatch.setattr("handi.data.world._referents", None)

@@ -61,7 +61,7 @@ class ClipSet(Protocol):
 class Batch:
     """What a training step gets."""
 
-    names: list[str]  # clips, for the report of a bad batch
+    names: list[str]  # of clips and whether mirrored: samples of one name are of one picture
     frames: Tensor  # B×F×H×W×3 uint8; frame 0 is always the context image
     frame_index: Tensor  # B×F int64: which of the clip's frames (0 first)
     area: Tensor  # B×H×W float32 in {0, 1}: the true motion area
@@ -97,20 +97,23 @@ class Drawing:
 
 
 class Order:
-    """Which clip sample number `position` is: a new permutation every epoch, none lost, none doubled."""
+    """Which clip sample number `position` is: a new permutation every epoch, none lost, none doubled.
 
-    def __init__(self, clips: int, seed: int) -> None:
-        self.clips, self.seed = clips, seed
+    together: clips that follow each other stay together, so many at a time.
+    """
+
+    def __init__(self, clips: int, seed: int, together: int = 1) -> None:
+        self.clips, self.seed, self.together = clips, seed, together
         self._epochs: dict[int, np.ndarray] = {}
 
     def __getitem__(self, position: int) -> int:
         epoch, row = divmod(position, self.clips)
         order = self._epochs.get(epoch)  # looked up once: another thread may drop it at any moment
         if order is None:
-            order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.clips)
+            order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.clips // self.together)
             # Two stay: a batch may lie across the border. Threads may both draw one; it is the same one.
             self._epochs = {k: v for k, v in self._epochs.items() if k == epoch - 1} | {epoch: order}
-        return int(order[row])
+        return int(order[row // self.together]) * self.together + row % self.together
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ class Sample:
 class Batches:
     """The samples of a run: `batches.at(position, size)` is a batch of consecutive ones.
 
-    told: the H×W motion area that all samples are given in the place of their own (`data.told`).
+    told: the H×W motion area that all samples are given in the place of their own (`data.told`). together: as
+    of `Order`.
     """
 
     def __init__(
@@ -137,9 +141,10 @@ class Batches:
         *,
         shuffle: bool = True,
         told: BinaryMask | None = None,
+        together: int = 1,
     ) -> None:
         self.clips, self.drawing, self.seed, self.told = clips, drawing, seed, told
-        self.order = Order(len(clips), seed) if shuffle else None
+        self.order = Order(len(clips), seed, together) if shuffle else None
         self._held: _Held | None = None
 
     def hold(self, device: torch.device) -> None:
@@ -333,10 +338,12 @@ def mirrored(batch: Batch, rows: Tensor) -> Batch:
     }
     if batch.referents is not None:
         turned["referents"] = batch.referents[rows].flip(3)
+    flags = rows.tolist()
+    names = [f"{name} mirrored" if flag else name for name, flag in zip(batch.names, flags, strict=True)]
     parts = {name: getattr(batch, name).clone() for name in turned}
     for name, value in turned.items():
         parts[name][rows] = value
-    return replace(batch, **parts)
+    return replace(batch, names=names, **parts)
 
 
 _SIDES = {

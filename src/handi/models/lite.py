@@ -1,10 +1,10 @@
 """LiteTransformer: the bundled model's noise predictor, called like HandiUNet and far cheaper.
 
-Two parts, both transformers over the latents' cells:
+Parts, all over the latents' cells:
 
-1. the *reader* looks once a clip at the context latent, the motion area and the text: what is where, and
-   which of it is meant;
-2. the *mover* runs over the frames: every frame looks at itself, at the reader's scene (from where it fetches
+1. the *finder*, where there is one, says which cells show the thing and the hands that the words mean;
+2. the *reader* looks once a clip at the context latent, the motion area, the text and what was found;
+3. the *mover* runs over the frames: every frame looks at itself, at the reader's scene (from where it fetches
    hands and things, wherever they were) and at the same place at other times.
 
 docs/mini.md says what else was tried. Inside, features are channels-last, B×F×h×w×C.
@@ -44,7 +44,11 @@ class LiteTransformer(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ("_ReaderBlock", "_MoverBlock")  # what `compile_repeated_blocks` compiles
+    _repeated_blocks = (
+        "_FinderBlock",
+        "_ReaderBlock",
+        "_MoverBlock",
+    )  # what `compile_repeated_blocks` compiles
 
     @register_to_config
     def __init__(
@@ -63,14 +67,13 @@ class LiteTransformer(ModelMixin, ConfigMixin):
     ) -> None:
         """width: features of a cell. from_context: predict the difference to the context latent (clips) in
         the place of the latents themselves (mask videos). clip_frames: that a whole clip has, the unit of its
-        time. grounding: with a layer that says, of what the reader has made of each cell, how likely it shows
-        a thing or a hand that the words mean; only a loss looks at it."""
+        time. grounding: with a finder; `losses.grounding` trains it."""
         super().__init__()
         self.gradient_checkpointing = False
-        self.reader = _Reader(latent_channels, width, heads, reader_depth, cross_attention_dim)
+        self.finder = Finder(latent_channels, cross_attention_dim) if grounding else None
+        self.reader = _Reader(latent_channels, width, heads, reader_depth, cross_attention_dim, grounding)
         self.mover = _Mover(latent_channels, width, heads, mover_depth, cross_attention_dim)
         self.residual = zero_(_Conv(width, latent_channels))
-        self.ground = zero_(nn.Linear(width, 2)) if grounding else None
 
     def forward(
         self,
@@ -89,8 +92,8 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         timestep a number or B; encoder_hidden_states B×N×D text; condition_latent B×C×1×h×w latent of the
         context image; mask B×1×1×h×w in [0, 1], the share of each cell that is in the motion area (None:
         all of it); motion is accepted and not read; frame_index B×F, which frames of the whole clip these
-        are (default: the first F). return_grounding: also give the scores B×2×h×w of `losses.grounding`.
-        Raises: ValueError for that of a network without the layer.
+        are (default: the first F). return_grounding: also give the finder's scores B×2×h×w, see
+        `losses.grounding`. Raises: ValueError for those of a network without one.
         """
         batch, _, frames, height, width = sample.shape
         dtype, device = self.dtype, sample.device
@@ -104,7 +107,8 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         area = mask.to(dtype).expand(batch, 1, 1, height, width).permute(0, 2, 3, 4, 1)  #   B×1×h×w×1
         noisy = sample.to(dtype).permute(0, 2, 3, 4, 1)  #                                   B×F×h×w×C
 
-        scene = self.reader(context, area, text, self._run)
+        scores = None if self.finder is None else self.finder(context[:, 0], text)  #       B×h×w×2
+        scene = self.reader(context, area, text, scores, self._run)
         moment = self.mover.moment(time, frame_index / self.config.clip_frames, text)  #     B×F×C
         features = self.mover(noisy, context, scene, moment, frame_index, self._run)
         result = self.residual(features)
@@ -113,9 +117,9 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         result = result.permute(0, 4, 1, 2, 3)
         if not return_grounding:
             return result
-        if self.ground is None:
-            raise ValueError("this network has no layer for grounding")
-        return result, self.ground(scene[:, 0]).permute(0, 3, 1, 2)
+        if scores is None:
+            raise ValueError("this network has no finder")
+        return result, scores.permute(0, 3, 1, 2)
 
     def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -123,22 +127,106 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         return block(*inputs)
 
 
+# ------------------------------------------------------------------------------------------- finder
+
+
+class Finder(nn.Module):
+    """Which cells show the thing, and the hands, that the words mean.
+
+    Picture and words are read apart and meet in a product: a cell's features with what the words ask for. So
+    one look at a picture answers any number of sentences, and that a word has to match a cell is given, not
+    learned; docs/mini.md says how much better that is than a reader that attends to the words. The hands are
+    asked for second, by the words and by what the thing is and where: which hand acts depends on it.
+    """
+
+    WIDTH, HEADS, DEPTH, LOOKS = 128, 4, 3, 8
+
+    def __init__(self, channels: int, text: int) -> None:
+        super().__init__()
+        width = self.WIDTH
+        self.stem = _Conv(channels, width)
+        self.blocks = nn.ModuleList(_FinderBlock(width, self.HEADS) for _ in range(self.DEPTH))
+        self.norm = nn.LayerNorm(width)
+        self.words = nn.LayerNorm(text)
+        self.look = nn.Linear(text, self.LOOKS)  # how much each word counts, in several ways
+        self.value = nn.Linear(text, 2 * width)
+        self.thing = _question(2 * width, width)
+        self.hand = _question(3 * width, width)
+
+    def forward(self, context: Tensor, text: Tensor) -> Tensor:
+        """Scores B×h×w×2, thing and hands, for context latents B×h×w×C and text B×N×D."""
+        return self.answer(self.see(context), text).unflatten(1, context.shape[1:3])
+
+    def see(self, context: Tensor) -> Tensor:
+        """Features of the cells, B×hw×C."""
+        x = self.stem(context[:, None])
+        x = (x + _grid(x))[:, 0].flatten(1, 2)
+        turns = _turns_of_place(context.shape[1:3], x, self.HEADS)
+        for block in self.blocks:
+            x = block(x, turns)
+        return self.norm(x)
+
+    def answer(self, cells: Tensor, text: Tensor) -> Tensor:
+        """Scores B×hw×2 for what `see` made of the pictures, a row a sentence."""
+        words = self.words(text)
+        value = self.value(words).unflatten(-1, (self.LOOKS, -1))
+        asked = torch.einsum("bnl,bnlc->blc", self.look(words).softmax(1), value).flatten(1)
+        things = _match(cells, self.thing(asked))
+        there = (things.softmax(1)[..., None] * cells).sum(1)
+        hands = _match(cells, self.hand(torch.cat([asked, there], -1)))
+        return torch.stack([things, hands], -1)
+
+
+class _FinderBlock(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.space = _Attention(width, heads)
+        self.mlp = _Mlp(width)
+
+    def forward(self, x: Tensor, turns: Tensor) -> Tensor:
+        x = x + self.space(self.norms[0](x), turns=turns)
+        return x + self.mlp(self.norms[1](x))
+
+
+def _question(inputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(inputs), nn.Linear(inputs, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+    )
+
+
+def _match(cells: Tensor, question: Tensor) -> Tensor:
+    """Products B×hw of cells B×hw×C and a question B×C; scaled so that a fresh one learns at once."""
+    return 8 * cells.shape[-1] ** -0.5 * (cells @ question[..., None])[..., 0]
+
+
+def likeliness(scores: Tensor) -> Tensor:
+    """Of a finder's scores B×h×w×2: how likely each cell is, in [0, 1] of the likeliest one."""
+    chance = scores.flatten(1, 2).softmax(1)
+    return (chance / chance.amax(1, keepdim=True)).view_as(scores)
+
+
 # ------------------------------------------------------------------------------------ reader and mover
 
 
 class _Reader(nn.Module):
-    """The scene: context, area and text → features of one frame, B×1×h×w×C."""
+    """The scene: context, area, text and what a finder scored → features of one frame, B×1×h×w×C."""
 
-    def __init__(self, channels: int, width: int, heads: int, depth: int, text: int) -> None:
+    def __init__(
+        self, channels: int, width: int, heads: int, depth: int, text: int, found: bool = False
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.stem = _Conv(channels + 1, width)
+        self.found = nn.Linear(2, width, bias=False) if found else None
         self.blocks = nn.ModuleList(_ReaderBlock(width, heads, text) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, context: Tensor, area: Tensor, text: Tensor, run: Any) -> Tensor:
+    def forward(self, context: Tensor, area: Tensor, text: Tensor, scores: Tensor | None, run: Any) -> Tensor:
         x = self.stem(torch.cat([context, area], -1))
         x = x + _grid(x)
+        if self.found is not None and scores is not None:
+            x = x + self.found(likeliness(scores))[:, None]
         turns = _turns_of_place(x.shape[2:4], x, self.heads)
         for block in self.blocks:
             x = run(block, x, text, turns)

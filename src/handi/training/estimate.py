@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from handi.config import Recipe
 from handi.counting import PeakBytes, flop_counter, held, pretending
 from handi.data.clips import Batch
+from handi.data.first_frames import FirstFrames
 from handi.errors import ModelError
 from handi.models import presets
 from handi.models.checkpoint import Checkpoint, locate
@@ -110,7 +111,7 @@ def _parts(recipe: Recipe, notes: list[str]) -> Checkpoint:
         blank = torch.zeros(parts.card.height, parts.card.width)
         return (
             replace(parts, area_unet=published_shapes().unet, prior_mask=blank)
-            if recipe.stage == "stage1"
+            if recipe.stage in ("grounding", "stage1")
             else parts
         )
     return setup.open_model(recipe, Path())
@@ -241,12 +242,13 @@ class _Trial:
     def _clips(self) -> Batch:
         """Random clips in which every hand is there, in the middle of the frame."""
         count, frames = self.recipe.optim.batch, self.frames
+        together = FirstFrames.together if self.recipe.data.kind == "first-frames" else 1
         height, width = self.size
         area = torch.zeros(count, height, width)
         area[:, height // 4 :, width // 4 :] = 1
         roi = torch.tensor([width / 2, height / 2, min(height, width) / 2, 0.0])
         return Batch(
-            names=["random"] * count,
+            names=[f"picture {n // together}" for n in range(count)],
             frames=torch.randint(256, (count, frames, height, width, 3), dtype=torch.uint8),
             frame_index=torch.arange(frames).expand(count, -1).contiguous(),
             area=area,
@@ -254,6 +256,7 @@ class _Trial:
             joints=torch.rand(count, frames, 42, 2),
             visible=torch.ones(count, frames, 2, dtype=torch.bool),
             rois=roi.expand(count, frames, 2, 4).contiguous(),
+            referents=area[:, None].expand(-1, 2, -1, -1).contiguous(),
         )
 
 

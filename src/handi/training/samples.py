@@ -9,7 +9,9 @@ import torch
 
 from handi.data.clips import ClipSet, TrainingClip
 from handi.hands import HandDetector
+from handi.images import resize
 from handi.models.checkpoint import Checkpoint
+from handi.models.lite import likeliness
 from handi.pipeline import HandiPipeline
 from handi.training.sheets import Sample, sample_sheet
 
@@ -26,14 +28,15 @@ def draw_samples(
 ) -> list[Path]:
     """Write `path`.png and .mp4: what a stage makes of the first `count` clips; gives both paths.
 
-    vae: the reconstruction. stage1: the motion area. stage2: the clip, given the true area, so that the sheet
-    shows this stage's mistakes and not the other's. Each clip has its own fixed noise. Raises: OutputError.
+    vae: the reconstruction. grounding: what the words mean, and what was found. stage1: the motion area.
+    stage2: the clip, given the true area, so that the sheet shows this stage's mistakes and not the other's.
+    Each clip has its own fixed noise. Raises: OutputError.
     """
     pipe = HandiPipeline.from_checkpoint(parts)
     pipe.set_progress_bar_config(disable=True)
-    pictured = {"vae": _reconstruction, "stage1": _area, "stage2": _clip}[stage]
+    pictured = {"vae": _reconstruction, "grounding": _found, "stage1": _area, "stage2": _clip}[stage]
     samples = [pictured(pipe, clips[index], index) for index in range(min(count, len(clips)))]
-    return sample_sheet(samples, path, detector=None if stage == "stage1" else detector)
+    return sample_sheet(samples, path, detector=detector if stage in ("vae", "stage2") else None)
 
 
 def _reconstruction(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
@@ -41,6 +44,18 @@ def _reconstruction(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sampl
     frames = pipe.decode(latents)[:, :, 0].permute(0, 2, 3, 1)
     generated = (frames * 255).round().to(torch.uint8).cpu().numpy()
     return Sample(clip.texts["short"][0], clip.frames, generated, joints=clip.joints)
+
+
+def _found(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
+    """The things and hands that are meant as the area, and where the finder sees them as stage 1's."""
+    assert clip.referents is not None
+    meant = np.asarray(clip.referents.any(axis=0))
+    text = clip.texts["short"][0]
+    context = pipe.encode_images(np.array(clip.frames[:1]))[:, :, 0].permute(0, 2, 3, 1)
+    scores = pipe.area_unet.finder(context, pipe.encode_text([text]))
+    likely = likeliness(scores)[0].amax(-1).float().cpu().numpy()
+    found = resize(likely, *clip.frames.shape[1:3])
+    return Sample(text, clip.frames, area=meant, stage1=found, joints=clip.joints)
 
 
 def _area(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:

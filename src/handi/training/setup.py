@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from handi.config import DataRecipe, Recipe
 from handi.data.clips import Batches, ClipSet, Drawing
+from handi.data.first_frames import FirstFrames
 from handi.data.folder import FolderClips
 from handi.data.shard_clips import ShardClips
 from handi.data.world import WorldClips
@@ -29,7 +30,12 @@ from handi.training.module import PARTS, StepModule
 from handi.training.optim import LORA, merge_lora
 from handi.training.step import Networks
 
-NETWORK = {"vae": "vae", "stage1": "area_unet", "stage2": "unet"}  # that a stage trains
+NETWORK = {
+    "vae": "vae",
+    "grounding": "area_unet",
+    "stage1": "area_unet",
+    "stage2": "unet",
+}  # that a stage trains
 VALIDATION_SEED = 0  # the same held-out samples and noise in every run, so that losses compare
 OUTPUT_LAYERS = ("residual.", "conv_out.")
 BASIS_PICTURES = 512  # that the small autoencoder's basis is fitted to
@@ -75,6 +81,8 @@ def told_area(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
 def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
     if recipe.data.kind == "world":
         return WorldClips(path, area=recipe.data.area, training=training)
+    if recipe.data.kind == "first-frames":
+        return FirstFrames(path, training=training)
     if recipe.data.kind == "folder":
         return FolderClips(path, size_of(recipe))
     clips = ShardClips(path, "train" if training else "held-out")
@@ -141,14 +149,17 @@ def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
     """The run's samples. Raises: InputError where clips are shorter than asked for."""
     data = recipe.data
     _check_frames(data, clips)
-    if recipe.stage == "stage1" and recipe.loss.grounding and clips[0].referents is None:
+    if _grounds(recipe) and clips[0].referents is None:
         raise InputError(
             "its clips do not say which things and hands their words mean",
             where=clips.name,
-            mend="set loss.grounding to 0",
+            mend="set loss.grounding to 0"
+            if recipe.stage == "stage1"
+            else "use clips or first frames of the world",
         )
     drawing = Drawing(data.frames, data.flip, data.texts, data.dropout)
-    return Batches(clips, drawing, recipe.run.seed, told=told_area(recipe, clips))
+    together = FirstFrames.together if isinstance(clips, FirstFrames) else 1
+    return Batches(clips, drawing, recipe.run.seed, told=told_area(recipe, clips), together=together)
 
 
 def _check_frames(data: DataRecipe, clips: ClipSet) -> None:
@@ -212,15 +223,15 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     start: where `make_start` wrote a preset's. Raises: ModelError.
     """
     parts = checkpoint.load(start if recipe.model.preset is not None else str(recipe.model.init))
-    if recipe.stage == "stage1" and parts.area_unet is None:
+    if recipe.stage in ("grounding", "stage1") and parts.area_unet is None:
         card = replace(parts.card, stage1=StageSettings())
         blank = torch.zeros(card.height, card.width)  # until the mean of the training areas takes its place
         parts = replace(parts, area_unet=copy.deepcopy(parts.unet), prior_mask=blank, card=card)
-    if recipe.stage == "stage1" and recipe.loss.grounding and not _grounds(parts.area_unet):
+    if _grounds(recipe) and getattr(parts.area_unet, "finder", None) is None:
         raise InputError(
-            "loss.grounding: this model's stage 1 has no layer for it",
+            "this model's stage 1 has no finder to learn what words mean",
             where=parts.source,
-            mend="set loss.grounding to 0, or start from a preset",
+            mend="start from a preset" + (", or set loss.grounding to 0" if recipe.stage == "stage1" else ""),
         )
     if recipe.stage == "stage2" and recipe.loss.stage1_area and parts.area_unet is None:
         raise InputError("loss.stage1_area: this model has no stage 1", where=parts.source)
@@ -231,8 +242,8 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     return parts
 
 
-def _grounds(network: torch.nn.Module | None) -> bool:
-    return getattr(network, "ground", None) is not None
+def _grounds(recipe: Recipe) -> bool:
+    return recipe.stage == "grounding" or (recipe.stage == "stage1" and recipe.loss.grounding > 0)
 
 
 def take_over(source: torch.nn.Module, target: torch.nn.Module) -> None:
@@ -283,7 +294,8 @@ def compile_network(network: torch.nn.Module) -> None:
 def finished(module: StepModule, parts: Checkpoint, clips: ClipSet) -> Checkpoint:
     """The trained model: networks that stand alone, and a card that says what it was trained on."""
     height, width = clips.size
-    card = replace(parts.card, height=height, width=width, frames=clips.frames, weights="trained")
+    frames = clips.frames if clips.frames > 1 else parts.card.frames  # first frames do not say
+    card = replace(parts.card, height=height, width=width, frames=frames, weights="trained")
     networks = {name: getattr(module, name) for name in PARTS}
     tokenizer = copy.deepcopy(parts.tokenizer)
     return replace(parts, **networks, tokenizer=tokenizer, prior_mask=module.networks.prior_mask, card=card)

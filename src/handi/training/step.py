@@ -65,6 +65,20 @@ def vae_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: to
     return {"l1": error.abs().mean(), "l2": error.square().mean().sqrt(), "edges": edges}
 
 
+def grounding_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
+    """Stage 1's finder alone: which things and hands the words mean in the context image.
+
+    A picture that a batch has several times, with other words, is looked at once.
+    """
+    finder = networks.area_unet.finder
+    first = {name: row for row, name in reversed(list(enumerate(batch.names)))}  # of each picture
+    look = {name: n for n, name in enumerate(first)}
+    context = encode(networks.vae, _video(batch.frames[list(first.values()), :1]))[:, :, 0]
+    cells = finder.see(context.permute(0, 2, 3, 1))[[look[name] for name in batch.names]]
+    scores = finder.answer(cells, encode_text(networks, batch.texts))
+    return _grounding(scores.transpose(1, 2).unflatten(2, context.shape[2:]), batch)
+
+
 def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
     """The motion area: noise loss on the latents of the mask video, and mIoU on its pixels (Eq. 5)."""
     if networks.prior_mask is None:
@@ -361,6 +375,7 @@ def _device(network: Any) -> torch.device:
 
 STEPS: dict[str, Callable[[Networks, Batch, LossRecipe, torch.Generator], Terms]] = {
     "vae": vae_step,
+    "grounding": grounding_step,
     "stage1": stage1_step,
     "stage2": stage2_step,
 }

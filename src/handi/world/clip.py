@@ -165,7 +165,7 @@ def _still(scene: Scene, action: Action) -> list[Part]:
     touched = action.states(0.0).keys() | action.states(1.0).keys()
     parts = [part for prop in scene.props if prop.name not in touched for part in prop.parts(prop.initial)]
     for side in scene.hands.keys() - action.tracks.keys():
-        parts += _hand(scene, side, scene.start[side])
+        parts += hand_parts(scene, side, scene.start[side])
     return parts
 
 
@@ -175,11 +175,12 @@ def _moving(scene: Scene, action: Action, time: float) -> list[Part]:
     props = [prop for prop in scene.props if prop.name in states]
     parts = [part for prop in props for part in prop.parts(states[prop.name])]
     for side, track in action.tracks.items():
-        parts += _hand(scene, side, track.at(time))
+        parts += hand_parts(scene, side, track.at(time))
     return parts
 
 
-def _hand(scene: Scene, side: str, grip: Grip) -> list[Part]:
+def hand_parts(scene: Scene, side: str, grip: Grip) -> list[Part]:
+    """The bodies of a hand and its arm."""
     return scene.hands[side].parts(grip, scene.elbow(grip, side), HAND_IDS[side], SLEEVE_IDS[side])
 
 

@@ -23,6 +23,7 @@ from handi.world.clip import (
     siblings,
 )
 from handi.world.files import FORMAT, VERSION, Pictures, name_of, read_record, write_clip
+from handi.world.first_frames import render_first_frame, write_first_frame
 from handi.world.seeds import check_seed
 
 MANIFEST = "world.json"  # the settings that all clips of a folder share
@@ -39,13 +40,15 @@ class Settings:
     handheld: bool = False
     pictures: Pictures = "mp4"
     siblings: int = 1  # clips of one seed at most: different actions from the identical first frame
+    first_frames: bool = False  # no clips: what each begins with, and all that can be asked of it
 
 
 def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: int = 1) -> list[str]:
     """Render the clips of seeds `seed` … `seed + clips - 1` into `out`; returns one line for every failure.
 
     With `settings.action` the clips are those of the first `clips` seeds from `seed` on whose scenes afford
-    it. With `settings.siblings` above 1 every seed gives as many clips as its scene affords, up to that.
+    it. With `settings.siblings` above 1 every seed gives as many clips as its scene affords, up to that. With
+    `settings.first_frames` every seed gives its first frame with its requests.
     Clips that are there already are kept. Stopped by Ctrl-C, all that is finished stays. A folder of other
     settings is refused. Raises: InputError, OutputError.
     """
@@ -62,18 +65,25 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
         raise InputError(f"{settings.siblings} siblings", where="--siblings", mend="use 1 or more")
     if settings.siblings > 1 and settings.action is not None:
         raise InputError("siblings are of different actions", where="--siblings", mend="leave out --action")
+    if settings.first_frames and settings != Settings(settings.size, first_frames=True):
+        raise InputError(
+            "first frames have no action, blur, sway, video or siblings",
+            where="--first-frames",
+            mend="leave the other options out",
+        )
     _claim(out, settings)
     first = None if settings.siblings == 1 else 0
     seeds = list(_seeds(seed, clips, settings.action))
     pending = [number for number in seeds if not (out / f"{name_of(number, first)}.json").exists()]
     failures: list[str] = []
-    with Progress("render", len(seeds), "clips") as bar:
+    with Progress("render", len(seeds), "first frames" if settings.first_frames else "clips") as bar:
         bar.advance(len(seeds) - len(pending))
         for failure in _each(out, pending, settings, min(workers, max(1, len(pending)))):
             bar.advance()
             if failure:
                 failures.append(failure)
-    _write_captions(out)
+    if not settings.first_frames:
+        _write_captions(out)
     return failures
 
 
@@ -88,6 +98,8 @@ def _seeds(seed: int, clips: int, action: str | None) -> Iterator[int]:
 def _claim(out: Path, settings: Settings) -> None:
     """Write the folder's manifest, or check that it has the same settings."""
     manifest = {"format": FORMAT, "version": VERSION, **asdict(settings)}
+    if not settings.first_frames:
+        del manifest["first_frames"]  # as folders of clips have always been
     path = out / MANIFEST
     if path.exists():
         try:
@@ -131,7 +143,9 @@ def _one(out: Path, seed: int, settings: Settings) -> str | None:
         "size": settings.size, "motion_blur": settings.motion_blur, "handheld": settings.handheld
     }  # fmt: skip
     try:
-        if settings.siblings == 1:
+        if settings.first_frames:
+            write_first_frame(out, render_first_frame(seed, size=settings.size))
+        elif settings.siblings == 1:
             clip = render_clip(seed, action=settings.action, **look)
             write_clip(out, clip, pictures=settings.pictures)
         elif len(possible_actions(seed)) == 1:

@@ -1,0 +1,128 @@
+"""First frames with all that can be asked of them: what words mean in a picture, at little cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from handi.errors import InputError
+from handi.files import replacing
+from handi.images import read_image, write_image
+from handi.types import Picture
+from handi.world.actions import ACTIONS
+from handi.world.clip import check_size, hand_parts, slots_of
+from handi.world.files import name_of
+from handi.world.hand import rest_hand
+from handi.world.render import Renderer, develop, digitise, exposure_for
+from handi.world.scenes import affordances, build_scene
+from handi.world.seeds import split_of, stream
+from handi.world.setting import HAND_IDS, SLEEVE_IDS
+from handi.world.text import enriched_text, paraphrases, short_text
+
+FORMAT, VERSION = "handi-world-first-frame", 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something that can be done in a scene: how it is said, and what the words mean."""
+
+    action: str
+    text: str
+    paraphrases: tuple[str, ...]
+    enriched: str
+    things: tuple[int, ...]  # values of the id map
+    hands: tuple[int, ...]  # likewise, with their sleeves
+
+
+@dataclass(frozen=True)
+class FirstFrame:
+    """The picture H×W×3 that all clips of a seed begin with, what its pixels show H×W, and the requests."""
+
+    seed: int
+    frame: Picture
+    ids: npt.NDArray[np.uint8]
+    requests: tuple[Request, ...]
+
+
+def render_first_frame(seed: int, *, size: int = 128) -> FirstFrame:
+    """The first frame of a seed, with every action on every thing that its scene affords, in an order that
+    the seed draws. Raises: InputError."""
+    check_size(size)
+    scene = build_scene(seed)
+    parts = [part for prop in scene.props for part in prop.parts(prop.initial)]
+    for side, grip in scene.start.items():
+        parts += hand_parts(scene, side, grip)
+    view = Renderer(scene.backdrop, scene.light, rest_hand().skin, size).frame(scene.camera, parts)
+    gain = exposure_for(view.picture, scene.brightness)
+    rng = stream(seed, "requests")
+    options = list(affordances(scene))
+    requests = []
+    for n in rng.permutation(len(options)):
+        name, choice = options[n]
+        action = ACTIONS[name](scene, choice, rng)
+        slots = slots_of(scene, action)
+        things = [scene.prop(str(thing)).identity for role, thing in choice.items() if role != "which"]
+        hands = [ids[side] for side in action.tracks for ids in (HAND_IDS, SLEEVE_IDS)]
+        requests.append(
+            Request(
+                action=name,
+                text=short_text(slots),
+                paraphrases=tuple(paraphrases(slots, rng)),
+                enriched=enriched_text(slots, rng),
+                things=tuple(things),
+                hands=tuple(hands),
+            )
+        )
+    frame = digitise(develop(view.picture, gain), stream(seed, "noise", 0))
+    return FirstFrame(seed, frame, view.identity.astype(np.uint8), tuple(requests))
+
+
+def write_first_frame(folder: str | Path, first: FirstFrame) -> Path:
+    """Write the picture, the id map and, last, the JSON, whose path is returned. Raises: OutputError."""
+    folder, stem = Path(folder), name_of(first.seed)
+    write_image(folder / f"{stem}.png", first.frame)
+    write_image(folder / f"{stem}.ids.png", first.ids)
+    record = {
+        "format": FORMAT,
+        "version": VERSION,
+        "seed": first.seed,
+        "split": split_of(first.seed),
+        "requests": [asdict(request) for request in first.requests],
+    }
+    path = folder / f"{stem}.json"
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, separators=(",", ":")) + "\n")
+    return path
+
+
+def read_first_frame(path: str | Path) -> FirstFrame:
+    """Read one back from its JSON. Raises: InputError."""
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text())
+        if (record["format"], record["version"]) != (FORMAT, VERSION):
+            raise ValueError(f"{record['format']} of version {record['version']}")
+        requests = tuple(
+            Request(
+                action=request["action"],
+                text=request["text"],
+                paraphrases=tuple(request["paraphrases"]),
+                enriched=request["enriched"],
+                things=tuple(request["things"]),
+                hands=tuple(request["hands"]),
+            )
+            for request in record["requests"]
+        )
+        frame = read_image(path.with_suffix(".png"))
+        ids = read_image(path.with_suffix(".ids.png"))[..., 0]
+        return FirstFrame(record["seed"], frame, ids, requests)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"is not a first frame of the synthetic world ({type(error).__name__}: {error})",
+            where=path,
+            mend="delete it and run handi world again",
+        ) from error
