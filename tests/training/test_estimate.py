@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from handi.counting import PeakBytes, flop_counter, held, pretending
+from handi.errors import ModelError
 from handi.training import estimate as module
 from handi.training.estimate import estimate
 from handi.training.estimate_table import gib, table
@@ -101,6 +102,14 @@ def test_a_model_that_is_not_here_is_taken_for_the_published_size(load, tmp_path
     assert sum(p.numel() for p in parts.unet.parameters()) == 1_413_401_540
     assert parts.unet.device.type == "meta"
     assert notes == ["not/here is not here: taken for a model of AnimateAnything's size"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"stage": "grounding"}, {"stage": "stage1", "loss": {"grounding": 0.25}}]
+)
+def test_where_a_finder_is_asked_the_published_size_is_no_answer(load, tmp_path, changes):
+    with pytest.raises(ModelError, match="not/here"):
+        module._parts(load(tmp_path, model={"preset": None, "init": "not/here"}, **changes), [])
 
 
 def test_the_table_names_every_figure(load, tmp_path):

@@ -106,12 +106,14 @@ def _parts(recipe: Recipe, notes: list[str]) -> Checkpoint:
     try:
         locate(str(recipe.model.init))
     except ModelError:
+        if setup.grounds(recipe):
+            raise  # AnimateAnything's model has no finder
         notes.append(f"{recipe.model.init} is not here: taken for a model of AnimateAnything's size")
         parts = published_shapes()
         blank = torch.zeros(parts.card.height, parts.card.width)
         return (
             replace(parts, area_unet=published_shapes().unet, prior_mask=blank)
-            if recipe.stage in ("grounding", "stage1")
+            if recipe.stage == "stage1"
             else parts
         )
     return setup.open_model(recipe, Path())

@@ -55,7 +55,7 @@ def _found(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
     scores = pipe.area_unet.finder(context, pipe.encode_text([text]))
     likely = likeliness(scores)[0].amax(-1).float().cpu().numpy()
     found = resize(likely, *clip.frames.shape[1:3])
-    return Sample(text, clip.frames, area=meant, stage1=found, joints=clip.joints)
+    return Sample(text, clip.frames, area=meant, stage1=found)
 
 
 def _area(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:

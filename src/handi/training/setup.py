@@ -149,7 +149,7 @@ def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
     """The run's samples. Raises: InputError where clips are shorter than asked for."""
     data = recipe.data
     _check_frames(data, clips)
-    if _grounds(recipe) and clips[0].referents is None:
+    if grounds(recipe) and clips[0].referents is None:
         raise InputError(
             "its clips do not say which things and hands their words mean",
             where=clips.name,
@@ -227,7 +227,7 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
         card = replace(parts.card, stage1=StageSettings())
         blank = torch.zeros(card.height, card.width)  # until the mean of the training areas takes its place
         parts = replace(parts, area_unet=copy.deepcopy(parts.unet), prior_mask=blank, card=card)
-    if _grounds(recipe) and getattr(parts.area_unet, "finder", None) is None:
+    if grounds(recipe) and getattr(parts.area_unet, "finder", None) is None:
         raise InputError(
             "this model's stage 1 has no finder to learn what words mean",
             where=parts.source,
@@ -242,7 +242,8 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     return parts
 
 
-def _grounds(recipe: Recipe) -> bool:
+def grounds(recipe: Recipe) -> bool:
+    """Whether the recipe's loss asks stage 1's finder what words mean."""
     return recipe.stage == "grounding" or (recipe.stage == "stage1" and recipe.loss.grounding > 0)
 
 
