@@ -254,7 +254,9 @@ def test_what_a_real_pipeline_finds_is_what_its_network_does(tiny, tiny_clips):
     context = pipe.encode_images(np.stack([clip.frames[0] for clip in tiny_clips]))
     given = {"condition_latent": context, "return_grounding": True}
     _, scores = network(torch.zeros_like(context), 0, pipe.encode_text(texts), **given)
-    np.testing.assert_allclose(tiny.grounding(tiny_clips, texts), scores.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        tiny.grounding(tiny_clips, texts), scores.detach().numpy(), rtol=1e-4, atol=1e-4
+    )
     pipe.area_unet.finder = None
     assert tiny.grounding(tiny_clips, texts) is None
 

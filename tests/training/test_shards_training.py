@@ -67,7 +67,9 @@ def home(tmp_path_factory):
 
 
 def losses(run):
-    return [row["noise"] for row in read_log(run / "log.jsonl") if row["kind"] == "train"]
+    """And gradients: a fresh network's loss hardly depends on its context."""
+    rows = [row for row in read_log(run / "log.jsonl") if row["kind"] == "train"]
+    return [row[name] for row in rows for name in ("noise", "gradient")]
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
