@@ -30,12 +30,8 @@ from handi.training.module import PARTS, StepModule
 from handi.training.optim import LORA, merge_lora
 from handi.training.step import Networks
 
-NETWORK = {
-    "vae": "vae",
-    "grounding": "area_unet",
-    "stage1": "area_unet",
-    "stage2": "unet",
-}  # that a stage trains
+# That a stage trains.
+NETWORK = {"vae": "vae", "grounding": "area_unet", "stage1": "area_unet", "stage2": "unet"}
 VALIDATION_SEED = 0  # the same held-out samples and noise in every run, so that losses compare
 OUTPUT_LAYERS = ("residual.", "conv_out.")
 BASIS_PICTURES = 512  # that the small autoencoder's basis is fitted to
@@ -223,7 +219,7 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     start: where `make_start` wrote a preset's. Raises: ModelError.
     """
     parts = checkpoint.load(start if recipe.model.preset is not None else str(recipe.model.init))
-    if recipe.stage in ("grounding", "stage1") and parts.area_unet is None:
+    if recipe.stage == "stage1" and parts.area_unet is None:
         card = replace(parts.card, stage1=StageSettings())
         blank = torch.zeros(card.height, card.width)  # until the mean of the training areas takes its place
         parts = replace(parts, area_unet=copy.deepcopy(parts.unet), prior_mask=blank, card=card)
