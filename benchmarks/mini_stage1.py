@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,9 @@ def stage1(bench: Bench, train: Path | None) -> str:
     lines.append(["the true area, cleaned as stage 1's is", mean(cleaned).text(3), ""])
     text = f"Motion area against the true one ({bench.model.steps[0]} steps, {n} clips; 95 % interval):\n\n"
     text += table(["area", "mIoU", "stage 1 better by (paired)"], lines)
-    return "\n".join(
-        [text, _step_table(bench), _action_table(own), _grounding_table(bench), area_table(bench)]
-    )
+    found = _found(bench)
+    tables = [text, _step_table(bench), _action_table(own, found), _grounding_table(found), area_table(bench)]
+    return "\n".join(tables)
 
 
 def _step_table(bench: Bench) -> str:
@@ -97,25 +98,47 @@ def _step_table(bench: Bench) -> str:
     return text + f"\nFewest steps that reach {BAR}: {reached or 'none of these'}.\n"
 
 
-def _action_table(own: Sequence[Row]) -> str:
+def _action_table(own: Sequence[Row], found: Sequence[Found]) -> str:
     lines = []
     for action in sorted({row["action"] for row in own}):
-        part = [row for row in own if row["action"] == action]
-        lines.append([action, mean(column(part, "iou")).text(2), len(part)])
-    return "By action:\n\n" + table(["action", "mIoU", "clips"], lines)
+        part = [n for n, row in enumerate(own) if row["action"] == action]
+        line = [action, mean([own[n]["iou"] for n in part]).text(2), len(part)]
+        if found:
+            line += [_hits([found[n].thing for n in part]), _hits([found[n].hand for n in part])]
+        lines.append(line)
+    header = ["action", "mIoU", "clips", *(["things found", "the right one of two hands"] if found else [])]
+    return "By action:\n\n" + table(header, lines)
+
+
+def _hits(found: Sequence[bool | None]) -> str:
+    asked = [one for one in found if one is not None]
+    return f"{sum(asked)} of {len(asked)}" if asked else ""
 
 
 # --------------------------------------------------------------------------------------- grounding
 
 
-def _grounding_table(bench: Bench) -> str:
-    """How often the cell with the highest score shows what is meant, and the right hand has more."""
-    clips = bench.clips
-    scores = bench.model.grounding(clips, [clip.text for clip in clips])
+@dataclass(frozen=True)
+class Found:
+    """What the finder makes of a clip's sentence."""
+
+    thing: bool  # the cell with the highest score shows a thing that is meant
+    hand: bool | None  # the acting hand has more than the other; None where not just one of two hands acts
+
+
+def _found(bench: Bench) -> list[Found]:
+    """Of every clip; none for a model without a finder."""
+    scores = bench.model.grounding(bench.clips, [clip.text for clip in bench.clips])
     if scores is None:
+        return []
+    return [grounded(one, clip) for one, clip in zip(scores, bench.clips, strict=True)]
+
+
+def _grounding_table(found: Sequence[Found]) -> str:
+    """How often the cell with the highest score shows what is meant, and the right hand has more."""
+    if not found:
         return ""
-    found = [grounded(one, clip) for one, clip in zip(scores, clips, strict=True)]
-    things, hands = [thing for thing, _ in found], [hand for _, hand in found if hand is not None]
+    things, hands = [one.thing for one in found], [one.hand for one in found if one.hand is not None]
     lines = [
         ["a thing that the words mean has the highest score", mean(things).percent, f"{len(things)} clips"],
         ["the hand that acts has more than the one that waits", mean(hands).percent, f"{len(hands)} clips"],
@@ -125,17 +148,16 @@ def _grounding_table(bench: Bench) -> str:
     )
 
 
-def grounded(scores: np.ndarray, clip: WorldClip) -> tuple[float, float | None]:
-    """1 where the cell with the highest of the scores 2×h×w shows a thing that is meant; 1 where the acting
-    hand has the higher share of all, None for a clip in which not just one of two hands acts."""
+def grounded(scores: np.ndarray, clip: WorldClip) -> Found:
+    """What scores 2×h×w find in a clip's first frame."""
     things, acting = shares(referents_of(clip), scores.shape[1:])
     best = np.unravel_index(scores[0].argmax(), scores[0].shape)
     both = shares(np.isin(clip.ids[0], [*HAND_IDS.values(), *SLEEVE_IDS.values()])[None], scores.shape[1:])[0]
     waiting = both - acting
     weight = np.exp(scores[1] - scores[1].max())
     one_of_two = acting.sum() > 1 and waiting.sum() > 1
-    hand = float((weight * acting).sum() > (weight * waiting).sum()) if one_of_two else None
-    return float(things[best] >= LEAST_SHARE), hand
+    hand = bool((weight * acting).sum() > (weight * waiting).sum()) if one_of_two else None
+    return Found(bool(things[best] >= LEAST_SHARE), hand)
 
 
 def shares(masks: np.ndarray, cells: tuple[int, int]) -> np.ndarray:

@@ -28,7 +28,7 @@ from mini_scores import (
 )
 from mini_sheets import clip_page, sibling_page
 from mini_siblings import area_groups, on_other_things
-from mini_stage1 import area_rows, best_cut, grounded, shares, stage1, training_areas
+from mini_stage1 import Found, area_rows, best_cut, grounded, shares, stage1, training_areas
 from mini_stage2 import autoencoder, control_rows, generated_rows, stage2
 from mini_summary import summary
 
@@ -133,8 +133,8 @@ def test_grounding_counts_the_meant_thing_and_the_right_one_of_two_hands():
         if len(clip.hands) == 1 and {2, 3} <= set(np.unique(clip.ids[0]))
     )
     meant = shares(referents_of(clip), (16, 16))
-    assert grounded(meant, clip) == (1, 1)
-    assert grounded(-meant, clip) == (0, 0)
+    assert grounded(meant, clip) == Found(thing=True, hand=True)
+    assert grounded(-meant, clip) == Found(thing=False, hand=False)
 
 
 def test_the_whole_report_of_an_oracle(bench, clips):

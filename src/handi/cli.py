@@ -233,7 +233,8 @@ def world(
             for test.
         size: Side of the pictures in pixels.
         workers: Processes that render.
-        action: Only this one, e.g. "cut"; seeds whose scene does not afford it are passed over.
+        action: Only this one, e.g. "cut"; seeds whose scene does not afford it are passed over. First frames
+            of the seeds that are left come with all their requests, of other actions too.
         motion_blur: Blur what moves, as an open shutter does.
         handheld: Let the camera sway.
         pictures: mp4, or png for a lossless film strip.

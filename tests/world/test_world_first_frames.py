@@ -9,7 +9,7 @@ import pytest
 
 from handi.data.world import referents_of
 from handi.errors import InputError
-from handi.world import render_clip
+from handi.world import find_seed, render_clip
 from handi.world.first_frames import read_first_frame, render_first_frame
 from handi.world.scenes import affordances, build_scene
 
@@ -54,6 +54,16 @@ def test_the_command_writes_what_is_read_back_and_goes_on_where_it_stopped(handi
 
     code, _, err = handi("world", "--clips", 2, "--size", SIZE, "--out", tmp_path)
     assert (code, "of other settings" in err) == (1, True)
+
+
+def test_with_an_action_only_scenes_that_afford_it_are_rendered_with_all_their_requests(handi, tmp_path):
+    code, _, err = handi("world", "--first-frames", "--action", "stir", "--clips", 2, "--size", SIZE,
+                         "--workers", 1, "--out", tmp_path)  # fmt: skip
+    assert code == 0, err
+    seed = find_seed("stir")
+    first = read_first_frame(tmp_path / f"{seed:010d}.json")
+    assert first.requests == render_first_frame(seed, size=SIZE).requests
+    assert (tmp_path / f"{find_seed('stir', seed + 1):010d}.json").exists()
 
 
 def test_options_of_clips_are_refused(handi, tmp_path):

@@ -48,7 +48,7 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
 
     With `settings.action` the clips are those of the first `clips` seeds from `seed` on whose scenes afford
     it. With `settings.siblings` above 1 every seed gives as many clips as its scene affords, up to that. With
-    `settings.first_frames` every seed gives its first frame with its requests.
+    `settings.first_frames` every seed gives its first frame with all its requests, of whatever action.
     Clips that are there already are kept. Stopped by Ctrl-C, all that is finished stays. A folder of other
     settings is refused. Raises: InputError, OutputError.
     """
@@ -65,9 +65,9 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
         raise InputError(f"{settings.siblings} siblings", where="--siblings", mend="use 1 or more")
     if settings.siblings > 1 and settings.action is not None:
         raise InputError("siblings are of different actions", where="--siblings", mend="leave out --action")
-    if settings.first_frames and settings != Settings(settings.size, first_frames=True):
+    if settings.first_frames and settings != Settings(settings.size, settings.action, first_frames=True):
         raise InputError(
-            "first frames have no action, blur, sway, video or siblings",
+            "first frames have no blur, sway, video or siblings",
             where="--first-frames",
             mend="leave the other options out",
         )
