@@ -14,6 +14,7 @@ from mini_scores import Bench, iou, pack, unpack
 from handi.world import WorldClip, judges
 
 OTHER_ROLES = ("which",)  # entries of a choice that name no prop
+PIECE = 8  # groups whose clips are made between two looks at the disk
 
 
 def area_groups(bench: Bench) -> list[Row]:
@@ -51,10 +52,12 @@ def on_other_things(a: WorldClip, b: WorldClip) -> bool:
 def clip_groups(bench: Bench) -> list[Row]:
     """Both stages, a row a group: `judges.same_context` of the generated clips, of the truth, of stills."""
 
-    def compute() -> list[Row]:
+    groups, areas = bench.groups, area_groups(bench)
+
+    def compute(piece: slice) -> list[Row]:
         rows = []
-        for group, areas in zip(bench.groups, area_groups(bench), strict=True):
-            own = np.stack([unpack(area, group[0].size) for area in areas["areas"]])
+        for group, row in zip(groups[piece], areas[piece], strict=True):
+            own = np.stack([unpack(area, group[0].size) for area in row["areas"]])
             made = bench.model.videos(group, [clip.text for clip in group], own)
             truths = [clip.frames for clip in group]
             videos = {"generated": list(made), "truth": truths, "still": list(still(group))}
@@ -62,7 +65,7 @@ def clip_groups(bench: Bench) -> list[Row]:
             rows.append({"seed": group[0].seed, "clips": len(group), **scores})
         return rows
 
-    return bench.store.rows("siblings clips", _seeds(bench), compute)
+    return bench.store.rows_in_pieces("siblings clips", [group[0].seed for group in groups], compute, PIECE)
 
 
 def _places(groups: Sequence[Sequence[WorldClip]]) -> list[tuple[Sequence[WorldClip], slice]]:

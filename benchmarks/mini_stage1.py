@@ -17,6 +17,7 @@ from handi.data.world import referents_of
 from handi.images import read_image
 from handi.motion.area import clean_area
 from handi.world import WorldClip, require_training
+from handi.world.clip import either_hand
 from handi.world.files import MOVED_BIT, read_record
 from handi.world.setting import HAND_IDS, SLEEVE_IDS
 
@@ -124,6 +125,7 @@ class Found:
 
     thing: bool  # the cell with the highest score shows a thing that is meant
     hand: bool | None  # the acting hand has more than the other; None where not just one of two hands acts
+    either: bool  # either hand might have done it
 
 
 def _found(bench: Bench) -> list[Found]:
@@ -138,10 +140,16 @@ def _grounding_table(found: Sequence[Found]) -> str:
     """How often the cell with the highest score shows what is meant, and the right hand has more."""
     if not found:
         return ""
-    things, hands = [one.thing for one in found], [one.hand for one in found if one.hand is not None]
+    hands = [one for one in found if one.hand is not None]
     lines = [
-        ["a thing that the words mean has the highest score", mean(things).percent, f"{len(things)} clips"],
-        ["the hand that acts has more than the one that waits", mean(hands).percent, f"{len(hands)} clips"],
+        [name, mean(hits).percent, f"{len(hits)} clips"]
+        for name, hits in (
+            ("a thing that the words mean has the highest score", [one.thing for one in found]),
+            ("the hand that acts has more than the one that waits", [one.hand for one in hands]),
+            ("the same, where scene or words tell which", [one.hand for one in hands if not one.either]),
+            ("the same, where chance alone chose", [one.hand for one in hands if one.either]),
+        )
+        if hits
     ]
     return "What the words mean, in the context image (95 % interval):\n\n" + table(
         ["", "share", "of"], lines
@@ -157,7 +165,8 @@ def grounded(scores: np.ndarray, clip: WorldClip) -> Found:
     weight = np.exp(scores[1] - scores[1].max())
     one_of_two = acting.sum() > 1 and waiting.sum() > 1
     hand = bool((weight * acting).sum() > (weight * waiting).sum()) if one_of_two else None
-    return Found(bool(things[best] >= LEAST_SHARE), hand)
+    either = either_hand(clip.seed, clip.action, clip.choice)
+    return Found(bool(things[best] >= LEAST_SHARE), hand, either)
 
 
 def shares(masks: np.ndarray, cells: tuple[int, int]) -> np.ndarray:

@@ -37,6 +37,7 @@ from handi.data.world import referents_of
 from handi.errors import InputError
 from handi.models.presets import fresh
 from handi.world import render_clip, siblings, write_clip
+from handi.world.clip import either_hand
 from handi.world.hand_match import match_hands
 
 
@@ -133,8 +134,9 @@ def test_grounding_counts_the_meant_thing_and_the_right_one_of_two_hands():
         if len(clip.hands) == 1 and {2, 3} <= set(np.unique(clip.ids[0]))
     )
     meant = shares(referents_of(clip), (16, 16))
-    assert grounded(meant, clip) == Found(thing=True, hand=True)
-    assert grounded(-meant, clip) == Found(thing=False, hand=False)
+    either = either_hand(clip.seed, clip.action, clip.choice)
+    assert grounded(meant, clip) == Found(thing=True, hand=True, either=either)
+    assert grounded(-meant, clip) == Found(thing=False, hand=False, either=either)
 
 
 def test_the_whole_report_of_an_oracle(bench, clips):

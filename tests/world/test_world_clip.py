@@ -24,6 +24,7 @@ from handi.world import (
     split_of,
     write_clip,
 )
+from handi.world.clip import either_hand
 from handi.world.scenes import affordances, build_scene
 from handi.world.seeds import stream
 from handi.world.truth import ABSENT, MOVED_LEVELS, OUTSIDE, VISIBLE
@@ -243,3 +244,17 @@ def test_an_action_that_the_scene_does_not_afford_is_refused():
         render_clip(seed, size=SIZE, action="cut")
     with pytest.raises(InputError, match="1 clips"):
         siblings(seed, count=1)
+
+
+def test_which_hand_acts_can_be_seen_or_is_said_to_be_left_to_chance():
+    tossed = 0
+    for seed in range(40):
+        scene = build_scene(seed)
+        for name, choice in affordances(scene):
+            plans = [ACTIONS[name](scene, choice, np.random.default_rng(n)) for n in range(6)]
+            hands = {tuple(plan.tracks) for plan in plans}
+            if either_hand(seed, name, choice):
+                tossed += len(hands) > 1
+            else:
+                assert len(hands) == 1, (seed, name)
+    assert tossed > 5

@@ -78,6 +78,11 @@ def find_seed(action: str, start: int = 0) -> int:
     return seed
 
 
+def either_hand(seed: int, action: str, choice: Choice) -> bool:
+    """Whether chance alone chose the hand that acts in a clip: the thing is in the middle, both are free."""
+    return ACTIONS[action](build_scene(seed), choice, stream(seed, "either hand")).either_hand
+
+
 def check_action(action: str) -> None:
     """Raises: InputError for an action that is not there."""
     if action not in ACTIONS:

@@ -33,6 +33,7 @@ class Action:
     def __init__(self, scene: Scene, choice: Choice, rng: np.random.Generator) -> None:
         self.scene, self.choice, self.rng = scene, choice, rng
         self.tracks: dict[str, Track] = {}
+        self.either_hand = False  # chance chose: nothing in the scene or the words tells which hand it is
         self.plan()
 
     @classmethod
@@ -60,6 +61,7 @@ class Action:
         if len(free) == 1:
             return self.scene.hands[free[0]]
         if abs(x) < 0.04:
+            self.either_hand = True
             return self.scene.hands[free[int(self.rng.integers(2))]]
         return self.scene.hands["right" if x > 0 else "left"]
 
