@@ -11,8 +11,6 @@ from mini_siblings import clip_table
 from mini_stage1 import own_areas, wrong_prompts
 from mini_stage2 import generated_rows, used_areas, video_rows
 
-OTHER_ROLES = ("which",)  # entries of a choice that name no prop
-
 
 def prompts(bench: Bench) -> str:
     """The section's tables."""

@@ -13,11 +13,10 @@ from handi.data.clips import TrainingClip
 from handi.data.packed import Packed, PackedClip
 from handi.errors import InputError
 from handi.hands.regions import tracked_region
-from handi.world.clip import WorldClip
+from handi.world.clip import WorldClip, meant_ids
 from handi.world.files import HULL_BIT, MOVED_BIT, read_clip, seed_of
 from handi.world.produce import MANIFEST
 from handi.world.seeds import require_training
-from handi.world.setting import HAND_IDS, SLEEVE_IDS
 from handi.world.truth import OCCLUDED, VISIBLE
 
 Area = Literal["moved", "hull"]
@@ -104,10 +103,10 @@ def _pack(name: str, clip: WorldClip) -> PackedClip:
 
 def referents_of(clip: WorldClip) -> np.ndarray:
     """2×H×W bool: where the first frame shows the things that the action is done with, and the hands, with
-    their sleeves, that do it. Of two buttons on one base both count."""
-    acted_on = [thing["id"] for thing in clip.objects if thing["name"] in clip.choice.values()]
-    acting = [ids[side] for side in clip.hands for ids in (HAND_IDS, SLEEVE_IDS)]
-    return np.stack([np.isin(clip.ids[0], acted_on), np.isin(clip.ids[0], acting)])
+    their sleeves, that do it."""
+    identities = {str(thing["name"]): thing["id"] for thing in clip.objects}
+    meant = meant_ids(clip.choice, clip.hands, identities)
+    return np.stack([np.isin(clip.ids[0], which) for which in meant])
 
 
 def _referents(masks: np.ndarray) -> np.ndarray:

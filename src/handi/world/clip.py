@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,6 +267,15 @@ def _render(scene: Scene, action: Action, size: int, motion_blur: bool, sway: bo
 
 def _moment_joints(scene: Scene, action: Action, time: float) -> dict[str, Array]:
     return {side: hand.landmarks(_grip(scene, action, side, time)) for side, hand in scene.hands.items()}
+
+
+def meant_ids(
+    choice: Choice, sides: Iterable[str], identities: Mapping[str, int]
+) -> tuple[list[int], list[int]]:
+    """What the words of an action mean in the id map: the things that it is done with, and the hands, with
+    their sleeves, that do it. identities: of every prop, by name. Of two buttons on one base both count."""
+    things = [identities[name] for name in choice.values() if name in identities]
+    return things, [ids[side] for side in sides for ids in (HAND_IDS, SLEEVE_IDS)]
 
 
 def slots_of(scene: Scene, action: Action) -> Slots:

@@ -14,13 +14,12 @@ from handi.files import replacing
 from handi.images import read_image, write_image
 from handi.types import Picture
 from handi.world.actions import ACTIONS
-from handi.world.clip import check_size, hand_parts, slots_of
+from handi.world.clip import check_size, hand_parts, meant_ids, slots_of
 from handi.world.files import name_of
 from handi.world.hand import rest_hand
 from handi.world.render import Renderer, develop, digitise, exposure_for
 from handi.world.scenes import affordances, build_scene
 from handi.world.seeds import split_of, stream
-from handi.world.setting import HAND_IDS, SLEEVE_IDS
 from handi.world.text import enriched_text, paraphrases, short_text
 
 FORMAT, VERSION = "handi-world-first-frame", 1
@@ -60,13 +59,13 @@ def render_first_frame(seed: int, *, size: int = 128) -> FirstFrame:
     gain = exposure_for(view.picture, scene.brightness)
     rng = stream(seed, "requests")
     options = list(affordances(scene))
+    identities = {prop.name: prop.identity for prop in scene.props}
     requests = []
     for n in rng.permutation(len(options)):
         name, choice = options[n]
         action = ACTIONS[name](scene, choice, rng)
         slots = slots_of(scene, action)
-        things = [scene.prop(str(thing)).identity for role, thing in choice.items() if role != "which"]
-        hands = [ids[side] for side in action.tracks for ids in (HAND_IDS, SLEEVE_IDS)]
+        things, hands = meant_ids(choice, action.tracks, identities)
         requests.append(
             Request(
                 action=name,
