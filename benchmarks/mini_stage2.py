@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -28,6 +29,7 @@ from handi.world import WorldClip
 STEPS = (1, 2, 4, 8, 16)
 PIECE = 24  # clips that are measured between two looks at the disk
 GUIDANCE = (1.0, 1.5, 2.0)
+OVERLAPS = (0.0, 0.5, 0.8, 0.9, 1.0)
 
 
 # ------------------------------------------------------------------------------------- autoencoder
@@ -195,11 +197,25 @@ def stage2(bench: Bench) -> str:
         name = f"stage2 guidance {scale:g}"
         rows.append(_short(bench, name, few, areas[:k], rebuilt[:k], guidance=scale))
     text += f"\nBy guidance ({model.steps[1]} steps):\n\n" + table(["guidance", *SHORT], rows)
+    text += "\nBy how well the area used overlaps with the true one:\n\n" + _by_area(bench, ours, rebuilt)
     rows = []
     for action in sorted({row["action"] for row in ours}):
         part, same = ([r for r in some if r["action"] == action] for some in (ours, rebuilt))
         rows.append([action, *_cells(part, same)])
     return text + "\nBy action:\n\n" + table(["action", *SHORT], rows)
+
+
+def _by_area(bench: Bench, ours: Sequence[Row], rebuilt: Sequence[Row]) -> str:
+    """Where stage 1 is right, what is left is stage 2's: the figures of clips whose areas are alike good."""
+    overlap, whole = np.array(column(own_areas(bench), "iou")), sum(column(ours, "error")) or 1
+    rows = []
+    for least, most in itertools.pairwise(OVERLAPS):
+        chosen = np.flatnonzero((overlap >= least) & ((overlap < most) | (most == 1)))
+        if len(chosen):
+            some, same = ([part[n] for n in chosen] for part in (ours, rebuilt))
+            share = f"{100 * sum(column(some, 'error')) / whole:.0f} %"
+            rows.append([f"{least:g} to {most:g}", *_cells(some, same), share])
+    return table(["IoU", *SHORT, "of the squared error"], rows)
 
 
 HEADER = (

@@ -151,6 +151,8 @@ def test_the_whole_report_of_an_oracle(bench, clips):
     assert "**generated**, each in its stage-1 area | 1.000" in tables
     assert "the true clips | 1.000" in tables
     assert "stills (chance) | 0.500" in tables
+    assert "| 0.9 to 1 | exact" in tables
+    assert "| 0 to 0.5 |" not in tables
     asked = summary(bench, [{"in all": 10.0}, {"in all": 12.0}, {"in all": 30.0}])
     reached = [line.split("|")[4].strip() for line in asked.splitlines()[2:]]
     assert len(reached) == 18
