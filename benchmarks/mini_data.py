@@ -88,7 +88,7 @@ class Store:
         again: measured now in any case; any_model: the model has no part in it; about: settings.
         """
         return self.rows_in_pieces(
-            name, seeds, lambda _: compute(), len(seeds), again=again, any_model=any_model, **about
+            name, seeds, lambda piece: compute()[piece], len(seeds), again=again, any_model=any_model, **about
         )
 
     def rows_in_pieces(
@@ -103,16 +103,12 @@ class Store:
         **about: Any,
     ) -> list[Row]:
         """As `rows`, for what takes long: `piece` clips are measured at a time and kept at once, so that
-        what was stopped goes on from there."""
+        what was stopped goes on from there. Where the file has the first of these seeds, or more than these,
+        they are not measured again."""
         path = self.folder / f"{name.replace(' ', '_')}.json"
         model = "any" if any_model else self.model
         key = json.loads(json.dumps({"model": model, "seeds": list(seeds), **about}))
-        rows: list[Row] = []
-        done, seconds = 0, 0.0  # of the seeds; a row may be of several
-        if path.exists() and not again:
-            stored = json.loads(path.read_text())
-            if stored["key"] == key:
-                rows, seconds, done = stored["rows"], stored["seconds"], stored.get("done", len(seeds))
+        rows, done, seconds = ([], 0, 0.0) if again else _kept(path, key)  # done: of the seeds
         self.folder.mkdir(parents=True, exist_ok=True)
         while done < len(seeds):
             begin = time.process_time()
@@ -122,6 +118,22 @@ class Store:
                 temporary.write_text(json.dumps({"key": key, "seconds": seconds, "done": done, "rows": rows}))
         self.seconds[name] = seconds
         return rows
+
+
+def _kept(path: Path, key: Row) -> tuple[list[Row], int, float]:
+    """What a file has for these seeds: the rows, how many seeds they are of, the seconds they took."""
+    if not path.exists():
+        return [], 0, 0.0
+    stored = json.loads(path.read_text())
+    rows, theirs, seconds = stored["rows"], stored["key"]["seeds"], stored["seconds"]
+    done = stored.get("done", len(theirs))
+    if stored["key"] == key:
+        return rows, done, seconds
+    count = min(done, len(key["seeds"]))
+    same = stored["key"] | {"seeds": None} == key | {"seeds": None} and theirs[:count] == key["seeds"][:count]
+    if not same or len(rows) != done:  # a row may be of several seeds: then all of them or none
+        return [], 0, 0.0
+    return rows[:count], count, seconds * count / max(done, 1)
 
 
 def column(rows: Sequence[Row], name: str) -> list[float]:

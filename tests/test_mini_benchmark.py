@@ -365,6 +365,28 @@ def test_what_was_stopped_goes_on_from_its_last_piece(tmp_path):
     assert asked[4] == (0, 2)
 
 
+def test_with_other_counts_of_clips_only_what_is_missing_is_measured(tmp_path):
+    asked = []
+
+    def measured(seeds, **about):
+        def compute(place):
+            asked.extend(seeds[place])
+            return [{"seed": seed} for seed in seeds[place]]
+
+        asked.clear()
+        rows = Store(tmp_path, "0").rows_in_pieces("long", seeds, compute, 3, **about)
+        return [row["seed"] for row in rows], asked[:1]
+
+    assert measured(range(4)) == ([0, 1, 2, 3], [0])
+    assert measured(range(6)) == ([0, 1, 2, 3, 4, 5], [4])
+    assert measured(range(2)) == ([0, 1], [])
+    assert measured(range(6)) == ([0, 1, 2, 3, 4, 5], [])  # asking for fewer has lost nothing
+    assert measured(range(6), steps=2) == ([0, 1, 2, 3, 4, 5], [0])
+    rows = Store(tmp_path, "0").rows("at once", [0, 1], lambda: [{"seed": 0}, {"seed": 1}])
+    more = Store(tmp_path, "0").rows("at once", [0, 1, 2], lambda: [{"seed": 5}, {"seed": 6}, {"seed": 7}])
+    assert more == [*rows, {"seed": 7}]
+
+
 def test_two_models_are_compared_on_the_clips_that_both_have(tmp_path):
     def keep(folder, condition, rows):
         (tmp_path / folder / "scores").mkdir(parents=True, exist_ok=True)
