@@ -40,17 +40,18 @@ def _wrong(bench: Bench) -> str:
     k = len(bench.few)
     own_area, own, wrong_area = own_areas(bench)[:k], generated_rows(bench)[:k], wrong_prompts(bench)
     best = mean(column(own_area, "iou")).text(3)
-    lines = [["own", best, "", psnr_in_area(own).text(2), "", mean_state(own).text(2), k]]
+    lines = [["own", best, "", psnr_in_area(own).text(2), "", mean_state(own).text(2), "", k]]
     for name, rows in wrong_videos(bench).items():
         area = ["", ""]
         if name.endswith("both stages"):
             ious = column(wrong_area[name.split(",")[0]][:k], "iou")
             area = [mean(ious).text(3), mean_difference(column(own_area, "iou"), ious).text(3)]
         gap = psnr_difference(column(own, "error"), column(rows, "error"), column(own, "count"))
-        video = [psnr_in_area(rows).text(2), gap.text(2), mean_state(rows).text(2)]
+        state = mean_difference(column(own, "state"), column(rows, "state"))
+        video = [psnr_in_area(rows).text(2), gap.text(2), mean_state(rows).text(2), state.text(2)]
         lines.append([name, *area, *video, k])
     header = [
         "prompt", "mIoU of the area", "own better by", "PSNR in the true area, dB", "own better by, dB",
-        "state change", "clips",
+        "state change", "own better by", "clips",
     ]  # fmt: skip
     return "Wrong prompts (differences paired by clip; 95 % interval):\n\n" + table(header, lines)
