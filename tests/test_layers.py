@@ -24,6 +24,7 @@ LAYERS = {
     "handi.progress": 1,
     "handi.video": 1,
     "handi.hands": 1,
+    "handi.poses": 1,
     "handi.footage": 2,
     "handi.hand_report": 5,
     "handi.motion": 1,

@@ -224,7 +224,7 @@ def _render(scene: Scene, action: Action, size: int, motion_blur: bool, sway: bo
         clean.append(digitise(develop(steady.picture, gain) if sway else developed))
         ids.append(view.identity.astype(np.uint8))
         steady_ids.append(steady.identity.astype(np.uint8))
-        joints = _moment_joints(scene, action, time)
+        joints = moment_joints(scene, action, time)
         pixels, depths, present = project_joints(joints, cameras[n], size)
         pixels2d.append(normalised(pixels, present, size))
         visible.append(visibility(view, pixels, depths, present, hand_ids, scene.person.size))
@@ -265,7 +265,8 @@ def _render(scene: Scene, action: Action, size: int, motion_blur: bool, sway: bo
     )
 
 
-def _moment_joints(scene: Scene, action: Action, time: float) -> dict[str, Array]:
+def moment_joints(scene: Scene, action: Action, time: float) -> dict[str, Array]:
+    """World joints, 21×3 a hand, at a time in [0, 1] of an action."""
     return {side: hand.landmarks(_grip(scene, action, side, time)) for side, hand in scene.hands.items()}
 
 

@@ -13,21 +13,23 @@ from handi.errors import InputError
 from handi.files import replacing
 from handi.images import read_image, write_image
 from handi.types import Picture
-from handi.world.actions import ACTIONS
-from handi.world.clip import check_size, hand_parts, meant_ids, slots_of
+from handi.world.actions import ACTIONS, Action
+from handi.world.clip import FRAMES, check_size, hand_parts, meant_ids, moment_joints, slots_of
 from handi.world.files import name_of
 from handi.world.hand import rest_hand
 from handi.world.render import Renderer, develop, digitise, exposure_for
-from handi.world.scenes import affordances, build_scene
+from handi.world.scenes import Scene, affordances, build_scene
 from handi.world.seeds import split_of, stream
 from handi.world.text import enriched_text, paraphrases, short_text
+from handi.world.truth import normalised, project_joints
 
-FORMAT, VERSION = "handi-world-first-frame", 1
+FORMAT, VERSION = "handi-world-first-frame", 2
+JOINTS = ".joints.npy"  # suffix of the file with the requests' joints, R×F×42×2 float16
 
 
 @dataclass(frozen=True)
 class Request:
-    """Something that can be done in a scene: how it is said, and what the words mean."""
+    """Something that can be done in a scene: how it is said, what the words mean, and how the hands move."""
 
     action: str
     text: str
@@ -35,6 +37,8 @@ class Request:
     enriched: str
     things: tuple[int, ...]  # values of the id map
     hands: tuple[int, ...]  # likewise, with their sleeves
+    sides: tuple[str, ...]  # the hands that act, the leading one first
+    joints: npt.NDArray[np.float32]  # F×42×2, where a clip of it has them; see `WorldClip.joints2d`
 
 
 @dataclass(frozen=True)
@@ -74,23 +78,35 @@ def render_first_frame(seed: int, *, size: int = 128) -> FirstFrame:
                 enriched=enriched_text(slots, rng),
                 things=tuple(things),
                 hands=tuple(hands),
+                sides=tuple(action.tracks),
+                joints=_way(scene, action, size),
             )
         )
     frame = digitise(develop(view.picture, gain), stream(seed, "noise", 0))
     return FirstFrame(seed, frame, view.identity.astype(np.uint8), tuple(requests))
 
 
+def _way(scene: Scene, action: Action, size: int) -> npt.NDArray[np.float32]:
+    """F×42×2: the hands' joints in every frame of the clip that is not rendered."""
+    moments = [moment_joints(scene, action, time) for time in np.linspace(0, 1, FRAMES)]
+    projected = [project_joints(joints, scene.camera, size) for joints in moments]
+    return np.stack([normalised(pixels, present, size) for pixels, _, present in projected])
+
+
 def write_first_frame(folder: str | Path, first: FirstFrame) -> Path:
-    """Write the picture, the id map and, last, the JSON, whose path is returned. Raises: OutputError."""
+    """Write the picture, the id map, the requests' joints (R×F×42×2) and, last, the JSON, whose path is
+    returned. Raises: OutputError."""
     folder, stem = Path(folder), name_of(first.seed)
     write_image(folder / f"{stem}.png", first.frame)
     write_image(folder / f"{stem}.ids.png", first.ids)
+    with replacing(folder / f"{stem}{JOINTS}") as temporary, open(temporary, "wb") as file:
+        np.save(file, np.stack([request.joints for request in first.requests]).astype(np.float16))
     record = {
         "format": FORMAT,
         "version": VERSION,
         "seed": first.seed,
         "split": split_of(first.seed),
-        "requests": [asdict(request) for request in first.requests],
+        "requests": [asdict(request) | {"joints": n} for n, request in enumerate(first.requests)],
     }
     path = folder / f"{stem}.json"
     with replacing(path) as temporary:
@@ -105,6 +121,7 @@ def read_first_frame(path: str | Path) -> FirstFrame:
         record = json.loads(path.read_text())
         if (record["format"], record["version"]) != (FORMAT, VERSION):
             raise ValueError(f"{record['format']} of version {record['version']}")
+        joints = np.load(path.with_suffix(JOINTS)).astype(np.float32)
         requests = tuple(
             Request(
                 action=request["action"],
@@ -113,13 +130,15 @@ def read_first_frame(path: str | Path) -> FirstFrame:
                 enriched=request["enriched"],
                 things=tuple(request["things"]),
                 hands=tuple(request["hands"]),
+                sides=tuple(request["sides"]),
+                joints=joints[request["joints"]],
             )
             for request in record["requests"]
         )
         frame = read_image(path.with_suffix(".png"))
         ids = read_image(path.with_suffix(".ids.png"))[..., 0]
         return FirstFrame(record["seed"], frame, ids, requests)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, IndexError, EOFError) as error:
         raise InputError(
             f"is not a first frame of the synthetic world ({type(error).__name__}: {error})",
             where=path,
