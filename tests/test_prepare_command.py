@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from small_footage import movie
+from small_footage import movie, simple_tools
 
+from handi.bench.sides import read_side
 from handi.data.shard_clips import ShardClips
 from handi.world import render_clip
 from handi.world.files import write_clip
@@ -47,6 +48,7 @@ def test_wrong_use(handi, tmp_path):
         (("--truth", "hull"), 2, "for clips of the synthetic world, not for folder"),
         (("--size", "30x40"), 1, "multiples of 8"),
         (("--limit", "0"), 1, "--limit"),
+        (("--held-out", "1.5"), 1, "--held-out 1.5; use a share"),
         (("--workers", "0", "--executor", "processes"), 1, "use 1 or more"),
         (("--model", str(tmp_path / "nowhere")), 1, "nowhere"),
     ):
@@ -68,7 +70,7 @@ def test_a_folder_with_a_bad_video(handi, tmp_path):
     out = tmp_path / "out"
     code, _, err = handi(
         "prepare", "folder", footage, "--out", out, "--size", "64x64", "--executor", "serial",
-        "--complexity", "lite",
+        "--complexity", "lite", "--held-out", "0",
     )  # fmt: skip
     assert code == 1
     assert "train: 0 of 2 clips kept" in err
@@ -76,3 +78,27 @@ def test_a_folder_with_a_bad_video(handi, tmp_path):
     reasons = [json.loads(line)["reason"] for line in (out / "ledger.jsonl").read_text().splitlines()]
     assert reasons[0] == "no hands were found"
     assert "damaged" in reasons[1]
+
+
+def test_a_folder_keeps_a_held_out_split(handi, tmp_path, monkeypatch):
+    """Training and evaluation find one without a word; it depends on the videos alone."""
+    monkeypatch.setattr("handi.prepare.Models.__call__", lambda self, number: simple_tools(number))
+    footage = tmp_path / "footage"
+    for n in range(4):
+        movie(footage / f"{n}.mp4", brightness=100 + 10 * n)
+        (footage / f"{n}.txt").write_text("Cut the carrot.")
+    folders = []
+    for name, clips_per_shard in (("a", 1), ("b", 64)):
+        folders.append(tmp_path / name)
+        code, _, err = handi("prepare", "folder", footage, "--out", folders[-1], "--size", "32x32",
+                             "--executor", "serial", "--clips-per-shard", clips_per_shard)  # fmt: skip
+        assert code == 0, err
+        assert "held out: 1 of 4 videos are the split val" in err
+    held = [ShardClips(folder, "held-out") for folder in folders]
+    assert [(one.split, len(one)) for one in held] == [("val", 1)] * 2
+    assert held[0].row(0)["id"] == held[1].row(0)["id"]
+    assert list(read_side(folders[0])) == [held[0].row(0)["id"]]
+    code, _, err = handi("prepare", "folder", footage, "--out", folders[0], "--size", "32x32",
+                         "--executor", "serial", "--clips-per-shard", 1, "--held-out", "0.5")  # fmt: skip
+    assert code == 1
+    assert "holds clips of other settings" in err

@@ -48,6 +48,7 @@ def prepare(
     device: str = "auto",
     clips_per_shard: int = 64,
     limit: Annotated[int | None, _optional("INT")] = None,
+    held_out: float = 0.05,
 ) -> int:
     """Make footage ready to train on: cut, find hands and motion areas, cache latents; all in shards.
 
@@ -94,6 +95,8 @@ def prepare(
         device: Of detector and encoders: auto, cpu, cuda, cuda:1; auto deals GPUs out to processes in turn.
         clips_per_shard: Of the source. What a killed run loses is a started shard a worker.
         limit: Only so many clips, spread evenly over the source, to try things out.
+        held_out: Share of the videos that is kept out of training, as the split val, where SOURCE (a folder or
+            list) names no splits: whole videos, chosen by a hash of what they hold. 0: none.
     """
     from handi.data.claim import DESCRIPTIONS
     from handi.prepare import Models, Settings, Work, prepare_source
@@ -123,11 +126,13 @@ def prepare(
     work = Work(executor, (os.cpu_count() or 1) if workers is None else workers, ray_address, gpus_per_worker)
     summary = prepare_source(
         kind, source, out, settings, models, work,
-        videos=videos, annotations=annotations, limit=limit, say=_say,
+        videos=videos, annotations=annotations, limit=limit, held_out=held_out, say=_say,
     )  # fmt: skip
     for split, counts in summary["splits"].items():
         size = f"{counts['bytes'] / 1e6:,.1f} MB"
         _say(f"{split}: {counts['kept']:,} of {counts['clips']:,} clips kept, {size}")
+        if split == "val" and not counts["kept"]:
+            _say("note: not one held-out clip was kept, so training has none to check itself on")
     _say(f"wrote {out}; rejected clips and why: {out / 'ledger.jsonl'}")
     if not any(counts["kept"] for counts in summary["splits"].values()):
         _say("error: not one clip was kept")

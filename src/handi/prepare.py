@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from handi.data.executors import executor as make_executor
 from handi.data.prepare import Settings, Tools
 from handi.data.produce import produce
 from handi.data.sources import Found, Kind, read_source
+from handi.data.sources.held_out import SHARE, hold_out
 from handi.errors import InputError
 from handi.hands import HandDetector
 from handi.hands.weights import Complexity
@@ -104,21 +105,27 @@ def prepare_source(
     videos: Sequence[Path] = (),
     annotations: Path | None = None,
     limit: int | None = None,
+    held_out: float = SHARE,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Read a source, prepare its clips into `out`; gives what `prepared.json` says. Raises: HandiError.
 
-    limit: only so many clips, spread evenly over the source, to try things out.
+    limit: only so many clips, spread evenly over the source, to try things out. held_out: share of the videos
+    that become the split "val", where the source names no splits.
     """
     executor = make_executor(work.executor, work.workers, address=work.ray_address, gpus=work.gpus_per_worker)
     found = read_source(kind, path, videos=videos, annotations=annotations)
-    for note in found.notes:
-        say(f"note: {note}")
+    about: dict[str, Any] = {"kind": kind}
     if limit is not None:
         if limit < 1:
             raise InputError(f"{limit} clips", where="--limit", mend="use 1 or more")
         found = some_of(found, limit)
-    return produce(found, out, settings, models, executor, source={"kind": kind})
+    if not found.has_splits and held_out:
+        about["held_out"] = held_out  # another share is another division of the clips
+    found = hold_out(found, held_out)
+    for note in found.notes:
+        say(f"note: {note}")
+    return produce(found, out, settings, models, executor, source=about)
 
 
 def some_of(found: Found, limit: int) -> Found:
@@ -127,4 +134,4 @@ def some_of(found: Found, limit: int) -> Found:
     if limit >= count:
         return found
     clips = [found.clips[index] for index in even_indices(count, limit)]
-    return Found(clips, [*found.notes, f"{limit} of {count:,} clips were asked for"])
+    return replace(found, clips=clips, notes=[*found.notes, f"{limit} of {count:,} clips were asked for"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from data_sources.layouts import touch, write_json, write_table
 
 from handi.data.sources import Clip, read_source
 from handi.data.sources.common import clip_id, unique
+from handi.data.sources.held_out import hold_out, place_of
 from handi.errors import InputError
 from handi.world import render_clip
 from handi.world.files import write_clip
@@ -208,3 +210,38 @@ def test_doubled_ids_never_take_one_that_is_used():
     clips = unique(Clip(name, None, 0.0, None, "Cut.") for name in names)
     assert len({clip.id for clip in clips}) == 5
     assert [clip.problem is None for clip in clips] == [True, True, False, False, False]
+
+
+def test_whole_videos_are_held_out_by_what_they_hold(tmp_path):
+    for n in range(200):
+        touch(tmp_path / f"{n:03}.mp4")
+        (tmp_path / f"{n:03}.mp4").write_bytes(b"%d" % n)
+    lines = [json.dumps({"video": f"{n % 200:03}.mp4", "action": f"Do {n}."}) for n in range(400)]
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    found = read_source("folder", tmp_path / "list.jsonl")
+    held = hold_out(found, 0.05)
+    val = {clip.video for clip in held.clips if clip.split == "val"}
+    assert 3 <= len(val) <= 20
+    assert sum(clip.split == "val" for clip in held.clips) == 2 * len(val)  # both clips of each
+    assert val < {clip.video for clip in hold_out(found, 0.3).clips if clip.split == "val"}
+    some = replace(found, clips=[clip for clip in reversed(found.clips) if clip.video.name < "100.mp4"])
+    assert {c.video for c in hold_out(some, 0.05).clips if c.split == "val"} == {
+        video for video in val if video.name < "100.mp4"
+    }
+    for share, count in ((0.0, 0), (1e-9, 1)):  # of two videos or more one is always held out
+        assert len({clip.video for clip in hold_out(found, share).clips if clip.split == "val"}) == count
+    old, new = next(iter(val)), tmp_path / "renamed.mp4"
+    before = place_of(old)
+    old.rename(new)
+    assert place_of(new) == before < 0.05
+    alone = hold_out(replace(found, clips=found.clips[:1]), 0.05)
+    assert [clip.split for clip in alone.clips] == ["train"]
+    assert alone.notes == ["one video alone: none is held out"]
+
+
+def test_a_list_that_names_splits_keeps_them(tmp_path):
+    touch(tmp_path / "1.mp4", tmp_path / "2.mp4")
+    (tmp_path / "2.mp4").write_bytes(b"another")
+    (tmp_path / "list.csv").write_text("video,action,split\n1.mp4,Cut.,train\n2.mp4,Stir.,\n")
+    found = read_source("folder", tmp_path / "list.csv")
+    assert {clip.split for clip in hold_out(found, 0.5).clips} == {"train"}

@@ -59,7 +59,7 @@ def read_source(
         reason, count = Counter(str(clip.problem) for clip in clips).most_common(1)[0]
         what = f"none of {len(clips):,} clips can be used; {count:,} of them: {reason}"
         raise InputError("; ".join([what, *found.notes[:3]]), where=path)
-    return Found(clips, [sound(note) for note in found.notes])
+    return Found(clips, [sound(note) for note in found.notes], found.has_splits)
 
 
 def _epic(path: Path, roots: list[Path], annotations: Path | None) -> Found:

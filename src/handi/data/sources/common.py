@@ -48,6 +48,7 @@ class Found:
 
     clips: list[Clip]
     notes: list[str] = field(default_factory=list)  # what concerns the whole, such as counts that differ
+    has_splits: bool = True  # False: the source says nothing of splits, and all clips are "train"
 
 
 @dataclass(frozen=True)

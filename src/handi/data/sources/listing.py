@@ -54,7 +54,7 @@ def read_folder(path: Path, videos: Sequence[Path]) -> Found:
     other = [f.name for f in files if f.suffix.lower() not in {*VIDEO_SUFFIXES, ".txt"}]
     notes = [f"text without a video: {some(alone)}"] if alone else []
     notes += [f"neither video nor text, not read: {some(other)}"] if other else []
-    return Found(clips, notes)
+    return Found(clips, notes, has_splits=False)
 
 
 def _clip(video: Path) -> Clip:
@@ -90,10 +90,11 @@ def _listed(
     for root in roots:
         if not root.is_dir():
             raise InputError("no such folder of videos", where=root)
-    clips, unknown, used = [], dict[str, None](), set[str]()
+    clips, unknown, used, has_splits = [], dict[str, None](), set[str](), False
     for number, row, problem in rows:
         if row is None:
             row, problem = {}, problem or "is no JSON object"
+        has_splits |= bool(row.get("split"))
         unknown |= dict.fromkeys(key for key in row if key not in (*COLUMNS, "paraphrases"))
         clip = _of_row(row, f"{unit} {number}", problem, roots)
         # A video may be listed once for each of its actions: those without an id are told apart by number.
@@ -101,7 +102,7 @@ def _listed(
             clip = replace(clip, id=clip_id(f"{clip.id}.{unit}-{number}"))
         used.add(clip.id)
         clips.append(clip)
-    return Found(clips, [f"not read: {some(unknown)}"] if unknown else [])
+    return Found(clips, [f"not read: {some(unknown)}"] if unknown else [], has_splits)
 
 
 def _of_row(row: dict[str, Any], place: str, problem: str | None, roots: Sequence[Path]) -> Clip:
