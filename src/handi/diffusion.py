@@ -86,6 +86,37 @@ def latent_mask(area: Tensor, size: Sequence[int], mode: str | None = None) -> T
     return F.interpolate(area[:, None].float(), tuple(size), mode=mode or "bilinear")[:, :, None]
 
 
+def area_at(area: Tensor, like: Tensor) -> Tensor:
+    """One soft area H×W, such as the prior mask, for each row and at the size of `like`, B×H'×W'."""
+    area = area[None, None].to(like.device, torch.float32)
+    if area.shape[-2:] != like.shape[-2:]:
+        area = F.interpolate(area, like.shape[-2:], mode="bilinear")
+    return area[0].expand(len(like), *like.shape[-2:])
+
+
+def conditions(
+    config: Any, context: Tensor, area: Tensor, motion: Tensor | None, frame_index: Tensor
+) -> dict[str, Tensor]:
+    """What a noise predictor is given beside x_t, t and the text. Training and sampling both ask here.
+
+    config: the network's. context B×C×1×h×w latents; area B×H×W in [0, 1], soft values stay soft; motion B
+    strengths (None: not known); frame_index B×F, which of a clip's frames these are. What the network has no
+    use for is left out.
+    """
+    mask = latent_mask(area.to(context.device), context.shape[-2:], getattr(config, "mask_mode", None))
+    given = {"condition_latent": context, "mask": mask}
+    if reads_motion(config) and motion is not None:
+        given["motion"] = motion.to(context.device)
+    if hasattr(config, "clip_frames"):
+        given["frame_index"] = frame_index.to(context.device)
+    return given
+
+
+def reads_motion(config: Any) -> bool:
+    """Whether a network of this config is conditioned on the motion strength."""
+    return bool(getattr(config, "motion_strength", False))
+
+
 def start(scheduler: SchedulerMixin, context: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
     """x_t to start from: the context latent B×C×1×h×w repeated over the noise's frames, noised to t.
 

@@ -122,13 +122,14 @@ def noise_loss(
 def motion_loss(x0: Tensor, z: Tensor) -> dict[str, Tensor]:
     """AnimateAnything's motion loss: squared difference of motion scores; its own weight is 0.001.
 
-    The score of latents B×C×F×h×w is 10·Σ_c mean|z[f+1] − z[f]|: one number a clip, so the loss says how much
-    should move and nothing about where. The paper does not mention it; the official code uses it.
+    A score is one number per clip, so the loss says how much should move and nothing about where. The paper
+    does not mention it; the official code uses it.
     """
-    return {"motion": (_motion_score(x0) - _motion_score(z)).square().mean()}
+    return {"motion": (motion_score(x0) - motion_score(z)).square().mean()}
 
 
-def _motion_score(z: Tensor) -> Tensor:
+def motion_score(z: Tensor) -> Tensor:
+    """AnimateAnything's motion strength of latents B×C×F×h×w: B, 10·Σ_c mean|z[f+1] − z[f]|."""
     return 10 * z.float().diff(dim=2).abs().mean(dim=(2, 3, 4)).sum(dim=1)
 
 

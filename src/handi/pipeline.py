@@ -19,7 +19,6 @@ from diffusers import DiffusionPipeline, schedulers
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from handi import diffusion
@@ -278,8 +277,7 @@ class HandiPipeline(DiffusionPipeline):
             soft = np.ones((len(masks), *size), np.float32)
             return soft, soft > 0
         with self._timed("stage1", seconds):
-            prior = F.interpolate(self.prior_mask[None, None].float(), size, mode="bilinear")[0]
-            prior = prior.expand(len(masks), *size)
+            prior = diffusion.area_at(self.prior_mask, torch.empty(len(masks), *size))
             mask_video = self.decode(self._denoise(1, self.area_unet, settings, prior, conditions))
             soft = mask_video.mean(dim=(1, 2)).clamp(0, 1).cpu().numpy()
             area = np.stack([clean_area(one) for one in soft])
@@ -301,17 +299,16 @@ class HandiPipeline(DiffusionPipeline):
         context = conditions.context
         device, latent_size = context.device, context.shape[-2:]
         motions = [settings.motion if motion is None else motion for motion in conditions.motions]
-        mask = diffusion.latent_mask(area.to(device), latent_size, getattr(network.config, "mask_mode", None))
-        predict = diffusion.guide(
-            network,
-            conditions.text,
-            conditions.null_text,
-            settings.guidance,
-            condition_latent=context,
-            mask=mask,
-            motion=torch.tensor(motions, device=device),
+        frames = settings.frames or conditions.frames
+        given = diffusion.conditions(
+            network.config,
+            context,
+            area,
+            torch.tensor(motions),
+            torch.arange(frames).expand(len(context), frames),
         )
-        shape = (context.shape[1], settings.frames or conditions.frames, *latent_size)
+        predict = diffusion.guide(network, conditions.text, conditions.null_text, settings.guidance, **given)
+        shape = (context.shape[1], frames, *latent_size)
         noise = diffusion.clip_noise(shape, conditions.seeds, stream=stage).to(device)
         timesteps = diffusion.set_timesteps(self.scheduler, settings.steps, device, strength)
         with self.progress_bar(total=len(timesteps)) as bar:

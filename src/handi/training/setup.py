@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch.nn import functional as F
 
+from handi import diffusion
 from handi.config import DataRecipe, Recipe
 from handi.data.clips import Batches, ClipSet, Drawing
 from handi.data.first_frames import FirstFrames
@@ -69,9 +69,7 @@ def told_area(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
     init = recipe.model.init
     given = None if init is None else checkpoint.load(init).prior_mask
     prior = prior_of(clips) if given is None else given
-    if tuple(prior.shape) != tuple(clips.size):
-        prior = F.interpolate(prior[None, None], tuple(clips.size), mode="bilinear")[0, 0]
-    return prior_area(prior.numpy())
+    return prior_area(diffusion.area_at(prior, torch.empty(1, *clips.size))[0].numpy())
 
 
 def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:

@@ -84,22 +84,23 @@ def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     if networks.prior_mask is None:
         raise ValueError("stage 1 needs the prior mask")
     network = networks.area_unet
-    context = latents_of(networks, batch, 1)  #                                     B×C×1×h×w
+    # The motion strength is that of the whole clip, in both stages, as a user gives one for both.
+    reads_motion = diffusion.reads_motion(_config(network))
+    clip = latents_of(networks, batch, None if reads_motion else 1)
+    context = clip[:, :, :1]  #                                                     B×C×1×h×w
     video = _mask_picture(batch.area)[:, :, None]  #                                B×3×1×H×W
     # The union is the same in every frame: one that has no use for repetition is given a single frame.
     repeats = 1 if getattr(_config(network), "from_context", True) is False else batch.frame_index.shape[1]
     z = encode(networks.vae, video).expand(-1, -1, repeats, -1, -1)
-    prior = networks.prior_mask.to(batch.area).expand_as(batch.area)
+    prior = diffusion.area_at(networks.prior_mask, batch.area)
     noisy = _Noised(networks, z, recipe, generator)
-    extra = _extra(network, batch, frames=repeats)
-    if recipe.grounding:
-        extra["return_grounding"] = True
+    motion = losses.motion_score(_frozen(clip, batch.area, network)[0]) if reads_motion else None
+    extra: dict[str, Any] = {"return_grounding": True} if recipe.grounding else {}
     prediction = network(
         noisy.x_t,
         noisy.t,
         text_states(networks, batch),
-        condition_latent=context,
-        mask=_mask(prior, z, network),
+        **diffusion.conditions(_config(network), context, prior, motion, batch.frame_index[:, :repeats]),
         **extra,
     )
     found = {}
@@ -128,22 +129,14 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
         # Without its words stage 1 cannot know the area; in sampling both branches are told the prompt's.
         chosen &= torch.tensor([bool(words) for words in batch.texts], device=area.device)[:, None, None]
         area = torch.where(chosen, area_of_stage1(networks, batch, context, text, generator), area)
-    mask = _mask(area, z, network)
-    inside = (mask > 0).to(z) if _mask_mode(network) == "area" else (mask >= 0.5).to(z)
-    z = context * (1 - inside) + z * inside  # what lies outside the area is frozen (§3)
+    z, inside = _frozen(z, area, network)
     noisy = _Noised(networks, z, recipe, generator)
-    prediction = network(
-        noisy.x_t,
-        noisy.t,
-        text,
-        condition_latent=context,
-        mask=mask,
-        **_extra(network, batch, frames=z.shape[2]),
-    )
+    motion = losses.motion_score(z)
+    given = diffusion.conditions(_config(network), context, area, motion, batch.frame_index)
+    prediction = network(noisy.x_t, noisy.t, text, **given)
     terms = noisy.loss(prediction, inside if recipe.inside_only else None)
     if recipe.motion:
-        motion = losses.motion_loss(noisy.x0(prediction), z)["motion"]
-        terms["motion"] = recipe.motion * motion
+        terms["motion"] = recipe.motion * losses.motion_loss(noisy.x0(prediction), z)["motion"]
     if recipe.hand.weight:
         x0 = noisy.x0(prediction)
         readable = noisy.below(recipe.hand.noise_limit)
@@ -171,11 +164,9 @@ def area_of_stage1(
         raise ValueError("loss.stage1_area needs a model with a stage 1")
     last = torch.full((len(batch),), networks.scheduler.config.num_train_timesteps - 1, device=context.device)
     noise = _normal(context.shape, generator).to(context)
-    prior = networks.prior_mask.to(batch.area).expand_as(batch.area)
-    prediction = network(
-        noise, last, text, condition_latent=context, mask=_mask(prior, context, network),
-        **_extra(network, batch, frames=1),
-    )  # fmt: skip
+    prior = diffusion.area_at(networks.prior_mask, batch.area)
+    given = diffusion.conditions(_config(network), context, prior, None, batch.frame_index[:, :1])
+    prediction = network(noise, last, text, **given)
     kind: losses.PredictionKind = networks.scheduler.config.prediction_type
     x0 = losses.predict_x0(prediction.float(), noise, *networks.schedule(last), kind)
     soft = (decode(networks.vae, x0).mean(dim=(1, 2)) / 2 + 0.5).clamp(0, 1).cpu().numpy()
@@ -344,18 +335,12 @@ def _mask_picture(area: Tensor) -> Tensor:
     return (2 * area - 1)[:, None].expand(-1, 3, -1, -1)
 
 
-def _mask(area: Tensor, z: Tensor, network: Any) -> Tensor:
+def _frozen(z: Tensor, area: Tensor, network: Any) -> tuple[Tensor, Tensor]:
+    """(latents B×C×F×h×w with those outside the area B×H×W frozen to the first frame's (§3); B×1×1×h×w in
+    {0, 1}, where they are not)."""
     mask = diffusion.latent_mask(area, z.shape[-2:], _mask_mode(network))
-    # AnimateAnything trains on masks made binary, and samples with soft ones.
-    return mask if _mask_mode(network) == "area" else (mask >= 0.5).to(mask)
-
-
-def _extra(network: Any, batch: Batch, frames: int) -> dict[str, Any]:
-    """Arguments that one of the two noise predictors takes and the other does not."""
-    config = _config(network)
-    if hasattr(config, "clip_frames"):
-        return {"frame_index": batch.frame_index[:, :frames]}
-    return {}
+    inside = (mask > 0).to(z) if _mask_mode(network) == "area" else (mask >= 0.5).to(z)
+    return z[:, :, :1] * (1 - inside) + z * inside, inside
 
 
 def _mask_mode(network: Any) -> str | None:
