@@ -23,6 +23,8 @@ class ModelRecipe:
 
     init: str | None = None  # a model folder or hub id to start from
     preset: str | None = None  # or a fresh model: mini, small
+    poses: bool = False  # give a lean stage 2 that has none the input for hand poses
+    area_only: bool = False  # let it compute the motion area's cells alone
     from_stage1: bool = False  # stage 2 starts from stage 1's weights, where names and shapes are the same
     # Patterns of names to train, such as "unet.*" or "vae.decoder.*"; empty: the stage's own network.
     train: tuple[str, ...] = ()
@@ -30,6 +32,16 @@ class ModelRecipe:
     lora_alpha: float | None = None  # scale of the adapters; default: the rank
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")  # ends of the layers' names
     frozen: Literal["fp32", "bf16", "fp16"] = "fp32"  # precision in which untrained weights are held
+
+
+@dataclass(frozen=True)
+class PoseRecipe:
+    """What stage 2 is told of the hands' poses P, where its network takes them (`model.poses`)."""
+
+    share: float = 0.85  # of the samples that are told them, so that a model without them works too
+    # Largest sd of a hand's shift, as a share of the frame's side: predicted poses are off, and more so late
+    # in a clip. Much of it teaches a network to draw blurred hands.
+    noise: float = 0.015
 
 
 @dataclass(frozen=True)
@@ -41,11 +53,15 @@ class DataRecipe:
     validation: str | None = None  # held-out clips (of shards: split val, else test); none: none are
     size: tuple[int, ...] = ()  # height, width in px, of kinds that resize; empty: the model's own
     frames: int = 16  # of a sample, context included; fewer than the clip's are drawn evenly spaced
+    choice: Literal["even", "random"] = "even"  # of those frames: evenly spaced, or any
     area: Literal["moved", "hull"] = "moved"  # motion area of world clips: pixels that change, or hand hulls
     told: Literal["own", "full", "prior"] = (
         "own"  # area that stage 2 is told: the clip's, the frame, the prior
     )
     flip: bool = False  # mirror half of the samples, words included
+    zoom: float = 0.0  # largest share of the side that is cut off, in half of the samples
+    colour: float = 0.0  # largest change of a sample's colour channels and brightness, as a share
+    poses: PoseRecipe = PoseRecipe()
     texts: tuple[str, ...] = ("short", "paraphrase", "enriched")  # kinds to draw from, where a clip has them
     dropout: float = 0.15  # share of samples without text, for classifier-free guidance
     workers: int = 2  # threads that make batches ahead
@@ -73,6 +89,10 @@ class LossRecipe:
     snr_gamma: float | None = None  # min-SNR weighting of the noise loss; none: unweighted
     snr_least: float = 0.0  # lower limit of that weight, for prediction type "sample" (truncated SNR: 1)
     inside_only: bool = False  # noise loss of stage 2 in the motion area only
+    on_hands: float = 0.0  # what a cell with a hand counts in stage 2's noise loss beside the 1 of every cell
+    # Cells of a sample that a network with `area_only` computes: all samples alike, so that a batch is one
+    # tensor (those of the area first, then its neighbours); 0: each clip's own.
+    cells: int = 0
     stage1_area: float = 0.0  # share of stage 2's samples that are told the area which stage 1 makes for them
     high_noise: float = 0.0  # share of samples in the upper 40 % of the noise levels, beside the uniform ones
     pure_noise: float = 0.0  # share of samples at the last level
@@ -297,6 +317,9 @@ def _check(recipe: Recipe, where: str | Path) -> None:
         f"data.kind is first-frames for {recipe.stage}",
         "it needs clips: use world, folder or shards",
     )
+    need(0 <= data.poses.share <= 1, f"data.poses.share is {data.poses.share}", "use 0 to 1")
+    need(0 <= data.zoom < 1, f"data.zoom is {data.zoom}", "use 0 to below 1")
+    need(0 <= data.colour < 1, f"data.colour is {data.colour}", "use 0 to below 1")
     need(0 <= data.dropout <= 1, f"data.dropout is {data.dropout}", "use 0 to 1")
     need(len(data.size) in (0, 2), f"data.size is {data.size}", "use [height, width]")
     need(all(x > 0 and x % 16 == 0 for x in data.size), f"data.size is {data.size}", "use multiples of 16")

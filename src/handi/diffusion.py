@@ -95,12 +95,18 @@ def area_at(area: Tensor, like: Tensor) -> Tensor:
 
 
 def conditions(
-    config: Any, context: Tensor, area: Tensor, motion: Tensor | None, frame_index: Tensor
+    config: Any,
+    context: Tensor,
+    area: Tensor,
+    motion: Tensor | None,
+    frame_index: Tensor,
+    poses: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """What a noise predictor is given beside x_t, t and the text. Training and sampling both ask here.
 
     config: the network's. context B×C×1×h×w latents; area B×H×W in [0, 1], soft values stay soft; motion B
-    strengths (None: not known); frame_index B×F, which of a clip's frames these are. What the network has no
+    strengths (None: not known); frame_index B×F, which of a clip's frames these are; poses B×F×42×2, the
+    hands' joints in them (None: not known). What the network has no
     use for is left out.
     """
     mask = latent_mask(area.to(context.device), context.shape[-2:], getattr(config, "mask_mode", None))
@@ -109,6 +115,8 @@ def conditions(
         given["motion"] = motion.to(context.device)
     if hasattr(config, "clip_frames"):
         given["frame_index"] = frame_index.to(context.device)
+    if getattr(config, "poses", False) and poses is not None:
+        given["poses"] = poses.to(context.device)
     return given
 
 

@@ -56,6 +56,7 @@ class _Conditions:
     motions: list[float | None]  # B
     seeds: list[int]  # B
     frames: int
+    poses: Tensor | None  # B×F×42×2
     callback: Callback | None
 
 
@@ -171,6 +172,7 @@ class HandiPipeline(DiffusionPipeline):
         mask: ImageInput | Sequence[ImageInput | None] | None = None,
         negative_prompt: str = "",
         motion: float | Sequence[float | None] | None = None,
+        poses: np.ndarray | Sequence[np.ndarray] | None = None,
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -188,6 +190,8 @@ class HandiPipeline(DiffusionPipeline):
 
         image: path, PIL or H×W×3 uint8. prompt: the action, "Julienne carrot.". mask: motion area to use
         instead of stage 1's (path, PIL, or H×W / H×W×3 array; its bright part is the area), or "full".
+        poses: where the hands are, F×42×2 in [0, 1] as `types.Hands` counts (or B of them), frame 0 first,
+        zeros for a hand that is not there; for models that can be told them.
         motion: AnimateAnything's motion strength. num_frames: of the clip, context included.
         height, width: exact size in pixels, cropped to; default: the picture's aspect at the model's area.
         num_inference_steps, guidance_scale: of stage 2; area_…: of stage 1. What is not given is the model
@@ -235,6 +239,7 @@ class HandiPipeline(DiffusionPipeline):
                 motions=given["motion"],
                 seeds=diffusion.clip_seeds(generator, len(prompts)),
                 frames=frames,
+                poses=self._given_poses(poses, len(prompts), frames),
                 callback=callback_on_step_end,
             )
         soft, area = self._motion_area(conditions, stage1, masks, pictures.shape[1:3], notes, seconds)
@@ -254,6 +259,21 @@ class HandiPipeline(DiffusionPipeline):
     def interrupt(self) -> None:
         """Stop after the current step; to be called from a callback. The call returns what there is."""
         self._interrupt = True
+
+    def _given_poses(self, poses: Any, clips: int, frames: int) -> Tensor | None:
+        """Poses of a call as B×F×42×2 on the device. Raises: InputError."""
+        if poses is None:
+            return None
+        if not getattr(self.unet.config, "poses", False):
+            raise InputError("poses: this model's stage 2 cannot be told them", where=self.source)
+        given = torch.from_numpy(np.array(poses, np.float32))
+        given = given.expand(clips, *given.shape[-3:]) if given.ndim in (3, 4) else given
+        if given.shape != (clips, frames, 42, 2) or not given.isfinite().all():
+            raise InputError(
+                f"poses of shape {tuple(given.shape)}",
+                mend=f"give finite numbers, {clips}×{frames}×42×2 or {frames}×42×2",
+            )
+        return given.to(self._execution_device)
 
     def _motion_area(
         self,
@@ -306,6 +326,7 @@ class HandiPipeline(DiffusionPipeline):
             area,
             torch.tensor(motions),
             torch.arange(frames).expand(len(context), frames),
+            conditions.poses if stage == 2 else None,
         )
         predict = diffusion.guide(network, conditions.text, conditions.null_text, settings.guidance, **given)
         shape = (context.shape[1], frames, *latent_size)

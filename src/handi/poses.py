@@ -7,6 +7,8 @@ four fingers.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def present(joints: Tensor) -> Tensor:
 
 
 def pose_maps(joints: Tensor, size: tuple[int, int]) -> Tensor:
-    """Joints …×42×2 → maps …×12×h×w in [0, 1], float32, edges softened; empty for a hand that is not there."""
+    """Joints …×42×2 → maps …×12×h×w float32 in [0, 1], edges softened; empty where a hand is not there."""
     height, width = size
     lead = joints.shape[:-2]
     hands = joints.float().reshape(-1, 2, 21, 2)  #                                      N×2×21×2
@@ -41,7 +43,7 @@ def pose_maps(joints: Tensor, size: tuple[int, int]) -> Tensor:
 
     def nearest(line: tuple[int, ...]) -> Tensor:
         least = distance(line[0], line[1])
-        for start, end in zip(line[1:-1], line[2:], strict=True):
+        for start, end in pairwise(line[1:]):
             least = torch.minimum(least, distance(start, end))
         return least.sqrt()
 

@@ -153,3 +153,45 @@ def test_checkpointing_changes_no_gradient():
 
 def test_the_schedule_ends_in_pure_noise():
     assert DDPMScheduler(**SCHEDULE).alphas_cumprod[999] == 0
+
+
+def test_told_poses_a_fresh_input_changes_nothing_and_a_trained_one_does():
+    given, plain = inputs(8, 8), stirred(lite())
+    poses = torch.rand(2, FRAMES, 42, 2, generator=torch.Generator().manual_seed(3))
+    told = lite(poses=True)
+    told.load_state_dict(told.state_dict() | plain.state_dict())
+    assert torch.equal(told(**given, poses=poses), plain(**given))
+    assert torch.equal(plain(**given, poses=poses), plain(**given))  # it cannot be told
+    with torch.no_grad():
+        told.pose_stem.frames.weight.normal_()
+        told.pose_stem.scene.weight.normal_()
+    assert not torch.allclose(told(**given, poses=poses), plain(**given))
+    assert torch.equal(told(**given), told(**given, poses=torch.zeros_like(poses)))  # no hand, no pose
+
+
+def test_with_area_only_what_lies_outside_is_the_context_and_clips_do_not_mix():
+    network, given = stirred(lite(poses=True, area_only=True)), inputs(6, 7)
+    chance = torch.rand(2, 1, 1, 6, 7, generator=torch.Generator().manual_seed(4))
+    given["mask"] = chance * (chance > torch.tensor([0.3, 0.6]).view(2, 1, 1, 1, 1))
+    given["poses"] = torch.rand(2, FRAMES, 42, 2, generator=torch.Generator().manual_seed(3))
+    result = network(**given)
+    outside = (given["mask"] == 0).expand_as(result)
+    context = given["condition_latent"].expand_as(result)
+    assert torch.equal(result[outside], context[outside])
+    assert not torch.isclose(result[~outside], context[~outside]).all()
+    for row in range(2):
+        alone = network(**{name: value[row : row + 1] for name, value in given.items()})
+        torch.testing.assert_close(alone[0], result[row], atol=1e-5, rtol=1e-5)
+    given["mask"] = torch.zeros_like(given["mask"])
+    assert torch.equal(network(**given), context)
+
+
+def test_area_only_over_all_cells_is_the_whole_grid():
+    part, given = stirred(lite(area_only=True)), inputs(6, 7)
+    whole = lite()
+    whole.load_state_dict(part.state_dict())
+    torch.testing.assert_close(part(**given), whole(**given), atol=1e-5, rtol=1e-5)
+    places = torch.arange(42).expand(2, -1)
+    torch.testing.assert_close(part(**given, places=places), whole(**given), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="area_only"):
+        lite(area_only=True, from_context=False)

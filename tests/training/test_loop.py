@@ -538,3 +538,24 @@ def test_the_command(home, tmp_path, handi):
         assert found == code
         assert message in err
         assert err.count("\n") == 1
+
+
+def test_stage2_told_poses_in_the_areas_cells_trains_and_goes_on_to_the_bit(home, tmp_path):
+    changes = {
+        "model__poses": True, "model__area_only": True, "data__choice": "random", "data__zoom": 0.3,
+        "data__colour": 0.1, "data__poses__share": 0.7, "loss__cells": 6, "loss__on_hands": 1.0,
+        "loss__inside_only": True, "run__save_every": 1, "data__validation": str(home / "val"),
+        "run__validate_every": 1, "run__validation_clips": 2, "run__samples": 1, "run__sample_every": 2,
+    }  # fmt: skip
+    whole = recipe_of(home, "stage2", out=tmp_path / "whole", **changes)
+    assert train(whole, say=quiet) == 0
+    parts = checkpoint.load(tmp_path / "whole/model")
+    assert parts.unet.config.poses
+    assert parts.unet.config.area_only
+    assert parts.unet.pose_stem.frames.weight.any()
+    pieces = recipe_of(home, "stage2", out=tmp_path / "pieces", **changes)
+    train(replace(pieces, run=replace(pieces.run, steps=1)), say=quiet)
+    train(replace(pieces, run=replace(pieces.run, accept_changes=True)), say=quiet)
+    one, other = (load_file(tmp_path / run / "model/unet/diffusion_pytorch_model.safetensors")
+                  for run in ("whole", "pieces"))  # fmt: skip
+    assert all(torch.equal(one[name], other[name]) for name in one)

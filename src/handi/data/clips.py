@@ -72,6 +72,7 @@ class Batch:
     latents: Tensor | None = None  # B×C×F×h×w float16, where they are cached
     embeddings: Tensor | None = None  # B×N×D float16 where they are cached; zeros for the text ""
     referents: Tensor | None = None  # B×2×H×W float32 in {0, 1} where known, as of a clip
+    poses: Tensor | None = None  # B×F×42×2: the joints that stage 2 is told; zeros: it is not told
 
     def __len__(self) -> int:
         return len(self.names)
@@ -91,6 +92,7 @@ class Drawing:
     """How a sample is drawn from a clip. By default nothing is left to chance: all frames, the short text."""
 
     frames: int | None = None  # of the clip's, the context included; None: all
+    anywhere: bool = False  # frames are any later ones, and not evenly spaced
     flip: bool = False  # mirror half of the samples
     texts: tuple[str, ...] = ("short",)  # kinds to choose from, evenly
     dropout: float = 0.0  # share of samples without text
@@ -195,6 +197,9 @@ def draw(clip: TrainingClip, index: int, count: int, drawing: Drawing, rng: np.r
     """
     start, kind, which, mirror, drop = rng.random(5)
     frames = frame_subset(count, drawing.frames or count, float(start))
+    if drawing.anywhere:
+        later = rng.choice(np.arange(1, count), len(frames) - 1, replace=False)
+        frames = np.concatenate([[0], np.sort(later)]).astype(np.int64)
     kinds = [name for name in drawing.texts if clip.texts.get(name)] or ["short"]
     sentences = clip.texts[kinds[int(kind * len(kinds))]]
     text = sentences[int(which * len(sentences))]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from handi.models.autoencoder import channels_last, zero_
+from handi.poses import MAPS, pose_maps
 
 # The only schedule that LiteTransformer is trained and sampled with.
 SCHEDULE = {
@@ -35,6 +36,7 @@ SCHEDULE = {
 }
 
 FUSED_FROM = 64  # tokens
+POSE_DETAIL = 4  # pixels of a pose map along a cell's side
 
 
 class LiteTransformer(ModelMixin, ConfigMixin):
@@ -64,12 +66,18 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         motion_mask: bool = True,
         mask_mode: str = "area",
         grounding: bool = False,
+        poses: bool = False,
+        area_only: bool = False,
     ) -> None:
         """width: features of a cell. from_context: predict the difference to the context latent (clips) in
         the place of the latents themselves (mask videos). clip_frames: that a whole clip has, the unit of its
-        time. grounding: with a finder; `losses.grounding` trains it."""
+        time. grounding: with a finder; `losses.grounding` trains it. poses: can be told where the hands are.
+        area_only: what lies outside the motion area is the context and is not computed."""
         super().__init__()
+        if area_only and not from_context:
+            raise ValueError("area_only: outside the motion area there is nothing but the context")
         self.gradient_checkpointing = False
+        self.pose_stem = _PoseStem(width) if poses else None
         self.finder = Finder(latent_channels, cross_attention_dim) if grounding else None
         self.reader = _Reader(latent_channels, width, heads, reader_depth, cross_attention_dim, grounding)
         self.mover = _Mover(latent_channels, width, heads, mover_depth, cross_attention_dim)
@@ -85,6 +93,8 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         mask: Tensor | None = None,
         motion: Tensor | float | None = None,
         frame_index: Tensor | None = None,
+        poses: Tensor | None = None,
+        places: Tensor | None = None,
         return_grounding: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Clean latents for `sample`, B×C×F×h×w.
@@ -92,8 +102,11 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         timestep a number or B; encoder_hidden_states B×N×D text; condition_latent B×C×1×h×w latent of the
         context image; mask B×1×1×h×w in [0, 1], the share of each cell that is in the motion area (None:
         all of it); motion is accepted and not read; frame_index B×F, which frames of the whole clip these
-        are (default: the first F). return_grounding: also give the finder's scores B×2×h×w, see
-        `losses.grounding`. Raises: ValueError for those of a network without one.
+        are (default: the first F). poses B×F×42×2, the hands' joints, those of the context image first (None:
+        not known). places B×P, the cells that are computed with area_only (default: each clip's area; in
+        training any number, the same for all, so that a batch is one tensor). return_grounding: also give the
+        finder's scores B×2×h×w, see `losses.grounding`. Raises: ValueError for those of a network without
+        one.
         """
         batch, _, frames, height, width = sample.shape
         dtype, device = self.dtype, sample.device
@@ -108,10 +121,18 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         noisy = sample.to(dtype).permute(0, 2, 3, 4, 1)  #                                   B×F×h×w×C
 
         scores = None if self.finder is None else self.finder(context[:, 0], text)  #       B×h×w×2
-        scene = self.reader(context, area, text, scores, self._run)
+        shown = None
+        if self.pose_stem is not None and poses is not None:
+            shown = self.pose_stem(poses, (height, width), dtype)  #                             B×F×h×w×192
+        scene = self.reader(context, area, text, scores, self._run, self._seen(shown, "scene"))
         moment = self.mover.moment(time, frame_index / self.config.clip_frames, text)  #     B×F×C
-        features = self.mover(noisy, context, scene, moment, frame_index, self._run)
-        result = self.residual(features)
+        given = noisy, context, scene, moment, frame_index, self._seen(shown, "frames")
+        if not self.config.area_only:
+            result = self.residual(self.mover(*given, None, self._run))
+        elif places is not None:
+            result = self._in_places(given, places)
+        else:
+            result = self._in_area(given, area)
         if self.config.from_context:
             result = context + result
         result = result.permute(0, 4, 1, 2, 3)
@@ -120,6 +141,37 @@ class LiteTransformer(ModelMixin, ConfigMixin):
         if scores is None:
             raise ValueError("this network has no finder")
         return result, scores.permute(0, 3, 1, 2)
+
+    def _seen(self, shown: Tensor | None, where: str) -> Tensor | None:
+        """What the poses add to the scene (those of the context image) or to the frames, B×F×h×w×C."""
+        if self.pose_stem is None or shown is None:
+            return None
+        return self.pose_stem.scene(shown[:, :1]) if where == "scene" else self.pose_stem.frames(shown)
+
+    def _in_places(self, given: tuple[Any, ...], places: Tensor) -> Tensor:
+        """The difference to the context at B×P cells, nothing elsewhere: B×F×h×w×C."""
+        noisy = given[0]
+        features = self.mover(*given, places, self._run)  #                                  B×F×P×C
+        batch, frames, height, width, _ = noisy.shape
+        index = places[:, None, :, None].expand_as(features)
+        whole = features.new_zeros(batch, frames, height * width, features.shape[-1])
+        result = self.residual(whole.scatter(2, index, features).unflatten(2, (height, width)))
+        there = torch.zeros(batch, 1, height * width, 1, dtype=result.dtype, device=result.device)
+        there = there.scatter(2, places[:, None, :, None], 1.0)
+        return result * there.unflatten(2, (height, width))
+
+    def _in_area(self, given: tuple[Any, ...], area: Tensor) -> Tensor:
+        """As `_in_places`, for the cells of each clip's own area; clips with as many cells run together."""
+        inside = area.flatten(1) > 0  #                                                      B×hw
+        counts = inside.sum(1)
+        result = torch.zeros_like(given[0])
+        for count in counts.unique().tolist():
+            rows = (counts == count).nonzero()[:, 0]
+            if count:
+                places = inside[rows].nonzero()[:, 1].view(len(rows), count)
+                some = tuple(None if part is None else part[rows] for part in given)
+                result[rows] = self._in_places(some, places).to(result)
+        return result
 
     def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -222,15 +274,41 @@ class _Reader(nn.Module):
         self.blocks = nn.ModuleList(_ReaderBlock(width, heads, text) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, context: Tensor, area: Tensor, text: Tensor, scores: Tensor | None, run: Any) -> Tensor:
+    def forward(
+        self,
+        context: Tensor,
+        area: Tensor,
+        text: Tensor,
+        scores: Tensor | None,
+        run: Any,
+        poses: Tensor | None = None,
+    ) -> Tensor:
         x = self.stem(torch.cat([context, area], -1))
         x = x + _grid(x)
+        if poses is not None:
+            x = x + poses
         if self.found is not None and scores is not None:
             x = x + self.found(likeliness(scores))[:, None]
         turns = _turns_of_place(x.shape[2:4], x, self.heads)
         for block in self.blocks:
             x = run(block, x, text, turns)
         return self.norm(x)
+
+
+class _PoseStem(nn.Module):
+    """Where the hands are, as features of the cells; begins at zero, so that a network learns it anew."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        seen = MAPS * POSE_DETAIL**2
+        self.frames = zero_(nn.Linear(seen, width))
+        self.scene = zero_(nn.Linear(seen, width))
+
+    def forward(self, joints: Tensor, cells: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        """Pose maps of joints B×F×42×2 by cells: B×F×h×w×192."""
+        height, width = cells
+        maps = pose_maps(joints, (POSE_DETAIL * height, POSE_DETAIL * width))
+        return F.pixel_unshuffle(maps, POSE_DETAIL).movedim(2, -1).to(dtype)
 
 
 class _Mover(nn.Module):
@@ -256,15 +334,34 @@ class _Mover(nn.Module):
         return F.silu(clip[:, None] + self.frame(_sinusoid(frame, 64, 1.0, 64.0).to(dtype)))  # B×F×C
 
     def forward(
-        self, noisy: Tensor, context: Tensor, scene: Tensor, moment: Tensor, frame_index: Tensor, run: Any
+        self,
+        noisy: Tensor,
+        context: Tensor,
+        scene: Tensor,
+        moment: Tensor,
+        frame_index: Tensor,
+        poses: Tensor | None,
+        places: Tensor | None,
+        run: Any,
     ) -> Tensor:
-        x = self.stem(torch.cat([noisy, context.expand_as(noisy)], -1)) + scene
-        place = _turns_of_place(x.shape[2:4], x, self.heads)
+        """Features of all cells, B×F×h×w×C, or of the cells B×P of `places`, B×F×P×C."""
+        place = every = _turns_of_place(noisy.shape[2:4], scene, self.heads)
+        whole = scene.flatten(2, 3)  #                                                       B×1×hw×C
+        parts = [noisy, context, scene, poses]
+        parts = [None if part is None else part.flatten(2, 3) for part in parts]
+        if places is not None:
+            parts = [None if part is None else _picked(part, places) for part in parts]
+            place = every[places][:, None]  #                                                B×1×P×2×…
+        noisy, context, own, told = parts
+        x = self.stem(torch.cat([noisy, context.expand_as(noisy)], -1)) + own
+        if told is not None:
+            x = x + told
         when = _turns([frame_index.float()], x, self.heads)[:, None]  #            B×1×F×…
         modulation = self.modulate(moment)
         for block in self.blocks:
-            x = run(block, x, scene, modulation, place, when)
-        return self.norm(x)
+            x = run(block, x, whole, modulation, (place, every), when)
+        x = self.norm(x)
+        return x.unflatten(2, scene.shape[2:4]) if places is None else x
 
 
 class _ReaderBlock(nn.Module):
@@ -296,18 +393,23 @@ class _MoverBlock(nn.Module):
         self.time = _Attention(width, heads)
         self.mlp = _Mlp(width)
 
-    def forward(self, x: Tensor, scene: Tensor, modulation: Tensor, place: Tensor, when: Tensor) -> Tensor:
-        shape = x.shape
+    def forward(
+        self,
+        x: Tensor,
+        scene: Tensor,
+        modulation: Tensor,
+        place: tuple[Tensor, Tensor],
+        when: Tensor,
+    ) -> Tensor:
+        """x B×F×P×C, scene B×1×hw×C, modulation B×F×…; place: turns of x's cells and of the scene's."""
         values = (modulation + self.table.to(modulation))[:, :, None].chunk(3 * self.PARTS, -1)  # B×F×1×C
-        x, scene = x.flatten(2, 3), scene.flatten(2, 3)  #                                     B×F×hw×C
         shift, scale, gate = values[:3]
-        x = x + (1 + gate) * self.space(self._enter(x, shift, scale), scene, turns=place)
+        x = x + (1 + gate) * self.space(self._enter(x, shift, scale), scene, turns=place[0], others=place[1])
         shift, scale, gate = values[3:6]
-        y = self._enter(x, shift, scale).transpose(1, 2)  #                                    B×hw×F×C
+        y = self._enter(x, shift, scale).transpose(1, 2)  #                                    B×P×F×C
         x = x + (1 + gate) * self.time(y, turns=when).transpose(1, 2)
         shift, scale, gate = values[6:]
-        x = x + (1 + gate) * self.mlp(self._enter(x, shift, scale))
-        return x.view(shape)
+        return x + (1 + gate) * self.mlp(self._enter(x, shift, scale))
 
     def _enter(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         return self.norm(x) * (1 + scale) + shift
@@ -317,7 +419,8 @@ class _Attention(nn.Module):
     """Multi-head attention over the second last dimension of … × tokens × width.
 
     source: width of other tokens to look at; where it is the tokens' own, they look at each other too. turns:
-    of the tokens' places (rotary embedding): what is the same number of cells away looks the same everywhere.
+    of the tokens' places (rotary embedding): what is the same number of cells away looks the same everywhere;
+    others: those of the other tokens' places, where they are not the same.
     The output starts at zero: a new block changes nothing.
     """
 
@@ -330,11 +433,18 @@ class _Attention(nn.Module):
         self.query_norm, self.key_norm = (nn.RMSNorm(width // heads, eps=1e-6) for _ in range(2))
         self.out = zero_(nn.Linear(width, width))
 
-    def forward(self, x: Tensor, source: Tensor | None = None, *, turns: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        source: Tensor | None = None,
+        *,
+        turns: Tensor | None = None,
+        others: Tensor | None = None,
+    ) -> Tensor:
         query = self.query_norm(self._heads(self.query(x)))
         key, value = self._keys(self.key_value, x if source is None else source)
         if turns is not None:
-            query, key = _turned(query, turns), _turned(key, turns)
+            query, key = _turned(query, turns), _turned(key, turns if others is None else others)
         if self.own is not None:
             own_key, own_value = self._keys(self.own, x)
             own_key = own_key if turns is None else _turned(own_key, turns)
@@ -388,6 +498,11 @@ class _Conv(nn.Module):
 
 
 # --------------------------------------------------------------------------------------------- helpers
+
+
+def _picked(x: Tensor, places: Tensor) -> Tensor:
+    """The cells B×P of x B×F×hw×C: B×F×P×C."""
+    return x.gather(2, places[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
 
 
 def _turns_of_place(cells: Sequence[int], like: Tensor, heads: int) -> Tensor:

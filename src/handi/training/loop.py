@@ -34,6 +34,7 @@ from handi.errors import InputError
 from handi.files import replacing, writing
 from handi.progress import Progress
 from handi.training import setup
+from handi.training.augment import augmented, held_out
 from handi.training.gather import gathered, pack_optimizer, restore, trainable, unpack_optimizer, whole
 from handi.training.gradients import gradient_norms
 from handi.training.module import StepModule, total_of
@@ -46,7 +47,7 @@ from handi.training.track import RunLog
 from handi.training.watch import Guard, Means
 
 Resume = Literal["auto", "resume", "fresh"]
-STEP_STREAM, VALIDATION_STREAM = 2, 3  # of random numbers; the clips' are 0 and 1
+STEP_STREAM, VALIDATION_STREAM, AUGMENT_STREAM = 2, 3, 5  # of random numbers; the clips' are 0 and 1
 # Entries that may change from piece to piece, beside those that `Checkpoints` knows.
 FREE = (*FREE_KEYS, "run.device", "run.validation_clips", "run.accept_changes", "data.validation")
 SAY_SECONDS = 30.0  # between two lines of progress where there is no terminal
@@ -191,6 +192,8 @@ class Run:
         # By the place of its first sample in the run: the same noise however a step's samples are shared out
         # among processes and parts, so that several processes have the gradients of one.
         position = self.samples + (part * self.world + self.rank) * optim.batch
+        chance = _seeded(accelerator.device, self.recipe.run.seed, AUGMENT_STREAM, position)
+        batch = augmented(batch, self.recipe.data, chance)
         generator = _seeded(accelerator.device, self.recipe.run.seed, STEP_STREAM, position)
         last = part == optim.accumulate - 1
         with nullcontext() if last else accelerator.no_sync(self.module):
@@ -249,7 +252,7 @@ class Run:
             self.module.eval()
             for turn in range(rounds):
                 number = (turn * self.world + self.rank) % count
-                batch = self.held_out.at(number * size, size).to(self.accelerator.device)
+                batch = held_out(self.held_out.at(number * size, size).to(self.accelerator.device))
                 generator = _seeded(batch.area.device, setup.VALIDATION_SEED, VALIDATION_STREAM, number)
                 terms = self.module(batch, generator)
                 means.add(terms | {"total": total_of(terms)})

@@ -29,8 +29,8 @@ def draw_samples(
     """Write `path`.png and .mp4: what a stage makes of the first `count` clips; gives both paths.
 
     vae: the reconstruction. grounding: what the words mean, and what was found. stage1: the motion area.
-    stage2: the clip, given the true area, so that the sheet shows this stage's mistakes and not the other's.
-    Each clip has its own fixed noise. Raises: OutputError.
+    stage2: the clip, given the true area and poses, so that the sheet shows this stage's mistakes and not the
+    other's. Each clip has its own fixed noise. Raises: OutputError.
     """
     pipe = HandiPipeline.from_checkpoint(parts)
     pipe.set_progress_bar_config(disable=True)
@@ -85,6 +85,7 @@ def _clip(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
         clip.frames[0],
         clip.texts["short"][0],
         mask=clip.area,
+        poses=clip.joints if getattr(pipe.unet.config, "poses", False) else None,
         height=height,
         width=width,
         num_frames=len(clip.frames),

@@ -24,6 +24,7 @@ from handi.files import replacing
 from handi.hands import HandDetector
 from handi.models import checkpoint, presets
 from handi.models.checkpoint import Checkpoint, StageSettings
+from handi.models.lite import LiteTransformer
 from handi.motion.area import PriorMask, prior_area
 from handi.pipeline import HandiPipeline
 from handi.training.module import PARTS, StepModule
@@ -151,7 +152,7 @@ def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
             if recipe.stage == "stage1"
             else "use clips or first frames of the world",
         )
-    drawing = Drawing(data.frames, data.flip, data.texts, data.dropout)
+    drawing = Drawing(data.frames, data.choice == "random", data.flip, data.texts, data.dropout)
     together = FirstFrames.together if isinstance(clips, FirstFrames) else 1
     return Batches(clips, drawing, recipe.run.seed, told=told_area(recipe, clips), together=together)
 
@@ -229,11 +230,30 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
         )
     if recipe.stage == "stage2" and recipe.loss.stage1_area and parts.area_unet is None:
         raise InputError("loss.stage1_area: this model has no stage 1", where=parts.source)
+    if recipe.stage == "stage2" and (recipe.model.poses or recipe.model.area_only):
+        parts = replace(parts, unet=grown(parts.unet, recipe, parts.source))
     if recipe.stage == "stage2" and recipe.model.from_stage1:
         if parts.area_unet is None:
             raise InputError("model.from_stage1: this model has no stage 1", where=parts.source)
         take_over(parts.area_unet, parts.unet)
     return parts
+
+
+def grown(network: torch.nn.Module, recipe: Recipe, source: str) -> LiteTransformer:
+    """A lean network with the inputs and habits that `model.poses` and `model.area_only` ask for; what is new
+    starts at zero. Raises: InputError for another kind of network."""
+    if not isinstance(network, LiteTransformer):
+        raise InputError(
+            f"model.poses and model.area_only are of lean networks, this one is {type(network).__name__}",
+            where=source,
+            mend="leave them out",
+        )
+    config = {name: value for name, value in network.config.items() if not name.startswith("_")}
+    config["poses"] = recipe.model.poses or network.config.poses
+    config["area_only"] = recipe.model.area_only or network.config.area_only
+    larger = LiteTransformer(**config).to(network.dtype)
+    larger.load_state_dict(larger.state_dict() | network.state_dict())
+    return larger.eval()
 
 
 def grounds(recipe: Recipe) -> bool:

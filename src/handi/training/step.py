@@ -20,6 +20,7 @@ from handi.config import HandLossRecipe, LossRecipe
 from handi.data.clips import Batch
 from handi.hands import HandDetector
 from handi.motion.area import clean_area
+from handi.poses import pose_maps
 
 Terms = dict[str, Tensor]
 
@@ -132,9 +133,16 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     z, inside = _frozen(z, area, network)
     noisy = _Noised(networks, z, recipe, generator)
     motion = losses.motion_score(z)
-    given = diffusion.conditions(_config(network), context, area, motion, batch.frame_index)
+    given = diffusion.conditions(_config(network), context, area, motion, batch.frame_index, batch.poses)
+    counts = inside if recipe.inside_only else None  # what each cell counts in the noise loss
+    if recipe.cells and getattr(_config(network), "area_only", False):
+        given["places"] = places_of(inside, recipe.cells, generator)
+        counts = _spread(given["places"], inside) * (1.0 if counts is None else counts)
+    if recipe.on_hands:
+        more = 1 + recipe.on_hands * hand_cells(batch.joints, z.shape[-2:])
+        counts = more * (1.0 if counts is None else counts)
     prediction = network(noisy.x_t, noisy.t, text, **given)
-    terms = noisy.loss(prediction, inside if recipe.inside_only else None)
+    terms = noisy.loss(prediction, counts)
     if recipe.motion:
         terms["motion"] = recipe.motion * losses.motion_loss(noisy.x0(prediction), z)["motion"]
     if recipe.hand.weight:
@@ -151,6 +159,27 @@ def _grounding(scores: Tensor, batch: Batch) -> Terms:
     said = torch.tensor([bool(words) for words in batch.texts], device=scores.device)
     share = F.interpolate(batch.referents, scores.shape[-2:], mode="area")
     return losses.grounding(scores, share * said[:, None, None, None])
+
+
+def places_of(inside: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` cells a clip, B×count: those inside the area B×1×1×h×w, any of them where there are too many,
+    then those around it where there are too few."""
+    inside = inside[:, 0]  #                                                          B×1×h×w
+    around = F.avg_pool2d(inside, 5, 1, 2, count_include_pad=False)
+    chance = _uniform(inside.shape, generator).to(inside)
+    return (2 * inside + around * (1 - inside) + 0.01 * chance).flatten(1).topk(count, dim=1).indices
+
+
+def _spread(places: Tensor, like: Tensor) -> Tensor:
+    """1 at the cells B×P, 0 elsewhere: B×1×1×h×w as `like`."""
+    return torch.zeros_like(like).flatten(1).scatter(1, places, 1.0).view_as(like)
+
+
+def hand_cells(joints: Tensor, cells: Sequence[int]) -> Tensor:
+    """Share of each cell's surroundings that a hand covers, for joints B×F×42×2: B×1×F×h×w in [0, 1]."""
+    maps = pose_maps(joints, (4 * cells[0], 4 * cells[1])).amax(2, keepdim=True)  #   B×F×1×4h×4w
+    near = F.max_pool2d(maps.flatten(0, 1), 7, 1, 3)  # the flesh around the bones
+    return F.avg_pool2d(near, 4).unflatten(0, maps.shape[:2]).transpose(1, 2)
 
 
 @torch.no_grad()

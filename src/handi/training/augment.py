@@ -1,0 +1,101 @@
+"""What a run changes about its samples on the device: zoom, colour, and the poses that stage 2 is told.
+
+A batch comes with the clips as they are; here it becomes what the step sees. All chance comes from the
+generator, so that a run that was stopped goes on with the same samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from handi.config import DataRecipe, PoseRecipe
+from handi.data.clips import Batch
+from handi.poses import present
+
+READABLE = 11  # joints of a hand in the picture, for it to be read
+
+
+def augmented(batch: Batch, recipe: DataRecipe, generator: torch.Generator) -> Batch:
+    """A training batch with the recipe's zoom and colour, and its poses noised and dropped.
+
+    Raises: ValueError for cached latents, which are those of the frames as they were.
+    """
+    if (recipe.zoom or recipe.colour) and batch.latents is not None:
+        raise ValueError("data.zoom and data.colour need frames, not cached latents")
+    if recipe.zoom:
+        batch = zoomed(batch, recipe.zoom, generator)
+    if recipe.colour:
+        batch = coloured(batch, recipe.colour, generator)
+    return replace(batch, poses=told_poses(batch.joints, recipe.poses, generator))
+
+
+def held_out(batch: Batch) -> Batch:
+    """A validation batch: its clips as they are, with their true poses."""
+    return replace(batch, poses=batch.joints)
+
+
+def zoomed(batch: Batch, most: float, generator: torch.Generator) -> Batch:
+    """Half of the samples cut to a square part of at least 1 - `most` of the side, and enlarged to the size
+    they had. Frames, area, referents, joints, regions and visibility are all those of the part."""
+    count, device = len(batch), batch.frames.device
+    height, width = batch.frames.shape[2:4]
+    half, share, left, top = torch.rand((4, count), generator=generator, device=generator.device).to(device)
+    side = torch.where(half < 0.5, 1 - most * share, 1.0)
+    left, top = left * (1 - side), top * (1 - side)
+    theta = torch.zeros(count, 2, 3, device=device)
+    theta[:, 0, 0] = theta[:, 1, 1] = side
+    theta[:, 0, 2], theta[:, 1, 2] = 2 * left + side - 1, 2 * top + side - 1
+    grid = F.affine_grid(theta, [count, 1, height, width], align_corners=False)
+
+    def cut(pictures: Tensor, mode: str) -> Tensor:  # B×C×H×W
+        return F.grid_sample(pictures, grid, mode, padding_mode="border", align_corners=False)
+
+    frames = batch.frames.permute(0, 1, 4, 2, 3).flatten(1, 2).float()
+    frames = cut(frames, "bilinear").round().to(torch.uint8).unflatten(1, (-1, 3)).permute(0, 1, 3, 4, 2)
+    corner = torch.stack([left, top], -1)[:, None, None]
+    half_pixel = 0.5 / torch.tensor([width, height], device=device)
+    scale = side[:, None, None, None]
+    joints = (batch.joints + half_pixel - corner) / scale - half_pixel
+    there = present(batch.joints)
+    joints = torch.where(there.repeat_interleave(21, -1)[..., None], joints, 0)
+    inside = ((joints >= 0) & (joints < 1)).all(-1).unflatten(-1, (2, 21)).sum(-1)
+    centre, side_px, angle = batch.rois.split([2, 1, 1], -1)
+    pixels = torch.tensor([width, height], device=device)
+    centre = (centre + 0.5 - corner * pixels) / scale - 0.5
+    rois = torch.cat([centre, side_px / scale, angle], -1) * (side_px > 0)
+    referents = None if batch.referents is None else cut(batch.referents, "nearest")
+    return replace(
+        batch,
+        frames=frames,
+        area=cut(batch.area[:, None], "nearest")[:, 0],
+        joints=joints,
+        visible=batch.visible & (inside >= READABLE),
+        rois=rois,
+        referents=referents,
+    )
+
+
+def coloured(batch: Batch, most: float, generator: torch.Generator) -> Batch:
+    """The samples in other light: each channel scaled by up to `most`, and the brightness bent as much."""
+    draws = torch.rand((4, len(batch)), generator=generator, device=generator.device).to(batch.frames.device)
+    draws = 1 + most * (2 * draws - 1)
+    gain, bend = draws[:3].T[:, None, None, None], draws[3].view(-1, 1, 1, 1, 1)
+    light = (batch.frames.float() / 255).pow(bend) * gain
+    return replace(batch, frames=(255 * light.clamp(0, 1)).round().to(torch.uint8))
+
+
+def told_poses(joints: Tensor, recipe: PoseRecipe, generator: torch.Generator) -> Tensor:
+    """Poses B×F×42×2 as predicted ones are: off by a little, more so later in the clip; all zeros in those
+    samples that are told none."""
+    count, frames = joints.shape[:2]
+    chance = torch.rand((2, count), generator=generator, device=generator.device).to(joints)
+    shift = torch.randn((2, count, 1, 2, 1, 2), generator=generator, device=generator.device).to(joints)
+    later = torch.linspace(0, 1, frames, device=joints.device).view(1, -1, 1, 1, 1)
+    level = (recipe.noise * chance[0]).view(-1, 1, 1, 1, 1)
+    moved = joints.unflatten(2, (2, 21)) + level * (0.3 * shift[0] + later * shift[1])
+    told = present(joints)[..., None, None] & (chance[1] < recipe.share).view(-1, 1, 1, 1, 1)
+    return torch.where(told, moved, 0).flatten(2, 3)
