@@ -347,15 +347,16 @@ class _Mover(nn.Module):
         """Features of all cells, B×F×h×w×C, or of the cells B×P of `places`, B×F×P×C."""
         place = every = _turns_of_place(noisy.shape[2:4], scene, self.heads)
         whole = scene.flatten(2, 3)  #                                                       B×1×hw×C
-        parts = [noisy, context, scene, poses]
-        parts = [None if part is None else part.flatten(2, 3) for part in parts]
         if places is not None:
-            parts = [None if part is None else _picked(part, places) for part in parts]
             place = every[places][:, None]  #                                                B×1×P×2×…
-        noisy, context, own, told = parts
-        x = self.stem(torch.cat([noisy, context.expand_as(noisy)], -1)) + own
-        if told is not None:
-            x = x + told
+
+        def cells(part: Tensor) -> Tensor:
+            return part.flatten(2, 3) if places is None else _picked(part.flatten(2, 3), places)
+
+        given = cells(noisy)
+        x = self.stem(torch.cat([given, cells(context).expand_as(given)], -1)) + cells(scene)
+        if poses is not None:
+            x = x + cells(poses)
         when = _turns([frame_index.float()], x, self.heads)[:, None]  #            B×1×F×…
         modulation = self.modulate(moment)
         for block in self.blocks:
