@@ -4,10 +4,9 @@
     python benchmarks/train_mini.py --out out/train --scenes 8000 --beside --minutes 2 2 4 5 --bundle out/mini
 
 Run it again and it goes on where it stopped, in every part. The parts are the autoencoder, stage 1, and stage
-2 with half of a clip's frames and with all. With --go-on MODEL they are stage 1 and stage 2 of a trained
-model: the text encoder stays as it is, and stage 2 is told stage 1's areas in half of its samples:
+2 with five of a clip's frames and with all. With --go-on MODEL they are the last two, from a trained model:
 
-    python benchmarks/train_mini.py --out out/more --go-on mini --train-steps 1500 1800 --bundle out/mini
+    python benchmarks/train_mini.py --out out/more --go-on mini --train-steps 3000 3000 --bundle out/mini
 
 --minutes are those of each part; what a piece does not finish the next one does, and the model is bundled
 from what there is. --train-steps are each part's, and its schedule's; by default its recipe's. --beside
@@ -32,9 +31,8 @@ import torch
 from handi.models import checkpoint
 from handi.training.setup import write_model
 
-ALL_FRAMES = ("--data.frames", "16", "--optim.accumulate", "8", "--run.accept_changes", "true")
-TOLD = ("--model.from_stage1", "false", "--loss.stage1_area", "0.5")
-ONE_STEP = ("--loss.high_noise", "0.15", "--loss.pure_noise", "0.75")  # which is how stage 1 is sampled
+ALL_FRAMES = ("--data.frames", "16", "--optim.accumulate", "6", "--run.accept_changes", "true")
+TRAINED = ("--model.from_stage1", "false")  # its own weights are better than stage 1's
 ON_A_GPU = ("--run.precision", "bf16", "--run.compile", "true", "--data.resident", "true")
 
 
@@ -50,12 +48,12 @@ class Part:
 FROM_NOTHING = (
     Part("mini_vae"),
     Part("mini_stage1"),
-    Part("mini_stage2", clips=128),
-    Part("mini_stage2", ALL_FRAMES, clips=64),
+    Part("mini_stage2", clips=256),
+    Part("mini_stage2", ALL_FRAMES, clips=96),
 )
 GOING_ON = (
-    Part("mini_stage1", ("--model.train", "area_unet.*", *ONE_STEP)),
-    Part("mini_stage2", (*ALL_FRAMES, *TOLD), clips=64),
+    Part("mini_stage2", TRAINED, clips=256),
+    Part("mini_stage2", (*ALL_FRAMES, *TRAINED), clips=96),
 )
 TRAINING_SEED, VALIDATION_SEED, VALIDATION_CLIPS = 0, 800_000, 64
 SIBLINGS = 3  # training clips of a scene: where the picture gives the action away, words are not learned
@@ -113,7 +111,7 @@ def train(arguments: argparse.Namespace, parts: Sequence[Part], options: Sequenc
             model = run / "model"
 
 
-def bundle(vae: Path | str, stage1: Path, stage2: Path, target: Path, steps: tuple[int, int]) -> None:
+def bundle(vae: Path | str, stage1: Path | str, stage2: Path, target: Path, steps: tuple[int, int]) -> None:
     """One folder of 16-bit weights: each network from the run that trained it last.
 
     The autoencoder's encoder is fitted before anything is trained, so its decoder may be trained longer than
@@ -184,7 +182,9 @@ def main() -> None:
         vae, stage1, stage2 = (
             arguments.out / f"mini_{part}" / "model" for part in ("vae", "stage1", "stage2")
         )
-        bundle(arguments.go_on or vae, stage1, stage2, arguments.bundle, tuple(arguments.steps))
+        if arguments.go_on is not None:
+            vae = stage1 = arguments.go_on
+        bundle(vae, stage1, stage2, arguments.bundle, tuple(arguments.steps))
 
 
 if __name__ == "__main__":

@@ -32,21 +32,22 @@ def test_from_nothing_and_on_from_a_model(monkeypatch, tmp_path):
     recipes = [recipe(*run) for run in runs]
     assert [one.stage for one in recipes] == ["vae", "stage1", "stage2", "stage2"]
     assert [one.run.minutes for one in recipes] == [1, 2, 3, 4]
-    assert [one.data.frames for one in recipes[2:]] == [8, 16]
+    assert [one.data.frames for one in recipes[2:]] == [5, 16]
     assert all(one.optim.lr == 5e-4 for one in recipes)
     starts = [tmp_path / name / "model" for name in ("mini_vae", "mini_stage1", "mini_stage1")]
     assert [one.model.init for one in recipes[1:]] == list(map(str, starts))
 
     runs = asked(monkeypatch, "--out", tmp_path, "--go-on", "mini", "--train-steps", 10, 20)
-    stage1, stage2 = (recipe(*run) for run in runs)
-    assert (stage1.model.init, stage2.model.init) == ("mini", str(tmp_path / "mini_stage1/model"))
-    assert (stage1.run.steps, stage2.run.steps) == (10, 20)
-    assert stage1.model.train == ("area_unet.*",)  # stage 2 knows this text encoder
-    assert (stage1.loss.high_noise, stage1.loss.pure_noise, stage1.loss.grounding) == (0.15, 0.75, 0.25)
-    assert (stage2.model.from_stage1, stage2.loss.stage1_area) == (False, 0.5)
+    few, whole = (recipe(*run) for run in runs)
+    assert (few.model.init, whole.model.init) == ("mini", "mini")
+    assert (few.run.steps, whole.run.steps) == (10, 20)
+    assert (few.data.frames, whole.data.frames) == (5, 16)
+    assert not few.model.from_stage1
+    assert few.model.poses
+    assert few.out == whole.out
 
 
 def test_a_number_for_every_part(monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit):
         asked(monkeypatch, "--out", tmp_path, "--go-on", "mini", "--minutes", 1, 2, 3, 4)
-    assert "there are 2 parts, not 4: mini_stage1, mini_stage2" in capsys.readouterr().err
+    assert "there are 2 parts, not 4: mini_stage2, mini_stage2" in capsys.readouterr().err
