@@ -95,8 +95,8 @@ def prepare(
         device: Of detector and encoders: auto, cpu, cuda, cuda:1; auto deals GPUs out to processes in turn.
         clips_per_shard: Of the source. What a killed run loses is a started shard a worker.
         limit: Only so many clips, spread evenly over the source, to try things out.
-        held_out: Share of the videos that is kept out of training, as the split val, where SOURCE (a folder or
-            list) names no splits: whole videos, chosen by a hash of what they hold. 0: none.
+        held_out: Share of the videos that is kept out of training, as the split val, where SOURCE (a folder
+            or list) names no splits: whole videos, chosen by a hash of what they hold. 0: none.
     """
     from handi.data.claim import DESCRIPTIONS
     from handi.prepare import Models, Settings, Work, prepare_source
