@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
 from handi.errors import InputError
+from handi.reading import read_yaml
 
 
 @dataclass(frozen=True)
@@ -186,14 +185,9 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises: InputError naming the file and the entry, with the nearest name for one that is not known.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError("no such recipe", where=path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read ({error})", where=path) from error
-    except yaml.YAMLError as error:
-        raise InputError(f"is not YAML ({error})", where=path) from error
+    if not path.exists():
+        raise InputError("no such recipe", where=path)
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError("is not a recipe: it has no entries", where=path)
     recipe = parse_recipe(content, overrides, where=path)

@@ -25,6 +25,7 @@ from handi.images import open_image, read_image, write_image
 from handi.inputs import check_numbers, check_prompt
 from handi.motion.flow import motion_flow
 from handi.progress import Progress
+from handi.reading import read_json, read_jsonl
 from handi.video import write_video
 
 if TYPE_CHECKING:
@@ -97,19 +98,13 @@ def read_batch(path: str | Path, *, seed: int = 0) -> tuple[list[Request], list[
     Raises: InputError for a file that cannot be read.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot be read as UTF-8 text ({getattr(error, 'strerror', None) or error})", where=path
-        ) from error
     requests: dict[str, Request] = {}
     errors: list[InputError] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, entries in read_jsonl(path):
         try:
-            request = _read_line(line, number, path.parent, seed)
+            if isinstance(entries, InputError):
+                raise entries
+            request = _read_line(entries, number, path.parent, seed)
             if request.id in requests:
                 raise InputError(f"the id {request.id!r} was used before")
             requests[request.id] = request
@@ -118,13 +113,7 @@ def read_batch(path: str | Path, *, seed: int = 0) -> tuple[list[Request], list[
     return list(requests.values()), errors
 
 
-def _read_line(line: str, number: int, folder: Path, seed: int) -> Request:
-    try:
-        entries = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"is not JSON ({error})") from error
-    if not isinstance(entries, dict):
-        raise InputError("is not a JSON object", mend='write {"image": …, "prompt": …}')
+def _read_line(entries: dict[str, Any], number: int, folder: Path, seed: int) -> Request:
     known = {field.name for field in fields(Request)}
     for name in entries:
         if name not in known:
@@ -247,10 +236,11 @@ def describe(requests: list[Request], settings: Settings) -> tuple[dict[str, Des
 def is_finished(request: Request, settings: Settings, folder: Path) -> bool:
     """Whether `folder` holds the whole result of this very request and these settings."""
     try:
-        record = json.loads((folder / RUN_FILE).read_text())
-    except (OSError, ValueError):
+        record = read_json(folder / RUN_FILE)
+    except InputError:
         return False
-    return record.get("request") == asdict(request) and record.get("settings") == asdict(settings)
+    wanted = {"request": asdict(request), "settings": asdict(settings)}
+    return isinstance(record, dict) and all(record.get(key) == value for key, value in wanted.items())
 
 
 def _of_request(error: InputError, request: Request) -> InputError:

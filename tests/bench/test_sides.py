@@ -100,7 +100,7 @@ def test_a_world_clip_that_is_damaged_or_not_there(tmp_path, world):
     with pytest.raises(InputError, match="the clip is damaged: it has no 'video'"):
         read_side(tmp_path)
     (tmp_path / "m.jsonl").write_text('{"id": "a", "truth": "nowhere.json"}')
-    with pytest.raises(InputError, match=r"nowhere\.json: no such clip"):
+    with pytest.raises(InputError, match=r"nowhere\.json: no such file"):
         read_side(tmp_path / "m.jsonl")
 
 

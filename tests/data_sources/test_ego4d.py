@@ -7,8 +7,8 @@ from data_sources.layouts import fho_action, fho_video, touch, write_ego4d, writ
 
 from handi.data.sources import read_source
 from handi.data.sources.ego4d import spoken
-from handi.data.sources.tables import stream_array
 from handi.errors import InputError
+from handi.reading import stream_array
 
 
 def test_actions_become_clips_from_before_to_after(tmp_path):
@@ -175,7 +175,7 @@ def test_a_narration_as_a_request(text, words):
 
 def test_a_large_file_is_read_piece_by_piece(tmp_path, monkeypatch):
     """Objects that lie across the borders of pieces, of any size, come whole."""
-    monkeypatch.setattr("handi.data.sources.tables.PIECE", 7)
+    monkeypatch.setattr("handi.reading.PIECE", 7)
     items = [{"n": n, "text": 'a "]" and é' * (n % 5), "list": [[1], {"videos": []}]} for n in range(40)]
     path = write_json(tmp_path / "x.json", {"about": "the videos", "videos": items, "clips": [1]})
     assert list(stream_array(path, "videos")) == items

@@ -156,7 +156,9 @@ def test_both_splits_and_duplicate_ids(tmp_path):
 def test_a_table_in_latin_1_is_one_error(tmp_path):
     path = write_table(tmp_path / VALIDATION, [epic_row("P01_01_0", 1, 3, "heat purée")])
     path.write_bytes(path.read_text(encoding="utf-8").encode("latin-1"))
-    with pytest.raises(InputError, match=r"is not UTF-8 text \(byte 0xe9 in line 2\); save it as UTF-8"):
+    with pytest.raises(
+        InputError, match=r"is not UTF-8 text \(byte 0xe9 in line 2, number 72 of it\); save it as UTF-8"
+    ):
         read_source("epic-kitchens", tmp_path)
 
 

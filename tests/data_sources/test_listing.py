@@ -34,7 +34,7 @@ def test_animate_anything_s_list(tmp_path):
         ("item-3", "there is no video 3.mp4"),
         ("1.item-4", "has no action or caption"),
         ("item-5", "names no video"),
-        ("item-6", "is no JSON object"),
+        ("item-6", "is not a JSON object"),
     ]
     assert clips[0] == Clip("1", tmp_path / "video_epickitchen/1.mp4", 0.0, None, "The person cuts a carrot.")
 
@@ -53,7 +53,7 @@ def test_a_list_stands_beside_its_videos(tmp_path):
         ('{"caption": "a"}', r'is not a list of {"caption", "video"}'),
         ("[]", "is an empty list"),
         ("a,b", "is not JSON"),
-        ('["a", "b"]', "none of 2 clips can be used; 2 of them: is no JSON object"),
+        ('["a", "b"]', "none of 2 clips can be used; 2 of them: is not a JSON object"),
     ],
 )
 def test_other_json_is_one_error(tmp_path, content, error):
@@ -76,7 +76,7 @@ def test_a_folder_of_videos_and_texts(tmp_path):
         ("a", "Cut the carrot.", None),
         (clip_id("b c"), "Wash hands.", None),
         ("d", "", "d.txt is empty"),
-        ("e", "", "e.txt is not UTF-8 text (byte 0xe9 in line 1)"),
+        ("e", "", "e.txt is not UTF-8 text (byte 0xe9 in line 1, number 4 of it)"),
         ("f", "", "there is no f.txt"),
     ]
     assert found.clips[0].paraphrases == ("Slice it thinly.",)
@@ -141,7 +141,7 @@ def test_a_json_lines_list(tmp_path):
         ("Slice.",),
     )
     assert [(clip.id, clip.problem) for clip in found.clips[1:]] == [
-        ("line-2", "is no JSON object"),
+        ("line-2", "is not JSON (Expecting property name enclosed in double quotes: column 2)"),
         ("a.line-4", "has no action or caption"),
     ]
     assert found.notes == ["not read: mood"]

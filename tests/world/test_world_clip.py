@@ -197,7 +197,7 @@ def test_files_bring_the_clip_back(clip, pictures, tmp_path):
 
 def test_damaged_files_are_named(clip, tmp_path):
     path = write_clip(tmp_path, clip)
-    with pytest.raises(InputError, match="no such clip"):
+    with pytest.raises(InputError, match="no such file"):
         read_clip(tmp_path / "other.json")
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "version": 99}))

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import yaml
 
 from handi.bench import paper
 from handi.bench.baselines import Spec
@@ -27,6 +26,7 @@ from handi.bench.study import Study
 from handi.bench.tables import SAMPLED, cell_name, table3
 from handi.config import Recipe
 from handi.errors import InputError
+from handi.reading import read_yaml
 from handi.training.loop import FREE, train
 from handi.training.state import MANIFEST, recipe_changes
 
@@ -165,7 +165,7 @@ def is_trained(recipe: Recipe) -> bool:
     if not last.is_file() or not (folder / "model" / "handi.json").is_file():
         return False
     try:
-        done = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        done = read_yaml(folder / "recipe.yaml")
+    except InputError:
         return False
     return not recipe_changes(done, recipe.as_dict(), free=FREE)

@@ -23,12 +23,12 @@ from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
-import yaml
 
 from handi.errors import HandiError, InputError
 from handi.images import resize
 from handi.motion.area import prior_area
 from handi.motion.flow import farneback
+from handi.reading import read_yaml
 from handi.types import BinaryMask, Frames, Picture
 from handi.video import even_indices
 
@@ -298,12 +298,7 @@ def parse_spec(text: str) -> Spec:
 
 
 def _of_file(name: str, path: Path) -> Spec:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read ({error})", where=path) from error
-    except yaml.YAMLError as error:
-        raise InputError(f"is not YAML ({error})", where=path) from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or content.get("kind") not in KINDS:
         raise InputError("does not say which kind of method", where=path, mend=f"kind: {' | '.join(KINDS)}")
     options = {key: value for key, value in content.items() if key != "kind"}

@@ -29,6 +29,7 @@ from handi.images import open_image, resize, to_mask
 from handi.metrics.results import read_results
 from handi.motion.flow import hsv_first_pair, motion_flow
 from handi.progress import Progress
+from handi.reading import read_text
 from handi.types import Frames, Picture
 
 Form = Literal["methods", "actions"]
@@ -341,8 +342,8 @@ class _Page:
         values = {
             "title": escape(self.settings.title or "Hand-centric videos, side by side"),
             "about": escape(f"{what} {flow}"),
-            "style": (assets / "gallery.css").read_text(encoding="utf-8"),
-            "script": (assets / "gallery.js").read_text(encoding="utf-8"),
+            "style": read_text(str(assets / "gallery.css")),
+            "script": read_text(str(assets / "gallery.js")),
             "columns": str(self.columns + 1),
             "shown": str(min(self.columns, 9)),
             "frames": str(self.frames),
@@ -353,7 +354,7 @@ class _Page:
             "footer": f"Made by handi {__version__}. Pictures are kept as WebP, quality {QUALITY}, at most "
             f"{self.settings.width} px wide; scores are of the original files.",
         }
-        page = (assets / "gallery.html").read_text(encoding="utf-8")
+        page = read_text(str(assets / "gallery.html"))
         for name, value in values.items():
             page = page.replace("{{" + name + "}}", value)
         return page

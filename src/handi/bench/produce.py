@@ -20,6 +20,7 @@ from handi.files import staged
 from handi.generate import RUN_FILE
 from handi.images import read_image, write_image
 from handi.progress import Progress
+from handi.reading import read_json
 from handi.types import BinaryMask
 from handi.video import write_video
 from handi.world.files import MOVED_BIT
@@ -100,11 +101,11 @@ def produce(
 def is_made(method: Method, task: Task, folder: Path) -> bool:
     """Whether a folder holds this method's clip for this task."""
     try:
-        record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(folder / RUN_FILE)
+    except InputError:
         return False
     wanted = json.loads(json.dumps(_record(method, task)))
-    return all(record.get(key) == wanted[key] for key in ("request", "method"))
+    return isinstance(record, dict) and all(record.get(key) == wanted[key] for key in ("request", "method"))
 
 
 def _record(method: Method, task: Task) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from handi.bench.entries import Entry
 from handi.bench.sides import read_side
 from handi.errors import HandiError, InputError
+from handi.reading import read_json
 from handi.types import Frames, Picture
 from handi.video import probe_video
 
@@ -47,7 +47,7 @@ def samples_of_runs(folder: str | Path) -> dict[str, Entry]:
     samples = {}
     for record in sorted(folder.glob("*/run.json")):
         try:
-            request = json.loads(record.read_text(encoding="utf-8"))["request"]
+            request = read_json(record)["request"]
             context, text = Path(request["image"]), str(request["prompt"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"is not the record of a run ({error})", where=record) from error

@@ -19,7 +19,6 @@ its paths count from its own folder.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from handi.data.shards import PREPARED
 from handi.errors import InputError
 from handi.footage import IMAGE_SUFFIXES, find_footage
 from handi.images import VIDEO_SUFFIXES
+from handi.reading import read_jsonl, read_lines, text_beside
 from handi.world.files import FORMAT, read_record
 from handi.world.produce import CAPTIONS, MANIFEST
 
@@ -86,9 +86,9 @@ def _of_folder(folder: Path) -> dict[str, Entry]:
         for number, line in _json_lines(prompts):
             add(_id_of(line, prompts, number), **_texts(line))
     for id, entry in entries.items():
-        text = folder / f"{id}.txt"
+        text = text_beside(folder / f"{id}.mp4")
         if text.is_file():
-            lines = [line.strip() for line in text.read_text(encoding="utf-8-sig").splitlines()]
+            lines = [line.strip() for line in read_lines(text)]
             said = [line for line in lines if line]
             entries[id] = replace(entry, text=said[0] if said else None,
                                   description=said[1] if len(said) > 1 else entry.description)  # fmt: skip
@@ -110,8 +110,8 @@ def _video_of_folder(folder: Path) -> Path | None:
 
 def _is_world_clip(path: Path) -> bool:
     """Whether a JSON file is a world clip's record, though perhaps a damaged one."""
-    with path.open(errors="replace") as file:
-        return FORMAT in file.read(200)
+    with path.open("rb") as file:
+        return FORMAT.encode() in file.read(200)
 
 
 def _world_clip(path: Path) -> Entry:
@@ -149,19 +149,9 @@ def _of_manifest(path: Path) -> dict[str, Entry]:
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object). Raises: InputError naming the line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read as UTF-8 text ({error})", where=path) from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"is not JSON ({error})", where=f"{path}, line {number}") from error
-        if not isinstance(value, dict):
-            raise InputError("is not a JSON object", where=f"{path}, line {number}")
+    for number, value in read_jsonl(path):
+        if isinstance(value, InputError):
+            raise value
         yield number, value
 
 

@@ -24,6 +24,7 @@ from handi.errors import HandiError, InputError
 from handi.files import replacing
 from handi.metrics.protocol import PROTOCOL
 from handi.metrics.results import read_results
+from handi.reading import read_json
 
 KEY = "key.json"
 
@@ -84,7 +85,7 @@ class Study:
             "ref": fingerprint(read_side(ref)),
         }
         with suppress(HandiError, OSError, ValueError):
-            if json.loads((folder / KEY).read_text()) == json.loads(json.dumps(key)):
+            if read_json(folder / KEY) == json.loads(json.dumps(key)):
                 return read_results(folder)
         self.say(f"score {spec.name} on {data} ({scope}, {subset})")
         found = evaluate(

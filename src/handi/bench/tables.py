@@ -6,6 +6,7 @@ import itertools
 import platform
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from handi.bench.layout import COMPARABLE, NOT_COMPARABLE, Cell, Column, Row, Ta
 from handi.bench.produce import task_of
 from handi.bench.study import Study
 from handi.errors import HandiError, InputError
+from handi.reading import read_lines
 
 HERE, PAPER = "here", "paper"
 # Further figures that our own rows have, beside the paper's columns.
@@ -107,12 +109,10 @@ def device_name(device: str) -> str:
     import torch
 
     name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    with suppress(InputError):
+        lines = read_lines("/proc/cpuinfo")
+        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         name = models[0] if models else name
-    except OSError:
-        pass
     return f"{name} ({torch.get_num_threads()} threads)"
 
 

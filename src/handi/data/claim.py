@@ -15,6 +15,7 @@ from typing import Any
 from handi.data import shards
 from handi.errors import InputError
 from handi.files import replacing, writing
+from handi.reading import read_json
 
 WORK = ".work"  # what a run needs while it runs
 LOCK, HOLDER = "lock", "holder"
@@ -61,7 +62,7 @@ def _half_written(out: Path) -> Iterator[Path]:
 def _check_settings(path: Path, wanted: dict[str, Any]) -> None:
     """Raises: InputError where the clips that are there were prepared otherwise."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         if not isinstance(found, dict):
             raise ValueError("not an object")
     except (OSError, ValueError) as error:
@@ -144,7 +145,7 @@ def _hold(out: Path) -> None:
                 file.write(_name())
             return
         except FileExistsError:
-            holder = path.read_text(encoding="utf-8", errors="replace")
+            holder = path.read_bytes().decode(errors="replace")
         if not _is_dead(holder):
             raise _busy(out, holder, f", or delete {path} if it has died") from None
         path.unlink(missing_ok=True)

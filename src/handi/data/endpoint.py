@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from handi.errors import InputError, ModelError
+from handi.reading import parse_json
 from handi.types import Picture
 
 KEY_VARIABLE = "HANDI_ENRICH_KEY"
@@ -201,7 +202,7 @@ def _read(response: Any, deadline: float) -> bytes:
 def _answer(body: bytes) -> str:
     """The text of a chat completion. Raises: _Passing for what is none, InputError for a refusal."""
     try:
-        choice = json.loads(body)["choices"][0]
+        choice = parse_json(body, "the answer", checked=False)["choices"][0]
         content = choice["message"]["content"]
         if isinstance(content, list):  # parts
             content = "".join(part.get("text", "") for part in content)
@@ -222,7 +223,7 @@ def _message(error: urllib.error.HTTPError) -> str:
         raw = b""
     text = raw.decode(errors="replace")
     try:
-        told = json.loads(text)
+        told = parse_json(text, "the answer", checked=False)
         told = told.get("error", told.get("detail", told))
         text = str(told.get("message", told) if isinstance(told, dict) else told)
     except (ValueError, AttributeError):

@@ -19,6 +19,7 @@ import numpy as np
 from handi.data.endpoint import Endpoint
 from handi.errors import InputError, ModelError
 from handi.files import replacing
+from handi.reading import read_json
 from handi.types import Picture
 
 # The question of LEGO's VLM (SPEC §3), and what keeps a general model from writing a recipe. Whoever changes
@@ -135,7 +136,7 @@ class Cache:
     def get(self, about: dict[str, Any]) -> str | None:
         """The answer; None where there is none, or the file is damaged or about something else."""
         try:
-            entry = json.loads(self.path(about).read_text(encoding="utf-8"))
+            entry = read_json(self.path(about))
             same = entry["about"] == about
             text = entry["text"]
         except (OSError, ValueError, LookupError, TypeError):

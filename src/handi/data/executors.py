@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from handi.errors import HandiError, InputError
+from handi.reading import read_lines
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -284,7 +285,7 @@ def _load(build: bytes, log: Path) -> Callable[[Any], Any]:
 
     Ray itself would replace such workers without end.
     """
-    lines = log.read_text().splitlines() if log.exists() else []
+    lines = read_lines(log) if log.exists() else []
     begun, done = ({line[5:] for line in lines if line.startswith(word)} for word in ("load ", "done "))
     if sum(not _lives(int(pid)) for pid in begun - done) >= DEATHS_AT_START:
         raise HandiError("workers die before their first clip", mend=FEWER)

@@ -22,6 +22,7 @@ from handi.errors import InputError
 from handi.hands.detector import HandDetector
 from handi.images import VIDEO_SUFFIXES, cover
 from handi.motion.area import hull_area
+from handi.reading import text_beside
 from handi.types import Frames
 from handi.video import count_frames, even_indices, read_frames
 
@@ -81,7 +82,7 @@ class FolderClips:
 def _key(video: Path) -> str:
     """Name of a video's file, and a hash by which a changed video or text is another clip."""
     stat = video.stat()
-    text = video.with_suffix(".txt")
+    text = text_beside(video)
     parts = [str(stat.st_size), str(stat.st_mtime_ns), text.read_bytes().hex() if text.is_file() else "none"]
     return f"{video.name}@{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:12]}"
 
@@ -89,7 +90,7 @@ def _key(video: Path) -> str:
 def _pack(key: str, video: Path, size: tuple[int, int], detector: Callable[[], HandDetector]) -> PackedClip:
     """Raises: LeftOut."""
     try:
-        sentences = sentences_of(video.with_suffix(".txt"))
+        sentences = sentences_of(text_beside(video))
         frames = np.stack([cover(frame, *size) for frame in _even_frames(video)])
     except InputError as error:
         raise LeftOut(error.what) from error

@@ -9,6 +9,7 @@ from typing import Any
 
 from handi.data.sources.common import Clip, sound
 from handi.errors import InputError
+from handi.reading import parse_json, stream_lines
 
 KEPT, REJECTED = "kept", "rejected"
 Row = dict[str, Any]
@@ -45,20 +46,16 @@ def line(row: Row) -> str:
 
 def read_rows(path: str | Path) -> Iterator[Row]:
     """The lines of a ledger, one at a time. Raises: InputError naming the line that is damaged."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, text in enumerate(file, start=1):
-                try:
-                    row = json.loads(text)
-                    if row["status"] not in (KEPT, REJECTED):
-                        raise ValueError(f"status {row['status']!r}")
-                except (ValueError, KeyError, TypeError) as error:
-                    raise InputError(
-                        f"line {number} is damaged ({error})", where=path, mend="run handi prepare again"
-                    ) from error
-                yield row
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read ({error})", where=path) from error
+    for number, text in enumerate(stream_lines(path), start=1):
+        try:
+            row = parse_json(text, path, checked=False)
+            if row["status"] not in (KEPT, REJECTED):
+                raise ValueError(f"status {row['status']!r}")
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"line {number} is damaged ({error})", where=path, mend="run handi prepare again"
+            ) from error
+        yield row
 
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> None:

@@ -25,6 +25,7 @@ from handi.data.clips import TrainingClip
 from handi.errors import InputError
 from handi.files import replacing, writing
 from handi.progress import Progress
+from handi.reading import read_json
 
 HOME, LEFT_OUT = ".packed", "left_out.json"
 SEGMENT_BYTES = 128 << 20  # of frames: what a stopped run may lose, and what packing holds in memory
@@ -71,7 +72,7 @@ class Packed:
     def _open_new(self) -> None:
         if (self.home / LEFT_OUT).exists():
             try:
-                self.left_out = dict(json.loads((self.home / LEFT_OUT).read_text(encoding="utf-8")))
+                self.left_out = dict(read_json(self.home / LEFT_OUT))
             except (OSError, ValueError, TypeError) as error:
                 raise InputError(
                     f"is damaged ({error})", where=self.home / LEFT_OUT, mend="delete it"
@@ -80,7 +81,7 @@ class Packed:
             if segment.name in self._opened:
                 continue
             try:
-                records = json.loads((segment / "clips.json").read_text(encoding="utf-8"))
+                records = read_json(segment / "clips.json", checked=False)
                 arrays = {name: np.load(segment / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
                 counts = {len(records), *map(len, arrays.values())}
                 if len(counts) > 1 or not all(record.keys() >= RECORD for record in records):

@@ -30,6 +30,7 @@ from handi.data.sources.common import Clip, Found
 from handi.errors import InputError
 from handi.files import replacing, writing
 from handi.progress import Progress
+from handi.reading import read_json
 
 MOST_CLIPS = 2**16 - 1  # of a shard: it counts how many areas hold each pixel in 16 bits
 TRIES = 3  # of a clip on which workers die, in one run
@@ -210,7 +211,7 @@ class Trials:
         self.path, self.run = path, run
         self.deaths: dict[str, int] = {}
         with suppress(OSError, ValueError, KeyError):
-            content = json.loads(path.read_text())
+            content = read_json(path)
             if content["run"] == run:
                 self.deaths = content["deaths"]
                 if (last := content["clip"]) is not None:

@@ -39,6 +39,7 @@ from PIL import Image
 
 from handi.data.ledger import Row, line, read_rows
 from handi.errors import InputError
+from handi.reading import parse_json, read_json, read_text
 
 FORMAT, VERSION = "handi-shards", 1
 SETTINGS, PREPARED, INDEX, LEDGER = "settings.json", "prepared.json", "index.parquet", "ledger.jsonl"
@@ -188,7 +189,7 @@ def read_part(folder: Path, shard: str) -> tuple[np.ndarray | None, list[Row]]:
     """(H×W counts of its areas, None where there is none; its rows). Raises: InputError (damaged)."""
     try:
         head, lines = _split_part(folder, shard)
-        return _areas(head), [json.loads(text) for text in lines.split("\n") if text]
+        return _areas(head), [parse_json(text, folder, checked=False) for text in lines.split("\n") if text]
     except _DAMAGES as error:
         where = part_path(folder, shard)
         raise InputError(f"is damaged ({error})", where=where, mend=AGAIN) from error
@@ -205,8 +206,8 @@ _DAMAGES = (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxE
 
 def _split_part(folder: Path, shard: str) -> tuple[dict[str, Any], str]:
     """(the line about the shard, the rows' lines). Raises: ValueError where they do not belong together."""
-    first, _, lines = part_path(folder, shard).read_text(encoding="utf-8").partition("\n")
-    head = json.loads(first)
+    first, _, lines = read_text(part_path(folder, shard)).partition("\n")
+    head = parse_json(first, shard)
     if hashlib.sha256(lines.encode()).hexdigest() != head["sha256"]:
         raise ValueError("its lines are not those that were written")
     return head, lines
@@ -223,7 +224,7 @@ def read_prepared(folder: str | Path) -> dict[str, Any]:
             what = "the preparation is not finished" if name == PREPARED else "holds no prepared clips"
             raise InputError(what, where=folder, mend="run handi prepare … --out " + str(folder))
     try:
-        content = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
+        content = read_json(folder / PREPARED)
         found = content["format"], content["version"]
         if found == (FORMAT, VERSION):
             _check_prepared(content)

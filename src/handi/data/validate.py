@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from handi.data.sources.common import FRAMES
 from handi.errors import InputError
 from handi.motion.area import PriorMask
 from handi.progress import Progress
+from handi.reading import parse_json, read_json, stream_lines
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ class _Reading:
         for name in sorted(names, key=lambda name: (name.partition("-")[0], len(name), name)):
             try:
                 _, rows = shards.read_part(self.folder, name)
-                with shards.part_path(self.folder, name).open(encoding="utf-8") as file:
-                    key = json.loads(file.readline())["key"]
+                part = shards.part_path(self.folder, name)
+                key = parse_json(next(stream_lines(part), ""), part)["key"]
             except (InputError, OSError, ValueError, KeyError) as error:
                 what = error.what if isinstance(error, InputError) else str(error)
                 self.found(f"{shards.SHARDS}/{name}.jsonl", what)
@@ -211,7 +211,7 @@ class _Reading:
         if hands["visible"].sum(axis=1).tolist() != list(row["hands"]):
             yield "its hands are not those of its line"
         texts = texts_of(row["action"], row["paraphrases"], row["description"])
-        written = json.loads(left.pop("json"))
+        written = parse_json(left.pop("json"), row["id"], checked=False)
         if written != {**{k: v for k, v in row.items() if k not in shards.PLACE}, "texts": _listed(texts)}:
             yield "its JSON is not its line of the ledger"
         yield from self._cached(left, len(list(itertools.chain(*texts.values()))))
@@ -250,7 +250,7 @@ class _Reading:
                     what = f"says {said.get(name)} for {name} of {split}, the shards say {value}"
                     self.found(shards.PREPARED, what)
         try:
-            statistics = dict(json.loads((self.folder / shards.STATISTICS).read_text(encoding="utf-8")))
+            statistics = dict(read_json(self.folder / shards.STATISTICS))
         except (OSError, ValueError, TypeError) as error:
             self.found(shards.STATISTICS, f"cannot be read ({error})")
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from handi.data.clips import TrainingClip
 from handi.data.packed import Packed, PackedClip
 from handi.errors import InputError
 from handi.hands.regions import tracked_region
+from handi.reading import read_json
 from handi.world.clip import WorldClip, meant_ids
 from handi.world.files import HULL_BIT, MOVED_BIT, read_clip, seed_of
 from handi.world.produce import MANIFEST
@@ -72,12 +72,13 @@ class WorldClips:
 
 def _manifest(folder: Path) -> dict[str, object]:
     """The settings that the clips were rendered with; {} where the folder was put together by hand."""
-    try:
-        return json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError:
+    path = folder / MANIFEST
+    if not path.exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read ({error})", where=folder / MANIFEST) from error
+    manifest = read_json(path)
+    if not isinstance(manifest, dict):
+        raise InputError("is not a JSON object", where=path)
+    return manifest
 
 
 def _pack(name: str, clip: WorldClip) -> PackedClip:

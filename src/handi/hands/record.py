@@ -12,6 +12,7 @@ import numpy as np
 from handi.errors import InputError
 from handi.files import replacing
 from handi.hands.joints import JOINT_NAMES, JOINTS_A_HAND, SIDES
+from handi.reading import read_json
 
 FORMAT, VERSION = "handi.joints", 1
 
@@ -73,12 +74,7 @@ def _frame(record: HandRecord, number: int) -> dict[str, Any]:
 def read_joints(path: str | Path) -> HandRecord:
     """Read joints.json back. Raises: InputError for a file that is missing, damaged or of another format."""
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError("no such file", where=path) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"is not JSON ({error})", where=path) from error
+    content = read_json(path)
     kind = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
     if kind != (FORMAT, VERSION):
         raise InputError(

@@ -24,6 +24,7 @@ from typing import Literal
 from handi.errors import ModelError
 from handi.files import replacing
 from handi.hands.tflite import fingerprint, read_graph
+from handi.reading import split_lines
 
 Complexity = Literal["full", "lite"]
 
@@ -221,7 +222,7 @@ def _fetch(refused: ModelError | None) -> None:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
             if done.returncode:
-                lines = [line for line in done.stderr.splitlines() if line.strip()]
+                lines = [line for line in split_lines(done.stderr) if line.strip()]
                 reason = lines[-1].removeprefix("ERROR: ") if lines else f"exit status {done.returncode}"
         except (OSError, subprocess.TimeoutExpired) as error:
             reason = str(error)

@@ -28,6 +28,7 @@ from typing import Any
 
 from handi.errors import InputError
 from handi.files import replacing
+from handi.reading import read_json
 
 FORMAT, VERSION = "handi-evaluation", 1
 
@@ -43,12 +44,9 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """Read a `results.json`, or the one in a folder. Raises: InputError."""
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError("no such results", where=path, mend="make them with `handi evaluate`") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"is not a results.json ({error})", where=path) from error
+    if not path.exists():
+        raise InputError("no such results", where=path, mend="make them with `handi evaluate`")
+    results = read_json(path)
     if not isinstance(results, dict) or results.get("format") != FORMAT:
         raise InputError("is not a results.json of `handi evaluate`", where=path)
     if results.get("version") != VERSION:

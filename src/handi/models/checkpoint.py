@@ -32,6 +32,7 @@ from handi.files import writing
 from handi.models.autoencoder import PatchAutoencoder
 from handi.models.lite import LiteTransformer
 from handi.models.unet import HandiUNet
+from handi.reading import parse_json, read_json, read_text
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 CARD, PRIOR = "handi.json", "prior_mask.safetensors"
@@ -68,7 +69,7 @@ class ModelCard:
     def from_json(cls, text: str, where: Path) -> ModelCard:
         """Raises: ModelError for a file that is not JSON, of a newer format, or with unknown entries."""
         try:
-            entries = json.loads(text)
+            entries = parse_json(text, where, error=ModelError)
             if entries.get("format") != cls.format:
                 raise ModelError(
                     f"has format {entries.get('format')}, this handi reads {cls.format}",
@@ -132,7 +133,7 @@ def load(
         area_unet = _load_network(_class_of(area_folder, UNETS, HandiUNet), area_folder, dtype, variant)
     card_file, prior_file = folder / CARD, folder / PRIOR
     if card_file.exists():
-        card = ModelCard.from_json(card_file.read_text(), card_file)
+        card = ModelCard.from_json(read_text(card_file, error=ModelError), card_file)
     else:
         card = _card_of_published(unet, area_unet)
     prior = _load_prior(prior_file) if prior_file.exists() else None
@@ -248,12 +249,12 @@ def _load_prior(path: Path) -> Tensor:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ModelError("is missing from the model folder", where=path) from error
-    except ValueError as error:
-        raise ModelError(f"is not JSON ({error})", where=path, mend="copy the file again") from error
+    if not path.exists():
+        raise ModelError("is missing from the model folder", where=path)
+    config = read_json(path, checked=False, error=ModelError)  # diffusers writes -Infinity
+    if not isinstance(config, dict):
+        raise ModelError("is not a JSON object", where=path, mend="copy the file again")
+    return config
 
 
 def _card_of_published(unet: Any, area_unet: Any) -> ModelCard:

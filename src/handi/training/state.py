@@ -35,6 +35,7 @@ from torch import Tensor
 from handi.config import Recipe
 from handi.errors import HandiError, InputError, ModelError
 from handi.files import writing
+from handi.reading import read_json
 
 MANIFEST, STATE = "manifest.json", "state.json"
 STEP, SCRATCH, ASIDE = "step-", ".unfinished-", ".aside-"
@@ -204,14 +205,14 @@ class Checkpoints:
 
     def _score(self, step: int) -> float | None:
         with suppress(OSError, ValueError, AttributeError):
-            return json.loads((self._path(step) / STATE).read_text()).get("score")
+            return read_json(self._path(step) / STATE, checked=False).get("score")
         return None
 
 
 def read(folder: Path) -> Saved:
     """A checkpoint that `check` found whole. Raises: HandiError for one that is not ours."""
     try:
-        state = json.loads((folder / STATE).read_text())
+        state = read_json(folder / STATE, checked=False)
         return Saved(folder, state["step"], state["score"], state["recipe"], state["facts"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HandiError(f"is no training checkpoint ({error})", where=folder) from error
@@ -220,7 +221,9 @@ def read(folder: Path) -> Saved:
 def check(folder: Path) -> str | None:
     """What is wrong with a checkpoint folder, in words; None: every byte is as it was written."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        if not (folder / MANIFEST).is_file():
+            return f"{MANIFEST} is missing"
+        manifest = read_json(folder / MANIFEST, checked=False)
         files: dict[str, dict[str, Any]] = manifest["files"]
         if manifest["format"] != FORMAT:
             return f"format {manifest['format']}, this handi reads {FORMAT}"

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from handi.errors import InputError
 from handi.files import replacing, writing
+from handi.reading import parse_json
 
 TRACKERS = ("tensorboard", "trackio")
 
@@ -100,7 +101,7 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     del rest
     for number, text in enumerate(whole, start=1):
         try:
-            line = json.loads(text)
+            line = parse_json(text, path, checked=False)
             line["step"] = int(line["step"])
             line["kind"]
         except (ValueError, KeyError, TypeError) as error:

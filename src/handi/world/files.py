@@ -11,6 +11,7 @@ import numpy as np
 from handi.errors import InputError
 from handi.files import replacing
 from handi.images import read_image, write_image
+from handi.reading import read_json
 from handi.video import read_video, write_video
 from handi.world.clip import WorldClip
 from handi.world.render import Camera
@@ -86,12 +87,7 @@ def _rounded(values: np.ndarray, digits: int) -> list[Any]:
 def read_record(path: str | Path) -> dict[str, Any]:
     """The JSON of a clip as it is. Raises: InputError for a file that is not one, or of a later version."""
     path = Path(path)
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError("no such clip", where=path) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"is not a clip's JSON ({error})", where=path) from error
+    record = read_json(path)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError("is not a clip of the synthetic world", where=path)
     if record.get("version") != VERSION:

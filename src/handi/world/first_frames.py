@@ -12,6 +12,7 @@ import numpy.typing as npt
 from handi.errors import InputError
 from handi.files import replacing
 from handi.images import read_image, write_image
+from handi.reading import read_json
 from handi.types import Picture
 from handi.world.actions import ACTIONS, Action
 from handi.world.clip import FRAMES, check_size, hand_parts, meant_ids, moment_joints, slots_of
@@ -118,7 +119,7 @@ def read_first_frame(path: str | Path) -> FirstFrame:
     """Read one back from its JSON. Raises: InputError."""
     path = Path(path)
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
         if (record["format"], record["version"]) != (FORMAT, VERSION):
             raise ValueError(f"{record['format']} of version {record['version']}")
         joints = np.load(path.with_suffix(JOINTS)).astype(np.float32)

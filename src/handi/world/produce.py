@@ -14,6 +14,7 @@ from typing import Any
 from handi.errors import HandiError, InputError
 from handi.files import replacing, writing
 from handi.progress import Progress
+from handi.reading import read_json
 from handi.world.clip import (
     check_action,
     check_size,
@@ -102,11 +103,7 @@ def _claim(out: Path, settings: Settings) -> None:
         del manifest["first_frames"]  # as folders of clips have always been
     path = out / MANIFEST
     if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot be read ({error})", where=path, mend="choose another --out") from error
-        if found != manifest:
+        if read_json(path) != manifest:
             raise InputError(
                 "the folder holds clips of other settings", where=path, mend="choose another --out"
             )

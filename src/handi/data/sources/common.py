@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from handi.data.sources.tables import read_text
 from handi.errors import InputError
+from handi.reading import read_lines
 
 FRAMES = 16  # of a clip: the context image and the 15 to generate (SPEC §2)
 MAX_ID = 120  # characters: a file name holds an id and what is put behind it
@@ -128,7 +128,7 @@ def sentences_of(path: Path) -> tuple[str, ...]:
     if not path.exists():
         raise InputError(f"there is no {path.name}")
     try:
-        lines = read_text(path).splitlines()
+        lines = read_lines(path)
     except InputError as error:
         raise InputError(f"{path.name} {error.what}") from error
     sentences = tuple(" ".join(line.split()) for line in lines if line.strip())

@@ -17,8 +17,8 @@ from handi.data.sources.ego4d_layout import (
     mapping,
     positive,
 )
-from handi.data.sources.tables import read_json, stream_array
 from handi.errors import InputError
+from handi.reading import finite, read_json, stream_array
 
 MAIN, NARRATION = "fho_main.json", "narration.json"
 FPS = 30.0  # of the canonical videos, where their metadata do not say
@@ -147,9 +147,9 @@ def _window(critical: object) -> tuple[int, int] | None:
     """First and last frame of an action: its pre-condition, and its post-condition or point of no return."""
     frames = mapping(critical)
     first, last = frames.get("pre_frame"), frames.get("post_frame") or frames.get("pnr_frame")
-    if not isinstance(first, int) or not isinstance(last, int) or not 0 <= first < last:
+    if not isinstance(first, int) or not isinstance(last, int) or finite(last) is None:
         return None
-    return first, last
+    return (first, last) if 0 <= first < last else None
 
 
 def _rejected(action: Mapping[str, Any], interval: Mapping[str, Any]) -> str | None:
@@ -181,7 +181,7 @@ def _plain(name: object) -> str | None:
 
 def _narrations(file: Path, metadata: Metadata, footage: Footage) -> Iterator[Entry]:
     """The narrations of narration.json, each a moment that a clip is laid around."""
-    data = read_json(file)
+    data = read_json(file, checked=False)
     if isinstance(data, dict) and isinstance(data.get("videos"), dict):
         data = data["videos"]
     if not isinstance(data, dict):
@@ -235,8 +235,8 @@ def _narrated(
 
 
 def _time(narration: Mapping[str, Any]) -> float | None:
-    time = narration.get("timestamp_sec")
-    return float(time) if isinstance(time, int | float) and time >= 0 else None
+    time = finite(narration.get("timestamp_sec"))
+    return time if time is not None and time >= 0 else None
 
 
 def _unspoken(text: str) -> str | None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from handi.data.sources.common import SPLITS, Split, check_split
-from handi.data.sources.tables import stream_array
 from handi.errors import InputError
+from handi.reading import finite, stream_array
 
 METADATA = "ego4d.json"
 TASKS = "lta|hands|sta|oscc-pnr"  # whose files say which pieces of a video are in which split
@@ -51,7 +51,10 @@ class Metadata:
         # "multi": its pieces are in several splits; a video of no hands-and-objects task has another's split.
         named = [video[k] for k in ("split_fho", "split_em", "split_av") if isinstance(video.get(k), str)]
         if named and named[0] != "multi":
-            self._videos[uid] = check_split(named[0])
+            try:
+                self._videos[uid] = check_split(named[0])
+            except ValueError as error:
+                raise InputError(f"names no split for {uid}: {error}", where=METADATA) from error
 
     def split(self, video: str, piece: str | None) -> Split | None:
         """The split of a video's piece; None where no file says so."""
@@ -104,4 +107,5 @@ def dicts(value: object) -> list[dict[str, Any]]:
 
 def positive(value: object) -> float | None:
     """A number above 0; None for anything else."""
-    return float(value) if isinstance(value, int | float) and value > 0 else None
+    number = finite(value)
+    return number if number is not None and number > 0 else None

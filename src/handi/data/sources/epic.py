@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from handi.data.sources.common import FRAMES, SPLITS, Clip, Entry, Found, Split, clip_id, sentence, some
-from handi.data.sources.tables import Row, read_csv
 from handi.errors import InputError
+from handi.reading import Row, read_csv
 
 FILES: dict[Split, str] = {"train": "EPIC_100_train.csv", "val": "EPIC_100_validation.csv"}
 PUBLISHED = {"EPIC_100_train.csv": 67_217, "EPIC_100_validation.csv": 9_668}  # rows

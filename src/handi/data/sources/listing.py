@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from handi.data.sources.common import Clip, Found, Split, check_split, clip_id, sentences_of, some
-from handi.data.sources.tables import read_csv, read_json, read_jsonl
 from handi.errors import InputError
 from handi.images import VIDEO_SUFFIXES
+from handi.reading import check_plain, read_csv, read_json, read_jsonl, text_beside
 
 LISTS = {".csv", ".jsonl"}
 WORDS = ("action", "caption", "prompt", "text")  # columns for the action, the first one that is there counts
@@ -23,12 +23,12 @@ def read_captions(path: Path, videos: Sequence[Path]) -> Found:
 
     videos: the folders that the videos are named from; without any, the list's own. Raises: InputError.
     """
-    data = read_json(path)
+    data = read_json(path, checked=False)
     if not isinstance(data, list):
         raise InputError('is not a list of {"caption", "video"}', where=path)
     if not data:
         raise InputError("is an empty list", where=path)
-    rows = [(n, item if isinstance(item, dict) else None, None) for n, item in enumerate(data, start=1)]
+    rows = [_checked(number, item) for number, item in enumerate(data, start=1)]
     return _listed(rows, "item", videos or [path.parent])
 
 
@@ -49,8 +49,8 @@ def read_folder(path: Path, videos: Sequence[Path]) -> Found:
         raise InputError(
             "holds no videos", where=path, mend="put videos and text files of the same names there"
         )
-    stems = {file.stem for file in files if file.suffix.lower() in VIDEO_SUFFIXES}
-    alone = [f.name for f in files if f.suffix.lower() == ".txt" and f.stem not in stems]
+    used = {text_beside(file) for file in files if file.suffix.lower() in VIDEO_SUFFIXES}
+    alone = [f.name for f in files if f.suffix.lower() == ".txt" and f not in used]
     other = [f.name for f in files if f.suffix.lower() not in {*VIDEO_SUFFIXES, ".txt"}]
     notes = [f"text without a video: {some(alone)}"] if alone else []
     notes += [f"neither video nor text, not read: {some(other)}"] if other else []
@@ -61,7 +61,7 @@ def _clip(video: Path) -> Clip:
     problem = None
     sentences: tuple[str, ...] = ("",)
     try:
-        sentences = sentences_of(video.with_suffix(".txt"))
+        sentences = sentences_of(text_beside(video))
     except InputError as error:
         problem = error.what
     return Clip(
@@ -78,10 +78,21 @@ def _list(path: Path, roots: Sequence[Path]) -> Found:
         if table and not any(word in table[0].values for word in WORDS):
             raise InputError(f"has no column {' or '.join(WORDS)}", where=path)
     else:
-        rows = [(line, value, None) for line, value in read_jsonl(path)]
+        rows = [_checked(number, value) for number, value in read_jsonl(path, checked=False)]
     if not rows:
         raise InputError("lists no clips", where=path)
     return _listed(rows, "line", roots)
+
+
+def _checked(number: int, value: object) -> tuple[int, dict[str, Any] | None, str | None]:
+    """An item of a list, None with its problem where it cannot be used."""
+    try:
+        if isinstance(value, InputError):
+            raise value
+        check_plain(value, f"item {number}", halves=True)  # `unique` mends them
+    except InputError as error:
+        return number, None, error.what
+    return (number, value, None) if isinstance(value, dict) else (number, None, "is not a JSON object")
 
 
 def _listed(
@@ -93,7 +104,7 @@ def _listed(
     clips, unknown, used, has_splits = [], dict[str, None](), set[str](), False
     for number, row, problem in rows:
         if row is None:
-            row, problem = {}, problem or "is no JSON object"
+            row = {}
         has_splits |= bool(row.get("split"))
         unknown |= dict.fromkeys(key for key in row if key not in (*COLUMNS, "paraphrases"))
         clip = _of_row(row, f"{unit} {number}", problem, roots)

@@ -9,6 +9,7 @@ import torch
 from transformers import BertTokenizer
 
 from handi.errors import ModelError
+from handi.reading import read_lines
 
 
 def read_config(folder: Path, kind: Any, model_type: str) -> Any:
@@ -52,10 +53,7 @@ def first_line(error: BaseException) -> str:
 
 def load_words(path: Path) -> BertTokenizer:
     """BERT's lower-case tokenizer from a vocab.txt. Raises: ModelError."""
-    try:
-        words = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"cannot be read ({first_line(error)})", where=path) from error
+    words = read_lines(path, error=ModelError)
     if not {"[PAD]", "[UNK]", "[CLS]", "[SEP]"} <= set(words):
         raise ModelError(
             "is not BERT's vocab.txt: it has no [PAD], [UNK], [CLS], [SEP]",
