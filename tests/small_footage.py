@@ -9,11 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from lossless import lossless
 
 from handi.data.prepare import Tools
 from handi.data.sources.common import Clip
 from handi.types import Hands
-from handi.video import write_video
 
 FPS = 10.0
 DEADLY = 30  # brightness of a video on which `Deadly`'s workers die
@@ -23,8 +23,7 @@ def movie(path: Path, frames: int = 24, size: tuple[int, int] = (48, 64), bright
     """Frames of one brightness whose green tells their number, at 10 a second."""
     clip = np.full((frames, *size, 3), brightness, np.uint8)
     clip[..., 1] = np.minimum(brightness, np.arange(frames) * 6)[:, None, None]
-    write_video(path, clip, fps=FPS)
-    return path
+    return lossless(path, clip, fps=FPS)
 
 
 def sound_only(path: Path) -> Path:

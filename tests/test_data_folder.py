@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from lossless import lossless
 
 from handi.data.clips import Batches, Drawing
 from handi.data.folder import FolderClips
@@ -12,7 +13,7 @@ from handi.errors import InputError
 from handi.hands import HandDetector
 from handi.images import resize
 from handi.types import Hands
-from handi.video import read_video, write_video
+from handi.video import read_video
 from handi.world import render_clip
 
 
@@ -44,7 +45,7 @@ def movie(path, frames=40, size=(48, 64), brightness=200, text="Cut the carrot."
     """Frames whose green tells their number."""
     clip = np.full((frames, *size, 3), brightness, np.uint8)
     clip[..., 1] = np.minimum(brightness, np.arange(frames) * 4)[:, None, None]
-    write_video(path, clip)
+    lossless(path, clip)
     if text is not None:
         path.with_suffix(".txt").write_text(text)
 
@@ -114,7 +115,7 @@ def test_folders_that_give_nothing(tmp_path):
 
 def test_real_hands_are_found_and_trained_on(tmp_path):
     clip = render_clip(3, size=128)
-    write_video(tmp_path / "clip.mp4", clip.frames)
+    lossless(tmp_path / "clip.mp4", clip.frames)
     (tmp_path / "clip.txt").write_text(clip.text)
     clips = FolderClips(tmp_path, (128, 128), detector=HandDetector.from_pretrained)
     found = clips[0]

@@ -343,7 +343,7 @@ def test_bad_videos_are_named_in_a_line_each_and_the_rest_is_scored(sides, tmp_p
     (pred / "v8.npy").unlink()
     write_video(pred / "v8.mp4", clip(8))
     whole = (pred / "v8.mp4").read_bytes()
-    (pred / "v8.mp4").write_bytes(whole[: len(whole) * 2 // 3])  # a truncated mp4
+    (pred / "v8.mp4").write_bytes(whole[:600])  # a truncated mp4
     nan = clip(9).astype(np.float32) / 255
     nan[2, 3, 3] = np.nan
     np.save(pred / "v9.npy", nan)  # NaN frames
