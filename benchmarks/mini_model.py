@@ -45,8 +45,10 @@ class Model(Protocol):
         areas: np.ndarray,
         steps: int | None = None,
         guidance: float | None = None,
+        poses: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Stage 2 in the given areas, N×H×W: N×F×H×W×3 uint8, background restored."""
+        """Stage 2 in the given areas, N×H×W, told the given poses N×F×42×2, else its own: N×F×H×W×3 uint8,
+        background restored."""
         ...
 
 
@@ -114,13 +116,18 @@ class PipelineModel:
         areas: np.ndarray,
         steps: int | None = None,
         guidance: float | None = None,
+        poses: np.ndarray | None = None,
     ) -> np.ndarray:
         out, done = [], 0
         for part, texts in self._batches(clips, prompts):
-            masks = [area.astype(np.uint8) * 255 for area in areas[done : done + len(part)]]
+            place = slice(done, done + len(part))
             done += len(part)
             result = self.pipe(
-                **self._given(part, texts), mask=masks, num_inference_steps=steps, guidance_scale=guidance
+                **self._given(part, texts),
+                mask=[area.astype(np.uint8) * 255 for area in areas[place]],
+                poses=None if poses is None else poses[place],
+                num_inference_steps=steps,
+                guidance_scale=guidance,
             )
             out.append(result.frames)
         return np.concatenate(out)

@@ -82,21 +82,31 @@ def state_change(frames: np.ndarray, truth: np.ndarray) -> float | None:
 
 def see(detector: HandDetector, videos: np.ndarray, clips: Sequence[WorldClip]) -> list[Row]:
     """Υ on four frames of each video N×F×H×W×3: for each true hand that counts, whether its side acts in
-    the clip, and the error of what was found there (share of the hand's box), None where nothing was."""
+    the clip, and the error of what was found there (share of the hand's box), None where nothing was; and for
+    each frame, how many hands Υ finds with their middle in the true area, wherever they should be."""
     frames = np.stack([enlarge(video[f]) for video in videos for f in ACTION_FRAMES])
     read = detector.detect(torch.from_numpy(frames))
     joints, visible = read.joints.view(-1, 2, 21, 2).numpy(), read.visible.numpy()
     rows = []
     for n, clip in enumerate(clips):
-        errors, acting = [], []
+        errors, acting, anywhere = [], [], []
         for k, f in enumerate(ACTION_FRAMES):
             at = n * len(ACTION_FRAMES) + k
             inside = (clip.visible[f] != OUTSIDE) & clip.joints2d[f].any(-1)
-            found = match_hands(clip.joints2d[f], inside, list(joints[at][visible[at]]))
+            seen = joints[at][visible[at]]
+            found = match_hands(clip.joints2d[f], inside, list(seen))
+            anywhere.append(_inside(seen, clip.area_moved))
             errors += list(found.values())
             acting += [SIDES[side] in clip.hands for side in found]
-        rows.append({"hands": errors, "acting": acting})
+        rows.append({"hands": errors, "acting": acting, "anywhere": anywhere})
     return rows
+
+
+def _inside(hands: np.ndarray, area: np.ndarray) -> int:
+    """How many of the hands K×21×2 have their middle in the area H×W."""
+    size = np.array(area.shape[::-1])
+    middle = np.clip((hands.mean(axis=1) * size).astype(int), 0, size - 1)
+    return int(area[middle[:, 1], middle[:, 0]].sum())
 
 
 def score_videos(
@@ -146,6 +156,13 @@ def found(rows: Sequence[Row], *, acting: bool) -> Estimate:
 def found_again(rows: Sequence[Row], reference: Sequence[Row], *, acting: bool) -> Estimate:
     """Share of the hands that Υ finds in the reference that it also finds in the rows' videos."""
     return ratio(_again(rows, reference, acting), _again(reference, reference, acting))
+
+
+def found_anywhere(rows: Sequence[Row], reference: Sequence[Row]) -> Estimate:
+    """Hands that Υ finds anywhere in the true area, of as many as it finds in the same frame of the
+    reference."""
+    ours, theirs = (np.array([row["anywhere"] for row in some]) for some in (rows, reference))
+    return ratio(np.minimum(ours, theirs).sum(axis=1), theirs.sum(axis=1))
 
 
 def found_again_difference(

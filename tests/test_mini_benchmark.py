@@ -64,7 +64,7 @@ class Oracle:
         known = [shares(referents_of(clip), (16, 16)) for clip in clips]
         return np.stack([10 * (share > 0) for share in known]).astype(np.float32)
 
-    def videos(self, clips, prompts, areas, steps=None, guidance=None):
+    def videos(self, clips, prompts, areas, steps=None, guidance=None, poses=None):
         self.calls += 1
         stands = still(clips)
         made = [
