@@ -33,7 +33,7 @@ from handi.training.setup import write_model
 
 ALL_FRAMES = ("--data.frames", "16", "--optim.accumulate", "6", "--run.accept_changes", "true")
 TRAINED = ("--model.from_stage1", "false")  # its own weights are better than stage 1's
-ON_A_GPU = ("--run.precision", "bf16", "--run.compile", "true", "--data.resident", "true")
+ON_A_GPU = ("--data.resident", "true")
 
 
 @dataclass(frozen=True)

@@ -131,10 +131,12 @@ class RunRecipe:
     steps: int = 1000  # of the whole run; the schedule follows it
     minutes: float | None = None  # stop after so long, to be gone on with later
     seed: int = 0
-    precision: Literal["no", "bf16", "fp16"] = "no"  # of the arithmetic; trained weights are always fp32
+    # Of the arithmetic; trained weights are always fp32. auto: bf16 where that is faster, see `arithmetic`.
+    precision: Literal["auto", "no", "bf16", "fp16"] = "no"
     checkpointing: bool = False  # recompute activations in the backward pass: slower, far less memory
     device: Literal["auto", "cpu"] = "auto"
-    compile: bool = False  # torch.compile of the trained network's blocks: a minute at first, faster steps
+    # torch.compile of the trained network's blocks: a minute at first, then faster steps; auto: where it pays
+    compile: Literal["auto", "yes", "no"] = "no"
     log_every: int = 10  # steps
     gradients_every: int = 0  # steps between logs of every loss term's gradient norm; 0: never
     validate_every: int = 500  # steps; 0: never
@@ -263,8 +265,9 @@ def _value(hint: Any, value: Any, where: str | Path, key: str) -> Any:
         (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
         return _value(hint, value, where, key)
     if get_origin(hint) is Literal:
-        # YAML reads a bare `no` as False
-        text = "no" if value is False and "no" in get_args(hint) else str(value)
+        text = str(value)
+        if text.lower() in ("true", "false") and "no" in get_args(hint):  # YAML reads a bare `no` as False
+            text = "yes" if text.lower() == "true" else "no"
         if text not in get_args(hint):
             raise InputError(f"{key} is {text!r}", where=where, mend=f"use {' or '.join(get_args(hint))}")
         return text
@@ -332,7 +335,7 @@ def _check(recipe: Recipe, where: str | Path) -> None:
         place = type(section).__name__.removesuffix("Recipe").lower()
         need(math.isfinite(value) and value >= least, f"{place}.{name} is {value}", f"use {least} or more")
     need(
-        model.frozen in ("fp32", run.precision),
+        model.frozen in ("fp32", run.precision) or (model.frozen, run.precision) == ("bf16", "auto"),
         f"model.frozen is {model.frozen}, run.precision {run.precision}",
         f"set run.precision to {model.frozen}, or model.frozen to fp32",
     )

@@ -28,6 +28,7 @@ from handi.models import presets
 from handi.models.checkpoint import Checkpoint, locate
 from handi.models.published import published_shapes
 from handi.training import setup
+from handi.training.arithmetic import arithmetic
 from handi.training.module import StepModule, total_of
 from handi.training.optim import Average, choose_trained, make_optimizer
 
@@ -144,7 +145,7 @@ def _result(
         frames=trial.frames,
         height=trial.size[0],
         width=trial.size[1],
-        precision=run.precision,
+        precision=arithmetic(run).precision,
         checkpointing=run.checkpointing,
         parameters=_count(trial.module),
         trained=sum(p.numel() for p in trial.trained),
@@ -210,7 +211,7 @@ class _Trial:
 
     def step(self, passes: int) -> None:
         """One step of the loop, of this many forward and backward passes."""
-        precision = PRECISIONS[self.recipe.run.precision]
+        precision = PRECISIONS[arithmetic(self.recipe.run).precision]
         for _ in range(passes):
             with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
                 terms = self.module(self.batch, self.generator)

@@ -34,6 +34,7 @@ from handi.errors import InputError
 from handi.files import replacing, writing
 from handi.progress import Progress
 from handi.training import setup
+from handi.training.arithmetic import arithmetic
 from handi.training.augment import augmented, held_out
 from handi.training.gather import gathered, pack_optimizer, restore, trainable, unpack_optimizer, whole
 from handi.training.gradients import gradient_norms
@@ -68,7 +69,8 @@ class Run:
     def __init__(self, recipe: Recipe, resume: Resume, say: Callable[[str], None]) -> None:
         self.begin = time.monotonic()
         self.recipe, self.folder = recipe, recipe.out
-        self.accelerator = open_accelerator(recipe)
+        self.arithmetic = arithmetic(recipe.run)
+        self.accelerator = open_accelerator(recipe, self.arithmetic.precision)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.say = say if self.rank == 0 else lambda message: None
         with self.accelerator.main_process_first():  # the first one packs, the others find it done
@@ -93,12 +95,12 @@ class Run:
         chosen = choose_trained(module, recipe.model, setup.NETWORK[recipe.stage])
         if recipe.run.checkpointing:
             setup.enable_checkpointing(module)
-        if recipe.run.compile:
+        if self.arithmetic.compiled:
             setup.compile_network(getattr(module, setup.NETWORK[recipe.stage]))
         trained = [p for p in module.parameters() if p.requires_grad]
         count = f"{sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors"
         work = f"{len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
-        self.say(f"{recipe.stage}: {count} are trained on {work}")
+        self.say(f"{recipe.stage}: {count} are trained on {work}, in {self.arithmetic.why}")
         optimizer = make_optimizer(trained, recipe.optim, fused=self.accelerator.device.type == "cuda")
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.inner: StepModule = self.accelerator.unwrap_model(self.module)
@@ -361,17 +363,17 @@ class Run:
         self.accelerator.wait_for_everyone()
 
 
-def open_accelerator(recipe: Recipe) -> Accelerator:
+def open_accelerator(recipe: Recipe, precision: str) -> Accelerator:
     """accelerate's view of the processes and devices that it was launched with. Raises: InputError."""
     cpu = recipe.run.device == "cpu"
-    if recipe.run.precision == "fp16" and (cpu or not torch.cuda.is_available()):
+    if precision == "fp16" and (cpu or not torch.cuda.is_available()):
         raise InputError("run.precision fp16 needs a GPU", mend="use bf16, or no")
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     # A step need not use every weight that is trained (AnimateAnything's networks have dead ones).
     unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    accelerator = Accelerator(cpu=cpu, mixed_precision=recipe.run.precision, kwargs_handlers=[unused])
+    accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused])
     if accelerator.num_processes != launched:  # they would all write to one folder
         raise InputError(
             f"{launched} processes were launched, accelerate joins {accelerator.num_processes}",
