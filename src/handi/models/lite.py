@@ -466,10 +466,11 @@ class _Attention(nn.Module):
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(q·k) v over … × tokens × features.
 
-    Torch's fused kernel serves many tokens on a GPU. On a CPU, and with tokens by the dozen anywhere (a
-    clip's frames), it is slower than what is written out here.
+    Torch's fused kernel serves many tokens on a GPU, and on a CPU where no gradient is asked for. Else, and
+    with tokens by the dozen anywhere (a clip's frames), it is slower than what is written out here.
     """
-    if query.device.type == "cuda" and query.shape[-2] >= FUSED_FROM:
+    fused = query.device.type == "cuda" or not torch.is_grad_enabled()
+    if fused and query.shape[-2] >= FUSED_FROM:
         lead = query.shape[:-2]
         key, value = key.expand(*lead, -1, -1), value.expand(*lead, -1, -1)
         query, key, value = (part.reshape(-1, *part.shape[-3:]) for part in (query, key, value))
