@@ -22,6 +22,7 @@ LAYERS = {
     "handi.images": 1,
     "handi.inputs": 1,
     "handi.counting": 1,
+    "handi.processes": 1,
     "handi.progress": 1,
     "handi.video": 1,
     "handi.hands": 1,

@@ -27,3 +27,22 @@ class ModelError(HandiError):
 
 class OutputError(HandiError):
     """A result that cannot be written."""
+
+    everywhere = False  # nor can any other: the disk is full, or read-only
+
+
+def reason(error: Exception) -> str:
+    """An exception in one line: a HandiError's own text, or the kind of an unexpected one too."""
+    if isinstance(error, HandiError):
+        return str(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+
+
+def item_failure(error: Exception, item: str) -> HandiError:
+    """The failure of one of many items, of whatever kind, so that the others go on.
+
+    Raises: the error itself where no other item can do better.
+    """
+    if isinstance(error, OutputError) and error.everywhere:
+        raise error
+    return InputError(reason(error), where=item)

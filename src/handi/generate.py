@@ -19,7 +19,7 @@ import numpy as np
 
 from handi.data.enrich import Description, open_enricher
 from handi.errors import InputError
-from handi.files import staged
+from handi.files import staged, sweep
 from handi.hands.weights import cache_folder
 from handi.images import open_image, read_image, write_image
 from handi.inputs import check_numbers, check_prompt
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from handi.pipeline import HandiPipeline, HandiPipelineOutput
 
 RUN_FILE = "run.json"  # written last: a folder that has it is finished
+OWNED = ("video.mp4", "motion_area.png", "motion_area_soft.png", "motion_flow.png", "frames")
 LIBRARIES = ("handi", "torch", "diffusers", "transformers", "numpy", "av", "opencv-python-headless")
 
 
@@ -165,6 +166,7 @@ def run_batch(
     """
     settings.check()
     out = Path(out)
+    sweep(out, depth=1)
     todo, errors = [], []
     for request in requests:
         if is_finished(request, settings, out / request.id):
@@ -288,7 +290,7 @@ class Runner:
         s = self.settings
         described = [(descriptions or {}).get(request.id) for request in requests]
         with ExitStack() as stack:
-            scratch = [stack.enter_context(staged(folder, last=RUN_FILE)) for folder in folders]
+            scratch = [stack.enter_context(staged(folder, last=RUN_FILE, owned=OWNED)) for folder in folders]
             with _StageBars() as bars:
                 output = self.pipe(
                     [r.image_file for r in requests],

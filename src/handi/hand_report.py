@@ -17,7 +17,7 @@ import numpy as np
 
 from handi import __version__
 from handi.errors import HandiError, InputError
-from handi.files import replacing, staged, writing
+from handi.files import replacing, staged, sweep, writing
 from handi.footage import Footage, find_footage
 from handi.hands.detector import Backend, HandDetector, Mode, Track
 from handi.hands.joints import draw_hands
@@ -32,6 +32,7 @@ from handi.types import Picture
 from handi.video import write_video
 
 JOINTS_FILE = "joints.json"  # written last: a folder that has it is finished
+OWNED = ("motion_area.png", "motion_flow.png", "overlay.png", "overlay.mp4")
 UNFINISHED = ".unfinished.npz"
 SAVE_SECONDS = 30.0  # between two saves of unfinished work
 CHUNK_BYTES = 256 * 2**20  # of frames in memory at a time
@@ -117,7 +118,9 @@ class _Job:
 
     def run(self) -> str:
         """Do what is left to do; the summary line."""
+        sweep(self.folder)
         if (done := self._finished()) is not None:
+            (self.folder / UNFINISHED).unlink(missing_ok=True)  # a run was killed before it could
             return f"{self.footage.path}: already in {self.folder} ({_shares(done.counts)})"
         start = time.monotonic()
         work = _Work.load(self.folder / UNFINISHED, self._key())
@@ -195,7 +198,7 @@ class _Job:
 
     def _write(self, record: HandRecord, flow: MotionFlow | None) -> None:
         area = hull_area(record.joints, record.height, record.width, hull=self.settings.hull)
-        with staged(self.folder, last=JOINTS_FILE) as scratch:
+        with staged(self.folder, last=JOINTS_FILE, owned=OWNED) as scratch:
             write_image(scratch / "motion_area.png", area)
             if flow is not None and flow.pairs:
                 # Measured at 448 px or less, which the threshold is stated for; enlarged to the frame.

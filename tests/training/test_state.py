@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from faults import left_behind
 from torch import nn
 
 from handi.errors import InputError, ModelError, OutputError
@@ -123,8 +124,9 @@ def test_a_damaged_one_does_not_push_out_a_whole_one(tmp_path, said):
 
 def test_what_a_killed_save_leaves_is_swept(store):
     store.save(1, tensors(1), recipe=RECIPE)
-    (store.folder / ".unfinished-abc").mkdir()
-    (store.folder / ".unfinished-abc" / "model.safetensors").write_bytes(b"half")
+    left = left_behind(store.folder)
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
     store.save(2, tensors(2), recipe=RECIPE)
     assert names(store) == ["step-00000001", "step-00000002"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from handi.files import replacing
+from handi.files import replacing, sweep
 from handi.metrics.protocol import PROTOCOL, Extractor
 from handi.types import Frames
 
@@ -23,6 +23,11 @@ class FeatureCache:
     def __init__(self, folder: str | Path | None) -> None:
         self.folder = None if folder is None else Path(folder)
         self.found = self.made = 0
+
+    def sweep(self) -> None:
+        """Remove what runs that were killed left unfinished."""
+        if self.folder is not None:
+            sweep(self.folder, depth=1)
 
     def __call__(self, extractor: Extractor, frames: Frames) -> np.ndarray:
         """The extractor's output for these frames. Raises: whatever the extractor does, OutputError."""

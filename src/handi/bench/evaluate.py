@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -16,9 +15,9 @@ from handi.bench.intervals import CONFIDENCE, RESAMPLES
 from handi.bench.sets import Sets
 from handi.bench.show import write_csv
 from handi.bench.sides import read_side
-from handi.bench.tally import Tally, difference, reason
-from handi.errors import HandiError, InputError, OutputError
-from handi.files import writing
+from handi.bench.tally import Tally, difference
+from handi.errors import HandiError, InputError, OutputError, reason
+from handi.files import scratch_folder, writing
 from handi.generate import choose_device
 from handi.images import VIDEO_SUFFIXES
 from handi.metrics import METRICS, check_metric, metric_class
@@ -119,6 +118,7 @@ def evaluate(
     sides = [pred] if versus is None else [pred, versus]
     built = build_metrics(settings.metrics, settings.device) if built is None else built
     features = FeatureCache(out / "features" if cache_folder is None else cache_folder)
+    features.sweep()
     cases = Cases(
         [read_side(side) for side in sides],
         read_side(ref),
@@ -135,12 +135,9 @@ def evaluate(
     if built.wants("siblings"):
         cases.find_siblings()
     tallies = [Tally() for _ in sides]
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".rows-", dir=out)
-    with scratch as folder, Progress("evaluate", len(cases.ids), "videos") as bar:
+    with scratch_folder(out) as folder, Progress("evaluate", len(cases.ids), "videos") as bar:
         whole, limited = (
-            Sets(Path(folder), len(sides), [metric for metric in built.sets if metric.scoped == kind])
+            Sets(folder, len(sides), [metric for metric in built.sets if metric.scoped == kind])
             for kind in (False, True)
         )
         for id in cases.ids:
@@ -272,6 +269,9 @@ def _write(
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
         "notes": _notes(cases, built),
     }
+    # No record of an earlier run beside the table of this one, should it be killed in between.
+    with writing(out):
+        (out / "results.json").unlink(missing_ok=True)
     write_csv(out / "results.csv", results)
     write_results(out / "results.json", results)  # last: where it lies, all does
     return results

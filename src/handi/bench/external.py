@@ -32,6 +32,7 @@ from typing import Any
 from handi.bench.baselines import FRAMES, Made, Task, conformed
 from handi.bench.entries import Entry
 from handi.errors import HandiError, InputError
+from handi.files import scratch_folder
 from handi.images import read_image, write_image
 from handi.types import Frames
 
@@ -89,8 +90,8 @@ class Command:
             yield from self._run(tasks)
 
     def _run(self, tasks: Iterable[Task]) -> Iterator[Made]:
-        with tempfile.TemporaryDirectory(prefix="handi-") as name:
-            inputs, out = Path(name) / "inputs", Path(name) / "out"
+        with scratch_folder(tempfile.gettempdir()) as scratch:
+            inputs, out = scratch / "inputs", scratch / "out"
             inputs.mkdir()
             out.mkdir()
             asked = _write_inputs(tasks, inputs)

@@ -24,7 +24,7 @@ from handi import __version__
 from handi.bench.entries import Entry
 from handi.bench.shown import Clip, Shown, clip_of, context_of, own_area, same_context
 from handi.errors import HandiError, InputError
-from handi.files import replacing
+from handi.files import replacing, sweep
 from handi.images import open_image, resize, to_mask
 from handi.metrics.results import read_results
 from handi.motion.flow import hsv_first_pair, motion_flow
@@ -66,6 +66,7 @@ def build_gallery(
     if not page.fps:
         raise page.failures[0] if page.failures else InputError("there is nothing to show")
     text = page.render(blocks, len(samples), _summary(methods, results))
+    sweep(out.parent)
     with replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return page.failures

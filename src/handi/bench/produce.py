@@ -120,7 +120,7 @@ def _record(method: Method, task: Task) -> dict[str, Any]:
 
 def _write(made: Made, folder: Path, record: dict[str, Any]) -> None:
     frames = np.asarray(made.frames)
-    with staged(folder, last=RUN_FILE) as scratch:
+    with staged(folder, last=RUN_FILE, owned=("frames", "video.mp4", "motion_area.png")) as scratch:
         for number, frame in enumerate(frames):
             write_image(scratch / "frames" / f"{number:04d}.png", frame)
         write_video(scratch / "video.mp4", frames)

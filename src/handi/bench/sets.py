@@ -11,8 +11,8 @@ import numpy as np
 
 from handi.bench.intervals import distance_interval
 from handi.bench.piles import Pile
-from handi.bench.tally import lack_of, reason, usual
-from handi.errors import InputError, OutputError
+from handi.bench.tally import lack_of, usual
+from handi.errors import InputError, OutputError, reason
 from handi.metrics.protocol import Features, Pair, SetMetric
 
 Entry = dict[str, Any]

@@ -21,7 +21,7 @@ from handi.bench.evaluate import Built, Settings, build_metrics, evaluate
 from handi.bench.produce import Area, produce
 from handi.bench.sides import read_side
 from handi.errors import HandiError, InputError
-from handi.files import replacing
+from handi.files import remove, replacing, sweep, writing
 from handi.metrics.protocol import PROTOCOL
 from handi.metrics.results import read_results
 from handi.reading import read_json
@@ -43,6 +43,9 @@ class Study:
     _built: Built | None = field(default=None, repr=False)
     _notes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     _made: set[tuple[str, str]] = field(default_factory=set, repr=False)
+
+    def __post_init__(self) -> None:
+        sweep(self.out, depth=4)  # tables, results, videos/DATA/METHOD/ID
 
     def entries(self, data: str) -> dict[str, Entry]:
         """The clips of a data set that are used, by id. Raises: InputError."""
@@ -87,6 +90,8 @@ class Study:
         with suppress(HandiError, OSError, ValueError):
             if read_json(folder / KEY) == json.loads(json.dumps(key)):
                 return read_results(folder)
+        with writing(folder):  # or, killed in between, the new figures would pass for those of the old key
+            remove(folder / KEY)
         self.say(f"score {spec.name} on {data} ({scope}, {subset})")
         found = evaluate(
             pred, ref, folder, settings, cache_folder=self.out / "features", say=self.say, built=self.built

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handi.bench.intervals import mean_interval
-from handi.errors import HandiError, OutputError
+from handi.errors import OutputError, reason
 from handi.metrics.protocol import Features, Figure, Pair, PairMetric, Part
 
 PARTS: dict[Part, str] = {
@@ -87,13 +87,6 @@ def difference(ours: Tally, theirs: Tally, figure: Figure, resamples: int) -> di
 
 
 # ------------------------------------------------------------------------------------------ reasons
-
-
-def reason(error: Exception) -> str:
-    """An exception in one line: a HandiError's own text, or the kind of an unexpected one too."""
-    if isinstance(error, HandiError):
-        return str(error)
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
 
 
 def usual(reasons: Iterable[str]) -> str:

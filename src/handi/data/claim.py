@@ -14,7 +14,7 @@ from typing import Any
 
 from handi.data import shards
 from handi.errors import InputError
-from handi.files import replacing, writing
+from handi.files import UNFINISHED, lives, remove, replacing, sweep, writing
 from handi.reading import read_json
 
 WORK = ".work"  # what a run needs while it runs
@@ -47,7 +47,8 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[None]:
         with writing(out):
             (out / shards.SHARDS).mkdir(exist_ok=True)
             for entry in _half_written(out):
-                entry.unlink()
+                remove(entry)
+            sweep(out / DESCRIPTIONS, depth=1)
         yield
 
 
@@ -55,8 +56,7 @@ def _half_written(out: Path) -> Iterator[Path]:
     """What a run that was killed has left."""
     yield from (out / shards.SHARDS).glob(".*")
     yield from (out / WORK).glob("*.trial")
-    for name in FILES:
-        yield from out.glob(f".{Path(name).stem}-*")
+    yield from out.glob(f"{UNFINISHED}*")
 
 
 def _check_settings(path: Path, wanted: dict[str, Any]) -> None:
@@ -159,12 +159,7 @@ def _is_dead(holder: str) -> bool:
     """Whether a process of this machine has ended; of other machines nothing is known."""
     match = re.fullmatch(r"process (\d+) on (.+)", holder)
     if match and match[2] == socket.gethostname():
-        try:
-            os.kill(int(match[1]), 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:  # another user's
-            return False
+        return not lives(int(match[1]))
     return False
 
 

@@ -13,7 +13,6 @@ import pickle
 import signal
 import sys
 import tempfile
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from handi.errors import HandiError, InputError
+from handi.files import lives
+from handi.processes import begin_worker
 from handi.reading import read_lines
 
 Piece = TypeVar("Piece")
@@ -135,8 +136,7 @@ def _send(worker: _Worker, piece: Any) -> None:
 
 def _serve(pipe: Connection, build: Build[Any, Any], number: int) -> None:
     """A worker's life: load the models, then work until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    begin_worker()
     try:
         work = build(number)
         pipe.send(("ready", None))
@@ -146,14 +146,6 @@ def _serve(pipe: Connection, build: Build[Any, Any], number: int) -> None:
         return
     except Exception as error:
         pipe.send(("error", _portable(error)))
-
-
-def _follow_parent() -> None:
-    """A worker whose parent was killed must not go on beside the next run's workers."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _portable(error: Exception) -> Exception:
@@ -287,7 +279,7 @@ def _load(build: bytes, log: Path) -> Callable[[Any], Any]:
     """
     lines = read_lines(log) if log.exists() else []
     begun, done = ({line[5:] for line in lines if line.startswith(word)} for word in ("load ", "done "))
-    if sum(not _lives(int(pid)) for pid in begun - done) >= DEATHS_AT_START:
+    if sum(not lives(int(pid)) for pid in begun - done) >= DEATHS_AT_START:
         raise HandiError("workers die before their first clip", mend=FEWER)
     with log.open("a") as file:
         file.write(f"load {os.getpid()}\n")
@@ -296,16 +288,6 @@ def _load(build: bytes, log: Path) -> Callable[[Any], Any]:
     finally:
         with log.open("a") as file:
             file.write(f"done {os.getpid()}\n")
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def executor(kind: str, workers: int, *, address: str | None = None, gpus: float = 0.0) -> Executor:

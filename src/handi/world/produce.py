@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from handi.errors import HandiError, InputError
-from handi.files import replacing, writing
+from handi.errors import HandiError, InputError, item_failure
+from handi.files import replacing, sweep, writing
+from handi.processes import begin_worker
 from handi.progress import Progress
 from handi.reading import read_json
 from handi.world.clip import (
@@ -73,6 +74,7 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
             mend="leave the other options out",
         )
     _claim(out, settings)
+    sweep(out)
     first = None if settings.siblings == 1 else 0
     seeds = list(_seeds(seed, clips, settings.action))
     pending = [number for number in seeds if not (out / f"{name_of(number, first)}.json").exists()]
@@ -122,17 +124,18 @@ def _each(out: Path, seeds: list[int], settings: Settings, workers: int) -> Iter
         yield from (_one(out, seed, settings) for seed in seeds)
         return
     # Fresh processes: a fork of one that has started torch's threads may hang.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_interrupt)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin_worker)
     try:
         futures = [pool.submit(_one, out, seed, settings) for seed in seeds]
         for future in as_completed(futures):
             yield future.result()
+    except BrokenProcessPool as error:
+        raise HandiError(
+            "a process that renders has died", where=out,
+            mend="use fewer --workers if memory is short; run it again and it goes on",
+        ) from error  # fmt: skip
     finally:
         pool.shutdown(cancel_futures=True)  # what is being rendered is finished and kept
-
-
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
 
 
 def _one(out: Path, seed: int, settings: Settings) -> str | None:
@@ -151,8 +154,8 @@ def _one(out: Path, seed: int, settings: Settings) -> str | None:
             clips = siblings(seed, count=settings.siblings, **look)
             for n, clip in reversed(list(enumerate(clips))):  # number 0 comes last: where it is, all are
                 write_clip(out, clip, pictures=settings.pictures, sibling=n)
-    except HandiError as error:
-        return f"seed {seed}: {error}"
+    except Exception as error:
+        return str(item_failure(error, f"seed {seed}"))
     return None
 
 
