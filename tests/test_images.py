@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from handi import images
 from handi.errors import InputError, OutputError
@@ -21,6 +23,55 @@ def test_exif_rotation_is_applied(tmp_path):
     assert upright.shape == (60, 40, 3)
     assert (upright[:30] == (200, 30, 10)).all()  # left became top
     assert (upright[30:] == 0).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_each_orientation_is_applied_as_pillow_does(orientation):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (4, 6, 3), dtype=np.uint8))
+    image.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(np.asarray(images.upright(image, "a")), expected)
+
+
+def broken_exif(value: bytes) -> bytes:
+    """Orientation 6 first, then a rational tag (resolution) of these 8 bytes, or beyond the file's end."""
+    head = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2)
+    where = 38 if value else 10**6
+    return head + struct.pack("<HHIHHHHII", 0x0112, 3, 1, 6, 0, 0x011A, 5, 1, where) + b"\0" * 4 + value
+
+
+@pytest.mark.parametrize("value", [struct.pack("<ii", -1, 0), b"", b"\xff\xff"])
+def test_broken_exif_stops_no_picture(tmp_path, value):
+    Image.fromarray(LEFT_RED).save(tmp_path / "a.jpg", exif=broken_exif(value), quality=95)
+    assert images.read_image(tmp_path / "a.jpg").shape == (60, 40, 3)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyError, RecursionError, OverflowError])
+def test_whatever_exif_raises_stops_no_picture(monkeypatch, error):
+    def broken(self):
+        raise error("broken")
+
+    monkeypatch.setattr(Image.Image, "getexif", broken)
+    assert images.upright(Image.fromarray(LEFT_RED), "a").size == (60, 40)
+
+
+def test_pictures_of_the_cases_are_read_upright(shared):
+    for path in sorted((shared / "cases/picture").glob("*.jpg")):
+        turned = path.name != "exif_badoffset.jpg"  # whose EXIF cannot be read at all
+        height, width = images.read_image(path).shape[:2]
+        with Image.open(path) as stored:
+            assert (height, width) == (stored.size if turned else stored.size[::-1]), path
+
+
+def test_a_picture_that_breaks_off_is_damaged(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    for name in ("a.png", "a.jpg", "a.webp", "a.gif", "a.tif", "a.bmp"):
+        Image.fromarray(noise).save(tmp_path / name)
+        data = (tmp_path / name).read_bytes()
+        for length in (3, len(data) // 2):
+            (tmp_path / name).write_bytes(data[:length])
+            with pytest.raises(InputError, match=name):
+                images.read_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "L", "CMYK", "I;16", "F"])
@@ -48,6 +99,25 @@ def test_transparency_lies_over_white_in_a_picture_and_counts_as_nothing_in_a_ma
     mask = images.to_mask(Image.fromarray(layer))
     assert (mask[:2] == 1).all()
     assert (mask[2:] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["1", "L", "01", "P", "I;16", "I;16 01", "F"])
+def test_a_mask_saved_in_any_way_means_what_it_shows(tmp_path, kind):
+    area = np.zeros((6, 8), bool)
+    area[2:4, 3:] = True
+    forms = {
+        "1": Image.fromarray(area),
+        "L": Image.fromarray(area.astype(np.uint8) * 255),
+        "01": Image.fromarray(area.astype(np.uint8)),  # Segment Anything's
+        "P": Image.fromarray(area.astype(np.uint8) * 255).convert("P"),
+        "I;16": Image.fromarray(area.astype(np.uint16) * 65535),
+        "I;16 01": Image.fromarray(area.astype(np.uint16)),
+        "F": Image.fromarray(area.astype(np.float32) * 0.7),
+    }
+    path = tmp_path / ("a.tif" if kind == "F" else "a.png")
+    forms[kind].save(path)
+    mask = images.to_mask(images.open_image(path))
+    assert np.allclose(mask, area * (0.7 if kind == "F" else 1), atol=0.01)
 
 
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)])

@@ -105,3 +105,36 @@ def test_pictures_that_cannot_be_used(source, message):
 def test_pictures_of_different_shapes_in_one_batch():
     with pytest.raises(InputError, match="different shapes"):
         prepare([picture(64, 64), picture(64, 128)], [None, None], **AREA)
+
+
+def test_a_pil_image_is_turned_like_its_file(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(64, 96)).save(tmp_path / "a.png", exif=exif)
+    file, _, _ = prepare([tmp_path / "a.png"], [tmp_path / "a.png"], **AREA)
+    with Image.open(tmp_path / "a.png") as opened:
+        image, _, _ = prepare([opened], [opened], **AREA)
+    assert np.array_equal(file, image)
+    assert file.shape[1] > file.shape[2]
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("top", [1, 255])
+@pytest.mark.parametrize("form", ["HW", "1HW", "HW1", "HWC"])
+def test_a_mask_of_numbers_means_what_it_shows(dtype, top, form):
+    area = np.zeros((128, 128), bool)
+    area[:, 64:] = True
+    values = area.astype(dtype) * np.array(top, dtype)
+    values = {"HW": values, "1HW": values[None], "HW1": values[..., None]}.get(
+        form, np.repeat(values[..., None], 3, axis=2)
+    )
+    _, (mask,), _ = prepare([picture(128, 128)], [values], **AREA)
+    assert np.array_equal(mask, area)
+
+
+@pytest.mark.parametrize(
+    "values", [np.full((9, 9), np.nan), np.zeros((2, 9, 9)), np.array("text"), np.zeros((9, 9), complex)]
+)
+def test_what_is_no_mask_is_one_error(values):
+    with pytest.raises(InputError, match="the mask"):
+        prepare([picture(128, 128)], [values], **AREA)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from handi.errors import InputError
-from handi.images import aspect_crop, fit_size, open_image, to_mask, to_rgb
+from handi.images import aspect_crop, fit_size, open_image, soft_mask, to_mask, to_rgb, upright
 from handi.types import Picture, SoftMask
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
@@ -75,7 +75,7 @@ def prepare(
     them: exactly that, the pictures cropped to its aspect. A mask "full" is all ones, None stays None.
     Raises: InputError naming the file or argument.
     """
-    opened = [_open(image, "picture") for image in images]
+    opened = [_open(image) for image in images]
     if height is None and width is None:
         size = _common_size(opened, area, multiple)
     else:
@@ -108,8 +108,7 @@ def _fit_mask(
     """The mask at the model's size, put through what its picture (width, height) went through."""
     if isinstance(mask, str) and mask == "full":
         return np.ones(size, np.float32)
-    image, name = _open(mask, "mask")
-    grey = Image.fromarray(to_mask(image))
+    grey, name = _open_mask(mask)
     if grey.size != picture:
         notes.append(
             f"{name}: the mask is {grey.width}×{grey.height}, its picture {picture[0]}×{picture[1]}: "
@@ -155,17 +154,33 @@ def _common_size(opened: Sequence[tuple[Image.Image, str]], area: int, multiple:
     return next(iter(sizes))
 
 
-def _open(source: ImageInput, kind: str) -> tuple[Image.Image, str]:
-    """A PIL image of a path, an array or an image, and what to call it in a message."""
+def _open(source: ImageInput) -> tuple[Image.Image, str]:
+    """A PIL image, upright, of a path, an array or an image, and what to call it in a message."""
     if isinstance(source, str | Path):
         return open_image(source), str(source)
     if isinstance(source, Image.Image):
-        return source, f"the {kind}"
+        return upright(source, "the picture"), "the picture"
     array = np.asarray(source)
-    if kind == "mask" and array.ndim == 2:
-        if array.dtype == np.bool_ or (array.dtype.kind == "f" and array.max(initial=0) <= 1):
-            array = np.rint(array.astype(np.float32) * 255)
-        return Image.fromarray(array.clip(0, 255).astype(np.uint8)), "the mask"
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (3, 4):
-        raise InputError(f"the {kind} must be H×W×3 uint8, not {array.shape} {array.dtype}")
-    return Image.fromarray(array), f"the {kind}"
+        raise InputError(f"the picture must be H×W×3 uint8, not {array.shape} {array.dtype}")
+    return Image.fromarray(array), "the picture"
+
+
+def _open_mask(source: ImageInput) -> tuple[Image.Image, str]:
+    """A PIL image of mode F, [0, 1], of a mask, and what to call it in a message."""
+    if isinstance(source, str | Path):
+        return Image.fromarray(to_mask(open_image(source))), str(source)
+    if isinstance(source, Image.Image):
+        return Image.fromarray(to_mask(upright(source, "the mask"))), "the mask"
+    array = np.asarray(source)
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):  # segmenters give 1×H×W
+        array = array.squeeze(0 if array.shape[0] == 1 else 2)
+    if array.ndim == 3 and array.shape[2] == 4 and array.dtype == np.uint8:
+        return Image.fromarray(to_mask(Image.fromarray(array))), "the mask"
+    if array.ndim == 3 and array.shape[2] == 3:
+        array = array.max(axis=2)
+    if array.ndim != 2 or array.dtype.kind not in "buif" or not array.size:
+        raise InputError(f"the mask must be H×W or H×W×3 numbers, not {array.shape} {array.dtype}")
+    if not np.isfinite(array).all():
+        raise InputError("the mask holds NaN or infinity", mend="use 0 to 1, or 0 to 255")
+    return Image.fromarray(soft_mask(array)), "the mask"
