@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import time
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -96,23 +98,95 @@ def test_a_server_that_stays_down_is_an_error_that_names_it(server):
         closed.describe([PICTURE], ["What?"])
 
 
-@pytest.mark.parametrize("dripping", [False, True])
-def test_a_server_that_does_not_answer_in_time_is_left(server, dripping):
-    def slow(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "100")
-        handler.end_headers()
-        for _ in range(20):
-            if dripping:
-                handler.wfile.write(b" ")
-                handler.wfile.flush()
-            time.sleep(0.1)
+def head(handler: BaseHTTPRequestHandler, status: int = 200, length: int | None = 100) -> None:
+    handler.send_response(status)
+    if length is not None:
+        handler.send_header("Content-Length", str(length))
+    handler.end_headers()
 
-    server.says(slow)
+
+def drip(handler: BaseHTTPRequestHandler, what: bytes) -> None:
+    for _ in range(15):
+        handler.wfile.write(what)
+        handler.wfile.flush()
+        time.sleep(0.1)
+
+
+SLOW = {
+    "nothing": lambda handler: time.sleep(1.5),
+    "no body": lambda handler: (head(handler), time.sleep(1.5)),
+    "body": lambda handler: (head(handler), drip(handler, b" ")),
+    "endless body": lambda handler: (head(handler, length=None), drip(handler, b" ")),
+    "error body": lambda handler: (head(handler, 500), drip(handler, b"x")),
+    "headers": lambda handler: drip(handler, b"HTTP/1.1 200 OK\r\n"[:1]),
+    "continue": lambda handler: drip(handler, b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_a_server_that_does_not_answer_in_time_is_left(server, kind):
+    server.says(SLOW[kind])
     begin = time.monotonic()
-    with pytest.raises(ModelError, match=r"no answer in 1 tries.*(timed out|too long)"):
+    with pytest.raises(ModelError, match=r"no answer in 1 tries.*(timed out|too long|HTTP 500)"):
         ask(server, tries=1, timeout=0.3)
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 1.2
+
+
+@pytest.mark.parametrize("around", ["\r", "\n", " {} ", "\t{}\r\n"])
+def test_white_space_around_the_key_is_no_part_of_it(server, monkeypatch, around):
+    monkeypatch.setenv(KEY_VARIABLE, around.format(KEY) if "{" in around else KEY + around)
+    server.says("Yes.")
+    ask(server)
+    assert server.asked[0][1]["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("key", ["sk-\rvery-secret", "sk-very\nsecret", "sk-sécret", "sk-\x1bvery-secret"])
+def test_a_key_that_no_header_holds_is_refused_unseen(server, monkeypatch, key):
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    server.says("Yes.")
+    with pytest.raises(ModelError, match=f"{KEY_VARIABLE}: the key holds") as refused:
+        ask(server)
+    assert "cret" not in "".join(traceback.format_exception(refused.value)).split("Traceback")[-1][-400:]
+    assert not server.asked
+
+
+def raw(data: str) -> Any:
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(data.encode())
+        handler.close_connection = True
+
+    return send
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        (500, {"error": {"message": "x" * 190 + KEY}}),  # where the message is cut
+        (400, KEY.encode()),
+        (404, {"detail": [KEY]}),
+        (401, f"key%3A{quote(KEY + '/')}".encode()),
+        (200, f"<html>{KEY}".encode()),
+        (200, {"choices": [{"message": {"content": ""}, "finish_reason": KEY}]}),
+        raw(f"{KEY}\r\n\r\n"),
+        raw(f"HTTP/1.1 {KEY}\r\n\r\n"),
+        raw(f"HTTP/1.1 500 {KEY}\r\nContent-Length: 0\r\n\r\n"),
+        raw(f"HTTP/1.1 200 OK\r\nContent-Length: {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n{KEY}\r\n"),
+    ],
+)
+def test_the_key_is_never_shown_whatever_the_server_sends(server, monkeypatch, step):
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    server.says(step)
+    with pytest.raises((ModelError, InputError)) as failed:
+        ask(server, tries=1)
+    shown = "".join(traceback.format_exception(failed.value))
+    assert KEY not in shown
+    assert KEY[:9] not in str(failed.value)
+
+
+def test_an_answer_that_repeats_the_key_is_kept_without_it(server, monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    server.says(f"The hand holds {KEY}.")
+    assert ask(server) == "The hand holds …."
 
 
 def test_a_refused_key_is_said_at_once_and_never_shown(server, monkeypatch):

@@ -8,17 +8,20 @@ import http.client
 import io
 import json
 import os
+import socket
+import ssl
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from handi.errors import InputError, ModelError
+from handi.errors import HandiError, InputError, ModelError
 from handi.reading import parse_json
 from handi.types import Picture
 
@@ -34,11 +37,12 @@ class Endpoint:
     """Asks `URL/chat/completions` about one picture at a time.
 
     The key is read from the environment variable HANDI_ENRICH_KEY, from nowhere else, and is in no message
-    and no file. A request that meets a passing failure (no connection, time-out, 429, 5xx, half an answer)
-    is tried again after a doubling wait, or the wait that the server asks for.
+    and no file, whatever the server sends back. A request that meets a passing failure (no connection,
+    time-out, 429, 5xx, half an answer) is tried again after a doubling wait, or the wait that the server asks
+    for.
 
     per_minute: requests a minute at most, evenly spaced, tries included; None: no limit. timeout: s that a
-    request may take.
+    request may take, from the connection to the last byte.
     """
 
     batch_size = 1
@@ -73,8 +77,6 @@ class Endpoint:
         self._timeout, self._tries, self._first_wait = timeout, tries, first_wait
         self._pace = Pace(per_minute)
         self._options: dict[str, Any] = {"max_tokens": MAX_TOKENS, "temperature": 0}
-        # No redirects: urllib would take the key along to wherever one points.
-        self._opener = urllib.request.build_opener(_NoRedirect)
 
     def describe(self, pictures: list[Picture], questions: list[str]) -> list[str]:
         """The answers, one a picture (H×W×3 uint8).
@@ -94,7 +96,7 @@ class Endpoint:
         for attempt in range(1, self._tries + 1):
             self._pace.wait()
             try:
-                return _answer(self._post({**message, **self._options}))
+                return self._post({**message, **self._options})
             except _Passing as passing:
                 if attempt == self._tries:
                     raise ModelError(
@@ -106,21 +108,23 @@ class Endpoint:
                 wait *= 2
         raise AssertionError("unreachable")
 
-    def _post(self, body: dict[str, Any]) -> bytes:
-        """The body of the answer. Raises: _Passing, InputError, ModelError."""
+    def _post(self, body: dict[str, Any]) -> str:
+        """The text of the answer. Raises: _Passing, InputError, ModelError."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if key := os.environ.get(KEY_VARIABLE):
+        if key := _key():
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(self.url, json.dumps(body).encode(), headers, method="POST")
-        deadline = time.monotonic() + self._timeout
+        with _Deadline(self._timeout) as deadline:
+            return self._send(request, key, deadline)
+
+    def _send(self, request: urllib.request.Request, key: str, deadline: _Deadline) -> str:
+        """The text of the answer. Raises: _Passing, InputError, ModelError."""
         try:
-            with self._opener.open(request, timeout=self._timeout) as response:
-                return _read(response, deadline)
+            with deadline.opener().open(request, timeout=self._timeout) as response:
+                return _answer(_hidden(_read(response, deadline), key))
         except urllib.error.HTTPError as error:
             with error:
-                said = _message(error)
-            if key:
-                said = said.replace(key, "…")
+                said = _message(error, key)
             if error.code in PASSING or error.code >= 500:
                 raise _Passing(f"HTTP {error.code}: {said}", _asked_wait(error.headers)) from None
             if error.code == 400 and self._give_way(said):
@@ -135,9 +139,14 @@ class Endpoint:
                 where=self.url,
                 mend="check the address and the model's name",
             ) from None
-        except (OSError, http.client.HTTPException) as error:  # URLError, time-outs, resets, half an answer
+        except HandiError:
+            raise
+        # URLError, time-outs, resets, half an answer, an encrypted connection that was cut. Not `from error`:
+        # it may quote what the server has sent, the key among it.
+        except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
-            raise _Passing(str(reason) or type(reason).__name__, None) from error
+            what = _hidden(str(reason).encode(), key).decode() or type(reason).__name__
+            raise _Passing("the answer takes too long" if deadline.passed else what, None) from None
 
     def _give_way(self, said: str) -> bool:
         """Do without an option that some hosted models refuse; whether there was one to do without."""
@@ -172,7 +181,95 @@ class _Passing(Exception):
         self.wait = wait
 
 
+def _key() -> str:
+    """The key without the white space that files and shells leave around it; "" where there is none.
+
+    Raises: ModelError for one that no header can hold.
+    """
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):  # http.client would quote it in its error
+        raise ModelError(
+            "the key holds a line break or other characters that no key has",
+            where=KEY_VARIABLE,
+            mend="set it again",
+        )
+    return key
+
+
+def _hidden(data: bytes, key: str) -> bytes:
+    """What a server has sent, without the key: plain, in a URL, or in JSON."""
+    for form in {key, urllib.parse.quote(key, safe=""), json.dumps(key)[1:-1]} - {""}:
+        data = data.replace(form.encode(), "…".encode())
+    return data
+
+
+class _Deadline:
+    """Cuts the connections of a request when its time is over, whatever it waits for then.
+
+    urllib's own time-out is for one read: a server that drips, or repeats "100 Continue", would hold us.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    @property
+    def passed(self) -> bool:
+        return time.monotonic() >= self._end
+
+    def _cut(self) -> None:
+        for connected in self._sockets:
+            with suppress(OSError):  # closed in the meantime
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+    def opener(self) -> urllib.request.OpenerDirector:
+        """Opens addresses through connections that this deadline cuts."""
+        return urllib.request.build_opener(_NoRedirect, _Http(self), _Https(self))
+
+    def watched(self, kind: Any) -> Any:
+        """A class of connections, the same but for the deadline."""
+        deadline = self
+
+        class Connection(kind):
+            def connect(self) -> None:
+                super().connect()
+                deadline._sockets.append(self.sock)
+                if deadline.passed:
+                    raise TimeoutError
+
+        return Connection
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._kind = deadline.watched(http.client.HTTPConnection)
+
+    def http_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(self._kind, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._kind = deadline.watched(http.client.HTTPSConnection)
+
+    def https_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(self._kind, req, context=ssl.create_default_context())
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """urllib would take the key along to wherever a redirect points."""
+
     def redirect_request(self, *_: Any) -> None:
         return None
 
@@ -185,15 +282,15 @@ def _data_url(picture: Picture) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _read(response: Any, deadline: float) -> bytes:
-    """The whole body. urllib's time-out is for one read; a server that drips must not hold us for ever."""
+def _read(response: Any, deadline: _Deadline) -> bytes:
+    """The whole body."""
     parts: list[bytes] = []
     while part := response.read1(65536):
         parts.append(part)
-        if time.monotonic() > deadline:
-            raise TimeoutError("the answer takes too long")
         if sum(map(len, parts)) > MAX_ANSWER:
             raise _Passing("an answer that does not end", None)
+    if deadline.passed:  # a body without a length seems to end where it is cut
+        raise TimeoutError
     if response.length:  # of the announced bytes are left: it broke off
         raise http.client.IncompleteRead(b"".join(parts), response.length)
     return b"".join(parts)
@@ -209,26 +306,27 @@ def _answer(body: bytes) -> str:
         if content is not None and not isinstance(content, str):
             raise TypeError(type(content).__name__)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise _Passing(f"not a chat completion: {body[:80]!r}", None) from error
+        raise _Passing(f"not a chat completion: {body.decode(errors='replace')[:80]!r}", None) from error
     if not content or choice.get("finish_reason") == "content_filter":
         raise InputError(f"the endpoint gave no text ({choice.get('finish_reason')})")
     return content
 
 
-def _message(error: urllib.error.HTTPError) -> str:
-    """What the server says of a failure, in one short line."""
+def _message(error: urllib.error.HTTPError, key: str) -> str:
+    """What the server says of a failure, in one short line without the key."""
     try:
         raw = error.read(65536)
-    except (OSError, http.client.HTTPException):
+    except (OSError, http.client.HTTPException, ValueError):
         raw = b""
-    text = raw.decode(errors="replace")
+    text = _hidden(raw, key).decode(errors="replace")
     try:
         told = parse_json(text, "the answer", checked=False)
         told = told.get("error", told.get("detail", told))
         text = str(told.get("message", told) if isinstance(told, dict) else told)
     except (ValueError, AttributeError):
         pass
-    return " ".join(text.split())[:200] or str(error.reason)
+    text = text if text.strip() else str(error.reason)
+    return " ".join(_hidden(text.encode("utf-8", "replace"), key).decode().split())[:200]
 
 
 def _asked_wait(headers: Any) -> float | None:
@@ -242,5 +340,5 @@ def _asked_wait(headers: Any) -> float | None:
         pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, OSError):
         return None

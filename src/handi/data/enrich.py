@@ -171,8 +171,10 @@ class LocalModel:
 
         self.batch_size, self._tokens, self._device = batch_size, tokens, device
         try:
-            self._processor = AutoProcessor.from_pretrained(source)
-            model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype or torch.float32)
+            self._processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+            model = AutoModelForImageTextToText.from_pretrained(
+                source, dtype=dtype or torch.float32, trust_remote_code=False
+            )
         except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
             raise ModelError(
                 f"is not an image-text-to-text model that can be loaded ({_short(error)})",
