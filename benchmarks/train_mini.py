@@ -1,28 +1,34 @@
 """Render, train and bundle mini: all that makes the model which ships with handi, on a CPU or on one GPU.
 
-    python benchmarks/train_mini.py --out out/train --scenes 8000 --bundle out/mini
-    python benchmarks/train_mini.py --out out/train --scenes 8000 --beside --minutes 2 2 4 5 --bundle out/mini
+    python benchmarks/train_mini.py --out out/train --scenes 8000 --first 24000 --bundle out/mini
+    python benchmarks/train_mini.py --out out/more --go-on mini --scenes 9000 --first 6000 --workers 13 \
+        --beside --minutes 6 2.3 2.2 3.6 --train-steps 4000 2400 2400 2400 --bundle out/mini
 
-Run it again and it goes on where it stopped, in every part. The parts are the autoencoder, stage 1, and stage
-2 with five of a clip's frames and with all. With --go-on MODEL they are the last two, from a trained model:
-
-    python benchmarks/train_mini.py --out out/more --go-on mini --train-steps 3000 3000 --bundle out/mini
+Run it again and it goes on where it stopped, in every part. The parts are the autoencoder, stage 1, the pose
+predictor, and stage 2 with five of a clip's frames, once more so with the clips that there are by then, and
+with all frames. With --go-on MODEL they are those from the pose predictor on, from a trained model.
 
 --minutes are those of each part; what a piece does not finish the next one does, and the model is bundled
-from what there is. --train-steps are each part's, and its schedule's; by default its recipe's. --beside
-renders while it trains: every part takes the clips that there are when it begins. Further options of all
-recipes stand after "--", such as `-- --optim.lr 5e-4`.
+from what there is. --train-steps are each part's, and its schedule's; by default its recipe's. Parts of one
+recipe go on with one run: a later one needs more steps than an earlier one, or minutes for both. --beside
+renders while it trains: every part takes the clips that there are when it begins, and the pose predictor is
+trained beside stage 2, as soon as its first frames are there. Further options of stage 2's recipe stand after
+"--", such as `-- --optim.lr 5e-4`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,33 +37,33 @@ import torch
 from handi.models import checkpoint
 from handi.training.setup import write_model
 
-ALL_FRAMES = ("--data.frames", "16", "--optim.accumulate", "6", "--run.accept_changes", "true")
-TRAINED = ("--model.from_stage1", "false")  # its own weights are better than stage 1's
+ALL_FRAMES = ("--data.frames", "16", "--data.choice", "even", "--optim.accumulate", "6")
 ON_A_GPU = ("--data.resident", "true")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A training: of which recipe, and what is changed in it."""
+    """A training: of which recipe, what is changed in it, and what it starts from."""
 
     recipe: str
     changes: tuple[str, ...] = ()
     clips: int | None = None  # of a step on a GPU, all in one pass
+    start: str | None = None  # the part whose model it starts from; None: a fresh one
+    data: str = "train"  # the folder of its clips; val_… has the held-out ones
 
 
-FROM_NOTHING = (
-    Part("mini_vae"),
-    Part("mini_stage1"),
-    Part("mini_stage2", clips=256),
-    Part("mini_stage2", ALL_FRAMES, clips=96),
+CLIPS = (
+    Part("mini_stage2", clips=256, start="mini_stage1"),
+    Part("mini_stage2", clips=256, start="mini_stage1"),
+    Part("mini_stage2", ALL_FRAMES, clips=96, start="mini_stage1"),
 )
-GOING_ON = (
-    Part("mini_stage2", TRAINED, clips=256),
-    Part("mini_stage2", (*ALL_FRAMES, *TRAINED), clips=96),
-)
+POSES = Part("mini_poses", clips=576, start="mini_stage1", data="first")
+FROM_NOTHING = (Part("mini_vae"), Part("mini_stage1", start="mini_vae"), POSES, *CLIPS)
+GOING_ON = (POSES, *CLIPS)
 TRAINING_SEED, VALIDATION_SEED, VALIDATION_CLIPS = 0, 800_000, 64
+FIRST_FRAME_SEED, HELD_OUT_FIRST_FRAMES = 400_000, 100  # scenes that no clip of the training shows
 SIBLINGS = 3  # training clips of a scene: where the picture gives the action away, words are not learned
-ENOUGH = 512  # clips to begin with, where rendering goes on beside the training
+ENOUGH = 900  # scenes to begin with, where rendering goes on beside the training
 
 
 def handi(*arguments: str) -> None:
@@ -76,67 +82,117 @@ def rendering(folder: Path, seed: int, scenes: int, siblings: int, workers: int)
     ]  # fmt: skip
 
 
+def first_frames(folder: Path, seed: int, scenes: int, workers: int) -> list[str]:
+    """Arguments of `handi world` for a folder of first frames."""
+    return [
+        "world", "--first-frames", "--clips", str(scenes), "--seed", str(seed), "--size", "128",
+        "--workers", str(workers), "--out", str(folder),
+    ]  # fmt: skip
+
+
 @contextmanager
-def rendered_beside(world: Path, arguments: list[str]):
-    """Within the block the training clips are being rendered; it begins once there are some."""
-    process = subprocess.Popen(["nice", "-n", "19", sys.executable, "-m", "handi", *arguments])
+def beside(*commands: list[str], niceness: int = 19):
+    """Within the block these commands run one after another; they are stopped at its end."""
+    script = " && ".join(shlex.join([sys.executable, "-m", "handi", *command]) for command in commands)
+    process = subprocess.Popen(["nice", "-n", str(niceness), "sh", "-c", script], start_new_session=True)
     try:
-        while process.poll() is None and sum(1 for _ in world.glob("[0-9]*.json")) < ENOUGH:
-            time.sleep(1)
-        yield
+        yield process
     finally:
-        process.terminate()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait()
 
 
-def train(arguments: argparse.Namespace, parts: Sequence[Part], options: Sequence[str]) -> None:
-    """The parts one after another, each from the model of the one before."""
-    out, model = arguments.out, arguments.go_on
-    fast = ON_A_GPU if torch.cuda.is_available() else ()
-    for number, part in enumerate(parts):
-        run = out / part.recipe
-        given = ["train", part.recipe, "--run.out", str(run)]
-        given += ["--data.path", str(out / "world/train"), "--data.validation", str(out / "world/val")]
-        if model is not None:
-            given += ["--model.init", str(model)]
-        if arguments.minutes is not None:
-            given += ["--minutes", str(arguments.minutes[number])]
-        if arguments.train_steps is not None:
-            given += ["--run.steps", str(arguments.train_steps[number])]
-        given += part.changes
-        if fast and part.clips:
+def wait_for(folder: Path, count: int, process: subprocess.Popen) -> None:
+    """Until a folder holds so many clips, or nobody renders any more."""
+    while process.poll() is None and sum(1 for _ in folder.glob("[0-9]*.json")) < count:
+        time.sleep(1)
+
+
+def training(arguments: argparse.Namespace, number: int, part: Part, options: Sequence[str]) -> list[str]:
+    """Arguments of `handi train` for part `number`."""
+    out, world = arguments.out, arguments.out / "world"
+    given = ["train", part.recipe, "--run.out", str(out / part.recipe), "--run.accept_changes", "true"]
+    given += ["--data.path", str(world / part.data), "--data.validation", str(world / f"val_{part.data}")]
+    if part.start is not None:
+        known = arguments.go_on is not None
+        given += ["--model.init", str(arguments.go_on if known else out / part.start / "model")]
+        if known and part.recipe == "mini_stage2":
+            given += ["--model.from_stage1", "false"]  # its own weights are better than stage 1's
+    if arguments.minutes is not None:
+        given += ["--minutes", str(arguments.minutes[number])]
+    if arguments.train_steps is not None:
+        given += ["--run.steps", str(arguments.train_steps[number])]
+    given += part.changes
+    if torch.cuda.is_available():
+        given += ON_A_GPU
+        if part.clips:
             given += ["--optim.batch", str(part.clips), "--optim.accumulate", "1"]
-        handi(*given, *fast, *options)
-        if number + 1 < len(parts) and parts[number + 1].recipe != part.recipe:
-            model = run / "model"
+    return [*given, *(options if part.recipe == "mini_stage2" else ())]
 
 
-def bundle(vae: Path | str, stage1: Path | str, stage2: Path, target: Path, steps: tuple[int, int]) -> None:
+def run(arguments: argparse.Namespace, parts: Sequence[Part], options: Sequence[str]) -> None:
+    """Render and train, one after another, or side by side."""
+    world, workers = arguments.out / "world", arguments.workers
+    held_out = min(arguments.scenes, VALIDATION_CLIPS)
+    handi(*rendering(world / "val_train", VALIDATION_SEED, held_out, 1, workers))
+    few = min(arguments.first, HELD_OUT_FIRST_FRAMES)
+    handi(*first_frames(world / "val_first", VALIDATION_SEED, few, workers))
+    rest = rendering(world / "train", TRAINING_SEED, arguments.scenes, SIBLINGS, workers)
+    first = first_frames(world / "first", FIRST_FRAME_SEED, arguments.first, workers)
+    commands = [training(arguments, number, part, options) for number, part in enumerate(parts)]
+    if not arguments.beside:
+        for command in (rest, first, *commands):
+            handi(*command)
+        return
+    some = rendering(world / "train", TRAINING_SEED, min(arguments.scenes, ENOUGH), SIBLINGS, workers)
+    with beside(some, first, rest) as renderer, ThreadPoolExecutor(1) as pool:
+
+        def poses(command: list[str]) -> None:
+            wait_for(world / "first", arguments.first, renderer)
+            handi(*command)
+
+        wait_for(world / "train", 2 * min(arguments.scenes, ENOUGH), renderer)  # most scenes have three
+        predictor = None
+        for part, command in zip(parts, commands, strict=True):
+            if part is POSES:
+                predictor = pool.submit(poses, command)
+            else:
+                handi(*command)
+        if predictor is not None:
+            predictor.result()
+
+
+def bundle(parts_of: dict[str, Path | str], target: Path, steps: tuple[int, int]) -> None:
     """One folder of 16-bit weights: each network from the run that trained it last.
 
-    The autoencoder's encoder is fitted before anything is trained, so its decoder may be trained longer than
-    the run that the other two started from. steps: of sampling, for the model card.
+    parts_of: the model folder that "vae", "stage1", "poses" and "stage2" are taken from. The autoencoder's
+    encoder is fitted before anything is trained, so its decoder may be trained longer than the run that the
+    others started from. steps: of sampling, for the model card.
     """
-    parts = checkpoint.load(stage2)
-    area = checkpoint.load(stage1)
-    autoencoder = checkpoint.load(vae).vae
+    parts, area = checkpoint.load(parts_of["stage2"]), checkpoint.load(parts_of["stage1"])
+    autoencoder, poses = checkpoint.load(parts_of["vae"]).vae, checkpoint.load(parts_of["poses"])
     if not torch.equal(autoencoder.basis.components, parts.vae.basis.components):
-        sys.exit(f"{vae} and {stage2} have encoders of different fits: their latents are not the same")
-    same = all(
-        torch.equal(one, other)
-        for one, other in zip(
-            area.text_encoder.state_dict().values(), parts.text_encoder.state_dict().values(), strict=True
-        )
-    )
-    if not same:
-        sys.exit(f"{stage1} and {stage2} have different text encoders")
+        sys.exit(f"{parts_of['vae']} and {parts_of['stage2']} have encoders of different fits")
+    for other in (parts, poses):
+        if not _same(area.text_encoder, other.text_encoder):
+            sys.exit(f"{parts_of['stage1']} and {other.source} have different text encoders")
+    if not _same(area.area_unet, poses.area_unet):
+        sys.exit(f"{parts_of['poses']} has learned from another stage 1 than {parts_of['stage1']}")
     card = replace(
         parts.card,
         stage1=replace(area.card.stage1, steps=steps[0]),
         stage2=replace(parts.card.stage2, steps=steps[1]),
     )
-    parts = replace(parts, vae=autoencoder, area_unet=area.area_unet, prior_mask=area.prior_mask, card=card)
-    for network in (parts.vae, parts.unet, parts.area_unet, parts.text_encoder):
+    parts = replace(
+        parts,
+        vae=autoencoder,
+        area_unet=area.area_unet,
+        pose_net=poses.pose_net,
+        prior_mask=area.prior_mask,
+        card=card,
+    )
+    for network in (parts.vae, parts.unet, parts.area_unet, parts.pose_net, parts.text_encoder):
         network.to(torch.float16)
     write_model(parts, target)
     for path in target.glob("*/config.json"):  # diffusers notes where a network came from, on this machine
@@ -147,12 +203,19 @@ def bundle(vae: Path | str, stage1: Path | str, stage2: Path, target: Path, step
     print(f"{target}: {size / 2**20:.1f} MiB, {checkpoint.fingerprint(checkpoint.load(target))}")
 
 
+def _same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Whether two networks have the same weights."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the clips and the runs")
     parser.add_argument("--scenes", type=int, default=4000, help="to train on, about three clips each")
+    parser.add_argument("--first", type=int, default=24_000, help="first frames, for the pose predictor")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--beside", action="store_true", help="render while training")
     parser.add_argument("--go-on", metavar="MODEL", help="train a model's stages on")
@@ -170,21 +233,14 @@ def main() -> None:
                 f"there are {len(parts)} parts, not {len(given)}: {', '.join(p.recipe for p in parts)}"
             )
     if not arguments.only_bundle:
-        world = arguments.out / "world"
-        held_out = min(arguments.scenes, VALIDATION_CLIPS)
-        handi(*rendering(world / "val", VALIDATION_SEED, held_out, 1, arguments.workers))
-        clips = rendering(world / "train", TRAINING_SEED, arguments.scenes, SIBLINGS, arguments.workers)
-        if not arguments.beside:
-            handi(*clips)
-        with rendered_beside(world / "train", clips) if arguments.beside else nullcontext():
-            train(arguments, parts, sys.argv[split + 1 :])
+        run(arguments, parts, sys.argv[split + 1 :])
     if arguments.bundle:
-        vae, stage1, stage2 = (
-            arguments.out / f"mini_{part}" / "model" for part in ("vae", "stage1", "stage2")
-        )
+        folders: dict[str, Path | str] = {
+            part: arguments.out / f"mini_{part}" / "model" for part in ("vae", "stage1", "poses", "stage2")
+        }
         if arguments.go_on is not None:
-            vae = stage1 = arguments.go_on
-        bundle(vae, stage1, stage2, arguments.bundle, tuple(arguments.steps))
+            folders |= {"vae": arguments.go_on, "stage1": arguments.go_on}
+        bundle(folders, arguments.bundle, tuple(arguments.steps))
 
 
 if __name__ == "__main__":
