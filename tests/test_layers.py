@@ -15,6 +15,7 @@ LAYERS = {
     "handi.types": 0,
     "handi.errors": 0,
     "handi.files": 0,
+    "handi.names": 0,
     "handi.reading": 0,
     "handi.config": 0,
     "handi.recipes": 0,

@@ -135,7 +135,7 @@ def generate(
         _say(f"wrote {out / 'video.mp4'}")
         return 0
     requests, bad_lines = read_batch(batch, seed=seed)
-    failures = bad_lines + run_batch(requests, settings, out, batch_size=batch_size, say=_say)
+    failures = [*bad_lines, *run_batch(requests, settings, out, batch_size=batch_size, say=_say)]
     for failure in failures:
         _say(f"error: {failure}")
     done = len(requests) + len(bad_lines) - len(failures)

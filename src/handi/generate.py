@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handi.data.enrich import Description, open_enricher
-from handi.errors import InputError
+from handi.errors import HandiError, InputError, item_failure
 from handi.files import staged, sweep
 from handi.hands.weights import cache_folder
 from handi.images import open_image, read_image, write_image
 from handi.inputs import check_numbers, check_prompt
 from handi.motion.flow import motion_flow
+from handi.names import alike, check_name, place_in
 from handi.progress import Progress
 from handi.reading import read_json, read_jsonl
 from handi.video import write_video
@@ -106,9 +107,11 @@ def read_batch(path: str | Path, *, seed: int = 0) -> tuple[list[Request], list[
             if isinstance(entries, InputError):
                 raise entries
             request = _read_line(entries, number, path.parent, seed)
-            if request.id in requests:
-                raise InputError(f"the id {request.id!r} was used before")
-            requests[request.id] = request
+            if (key := alike(request.id)) in requests:
+                other = requests[key].id
+                how = "" if other == request.id else f", but for its case or Unicode form, as {other!r}"
+                raise InputError(f"the id {request.id!r} was used before{how}")
+            requests[key] = request
         except InputError as error:
             errors.append(InputError(error.what, where=f"{path}, line {number}", mend=error.mend))
     return list(requests.values()), errors
@@ -133,8 +136,7 @@ def _read_line(entries: dict[str, Any], number: int, folder: Path, seed: int) ->
         if name in entries and entries[name] not in ("full", "example"):
             entries[name] = str(folder / entries[name])
     request = Request(**{"seed": seed, "id": f"{number:05d}", **entries})
-    if not request.id or Path(request.id).name != request.id or request.id.startswith("."):
-        raise InputError(f"the id {request.id!r} cannot be a folder's name")
+    check_name(request.id)
     return request
 
 
@@ -159,7 +161,7 @@ def run_batch(
     *,
     batch_size: int,
     say: Callable[[str], None],
-) -> list[InputError]:
+) -> list[HandiError]:
     """Generate each request into out/<id>, `batch_size` at a time; finished ones are skipped.
 
     A request that fails is reported and the others go on. Gives the failures.
@@ -167,14 +169,15 @@ def run_batch(
     settings.check()
     out = Path(out)
     sweep(out, depth=1)
-    todo, errors = [], []
+    todo: list[Request] = []
+    errors: list[HandiError] = []
     for request in requests:
-        if is_finished(request, settings, out / request.id):
-            continue
         try:
+            if is_finished(request, settings, place_in(out, request.id)):
+                continue
             request.check()
             todo.append(request)
-        except InputError as error:
+        except Exception as error:
             errors.append(_of_request(error, request))
     if finished := len(requests) - len(todo) - len(errors):
         say(f"{finished} of {len(requests)} are finished already")
@@ -195,15 +198,15 @@ def run_batch(
 
 def _attempt(
     runner: Runner, group: list[Request], out: Path, descriptions: dict[str, Description]
-) -> list[InputError]:
+) -> list[HandiError]:
     try:
         runner.run(group, [out / request.id for request in group], descriptions)
-    except InputError as error:
+    except Exception as error:
         return [_of_request(error, group[0])]
     return []
 
 
-def describe(requests: list[Request], settings: Settings) -> tuple[dict[str, Description], list[InputError]]:
+def describe(requests: list[Request], settings: Settings) -> tuple[dict[str, Description], list[HandiError]]:
     """The requests' enriched prompts by id, and an error for each that has none; nothing where not asked for.
 
     Before any video is made, so that the model that sees and writes is gone when the one that draws comes.
@@ -222,15 +225,15 @@ def describe(requests: list[Request], settings: Settings) -> tuple[dict[str, Des
         dtype=choose_dtype(settings.dtype, device),
     )
     found: dict[str, Description] = {}
-    errors = []
+    errors: list[HandiError] = []
     with Progress("enrich", len(requests), "prompts") as bar:
         for request in requests:
             try:
                 (description,) = enricher.describe([request.prompt], [read_image(request.image_file)])
                 if description is not None:
                     found[request.id] = description
-            except InputError as error:
-                errors.append(_of_request(error, request) if request.id else error)
+            except Exception as error:
+                errors.append(_of_request(error, request))
             bar.advance()
     return found, errors
 
@@ -245,8 +248,11 @@ def is_finished(request: Request, settings: Settings, folder: Path) -> bool:
     return isinstance(record, dict) and all(record.get(key) == value for key, value in wanted.items())
 
 
-def _of_request(error: InputError, request: Request) -> InputError:
-    return InputError(str(error), where=f"request {request.id!r}")
+def _of_request(error: Exception, request: Request) -> HandiError:
+    """The failure of one request; that of the only one stands for itself."""
+    if isinstance(error, HandiError) and not request.id:
+        return error
+    return item_failure(error, f"request {request.id!r}")
 
 
 class Runner:

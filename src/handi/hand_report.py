@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from handi import __version__
-from handi.errors import HandiError, InputError
+from handi.errors import HandiError, InputError, item_failure
 from handi.files import replacing, staged, sweep, writing
 from handi.footage import Footage, find_footage
 from handi.hands.detector import Backend, HandDetector, Mode, Track
@@ -27,6 +27,7 @@ from handi.hands.weights import VERSION, Complexity
 from handi.images import resize, write_image
 from handi.motion.area import Hull, hull_area
 from handi.motion.flow import REFERENCE_WIDTH, MotionFlow
+from handi.names import alike, distinct_names, place_in
 from handi.progress import Progress
 from handi.types import Picture
 from handi.video import write_video
@@ -85,19 +86,26 @@ def report_hands(
     failures: list[HandiError] = []
     for footage, folder in zip(pieces, folders, strict=True):
         try:
-            say(_Job(footage, folder, settings, detector).run())
+            place = folder if folder == out else place_in(out, folder.name)
+            say(_Job(footage, place, settings, detector).run())
         except HandiError as error:
-            if len(pieces) == 1:
+            if len(pieces) == 1 or getattr(error, "everywhere", False):
                 raise
-            failures.append(error)
+            failures.append(error)  # it names the file
+        except Exception as error:
+            failures.append(item_failure(error, str(footage.path)))
     return failures
 
 
 def _folders(pieces: list[Footage], out: Path) -> list[Path]:
     if len(pieces) == 1:
         return [out]
-    repeated = Counter(footage.name for footage in pieces)
-    return [out / (p.name if repeated[p.name] == 1 else p.path.name.replace(".", "_")) for p in pieces]
+    repeated = Counter(alike(footage.name) for footage in pieces)
+    ids = [p.name if repeated[alike(p.name)] == 1 else p.path.name.replace(".", "_") for p in pieces]
+    if len(set(ids)) < len(ids):
+        ids = [p.path.name for p in pieces]
+    names = distinct_names(ids)
+    return [out / names[id] for id in ids]
 
 
 class _Job:

@@ -349,7 +349,8 @@ def test_specs_name_kind_and_place(tmp_path):
         ("static:x", "write static"),
         ("x=dream:y", "no kind of method 'dream'"),
         ("x=command:run", "FILE.yaml"),
-        ("a/b=static", "no name"),
+        ("a/b=static", "cannot be the name of a folder"),
+        ("..=static", "cannot be the name of a folder"),
     ):
         with pytest.raises(InputError, match=said):
             parse_spec(wrong)

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -300,3 +301,57 @@ def test_the_published_samples(handi, shared, browser, tmp_path):
     assert tab.locator("dd").all_inner_texts()[0] == "Julienne carrot."
     assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     tab.close()
+
+
+MARKUP = "<script>alert(1)</script>"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"n": MARKUP}, "n is"),
+        ({"metrics": {"psnr": {"value": MARKUP, "n": 2, "title": "P", "better": "higher"}}}, "value is"),
+        ({"metrics": {"psnr": {"value": 1.0, "n": MARKUP, "title": "P", "better": "higher"}}}, "n is"),
+        ({"metrics": {"psnr": {"value": 1.0, "n": 2, "title": "P", "better": MARKUP}}}, "better is"),
+        ({"metrics": {"psnr": {"value": 1.0, "n": 2, "title": "P", "better": "lower",
+                               "per_video": {"1": MARKUP}}}}, "a score is no number"),
+        ({"metrics": {"psnr": {"value": 1.0, "n": 2, "title": "P", "better": "lower",
+                               "interval": [0, MARKUP]}}}, "a score is no number"),
+        ({"metrics": [1]}, "metrics is"),
+        ({"refused": None}, "refused is"),
+        ({"protocol": {}}, "KeyError: 'id'"),
+    ],
+)  # fmt: skip
+def test_results_of_other_kinds_are_refused_by_name(change, said, folders, tmp_path, handi):
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "results.json").write_text(json.dumps(RESULTS | change))
+    code, _, err = handi("gallery", "--ref", folders / "data", "--methods", f"good={folders / 'good'}",
+                         "--results", tmp_path, "--out", tmp_path / "page.html")  # fmt: skip
+    assert code == 1
+    assert f"results.json: is damaged ({'' if 'Key' in said else 'TypeError: '}" in err or "ValueError" in err
+    assert said in err
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_texts_of_a_results_file_are_text_in_the_page(folders, tmp_path):
+    from handi.bench.gallery import Settings, build_gallery
+    from handi.bench.shown import read_method
+    from handi.bench.sides import read_side
+
+    evil = MARKUP + "{{script}}"
+    metric = {"value": 1.0, "n": 2, "title": evil, "better": "lower", "per_video": {"1": 2.0}}
+    skipped = {"skipped": evil, "title": evil, "better": "lower"}
+    results = RESULTS | {
+        "protocol": {"id": evil, "scope": evil},
+        "refused": {"2": evil},
+        "metrics": {evil: metric, "other": skipped},
+    }
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    out = tmp_path / "page.html"
+    samples = {id: replace(entry, text=evil, description=evil)
+               for id, entry in read_side(folders / "data").items()}  # fmt: skip
+    build_gallery(samples, [read_method(evil, folders / "good", path)], out, Settings(title=evil))
+    text = out.read_text()
+    assert MARKUP not in text
+    assert text.count("{{script}}") > 8  # as it was written, not the page's script again

@@ -28,6 +28,7 @@ from handi.errors import HandiError, InputError
 from handi.images import resize
 from handi.motion.area import prior_area
 from handi.motion.flow import farneback
+from handi.names import check_name
 from handi.reading import read_yaml
 from handi.types import BinaryMask, Frames, Picture
 from handi.video import even_indices
@@ -275,8 +276,9 @@ def parse_spec(text: str) -> Spec:
     if not equals:
         name, rest = text.partition(":")[0], text
     name = Path(name).stem if name.endswith((".yaml", ".yml")) else name
-    if not name or any(mark in name for mark in "/\\:"):
+    if not name:
         raise InputError(f"{text!r} has no name that a folder may have", mend="write NAME=SPEC")
+    check_name(name, "name of a method")
     if rest.endswith((".yaml", ".yml")):
         return _of_file(name, Path(rest))
     kind, _, value = rest.partition(":")

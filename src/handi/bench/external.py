@@ -34,6 +34,7 @@ from handi.bench.entries import Entry
 from handi.errors import HandiError, InputError
 from handi.files import scratch_folder
 from handi.images import read_image, write_image
+from handi.names import alike, hashed_name, safe_name
 from handi.types import Frames
 
 SHARED = {"inputs", "out", "frames", "seed"}
@@ -114,7 +115,7 @@ class Command:
             "out": out,
             "frames": FRAMES,
             "seed": first.seed if self.single else self.seed,
-            "id": first.id,
+            "id": first.name,
             "image": first.image,
             "prompt": first.prompt,
             "height": first.height,
@@ -141,7 +142,7 @@ class Command:
 
     def _read(self, asked: _Asked, number: int, inputs: Path, out: Path, failure: str | None) -> Frames:
         """The program's clip. Raises: InputError."""
-        path = out / self.output.format(id=asked.id, number=number)
+        path = out / self.output.format(id=asked.name, number=number)
         if not path.exists():
             raise InputError(
                 failure or f"the program ended well and made no {self.output}",
@@ -156,6 +157,7 @@ class _Asked:
     """A task whose picture is in a file."""
 
     id: str
+    name: str  # of its files: the id, wherever a file can be called so
     image: Path
     prompt: str
     seed: int
@@ -165,17 +167,21 @@ class _Asked:
 
 def _write_inputs(tasks: Iterable[Task], inputs: Path) -> list[_Asked]:
     """Write what the program may want; what was asked for, in the order of the pictures' names."""
-    asked = []
+    asked: list[_Asked] = []
+    taken: set[str] = set()
     for task in tasks:
-        image = inputs / f"{task.id}.png"
+        name = safe_name(task.id)
+        name = name if alike(name) not in taken else hashed_name(name, task.id)
+        taken.add(alike(name))
+        image = inputs / f"{name}.png"
         write_image(image, task.context)
         asked.append(
-            _Asked(task.id, image, " ".join(task.prompt.split()), task.seed, *task.context.shape[:2])
+            _Asked(task.id, name, image, " ".join(task.prompt.split()), task.seed, *task.context.shape[:2])
         )
     asked.sort(key=lambda one: one.image.name)
     (inputs / "prompts.txt").write_text("".join(f"{one.prompt}\n" for one in asked), encoding="utf-8")
     requests = [
-        {"id": one.id, "image": str(one.image), "prompt": one.prompt, "seed": one.seed} for one in asked
+        {"id": one.name, "image": str(one.image), "prompt": one.prompt, "seed": one.seed} for one in asked
     ]
     lines = (json.dumps(request, ensure_ascii=False) + "\n" for request in requests)
     (inputs / "requests.jsonl").write_text("".join(lines), encoding="utf-8")

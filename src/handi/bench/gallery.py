@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -191,7 +192,7 @@ def _summary(methods: Sequence[Shown], results: dict[str, Any]) -> str:
         metrics = results[method.name]["metrics"]
         n = results[method.name]["n"]
         cells = "".join(_aggregate(metrics.get(name), name, results, n) for name in columns)
-        body.append(f"<tr><th>{escape(method.name)}</th><td>{n}</td>{cells}</tr>")
+        body.append(f"<tr><th>{escape(method.name)}</th><td>{escape(str(n))}</td>{cells}</tr>")
     skipped = {
         f"{metric['title']}: {metric['skipped']}"
         for result in results.values()
@@ -213,7 +214,7 @@ def _aggregate(metric: dict[str, Any] | None, name: str, results: dict[str, Any]
         return "<td>–</td>"
     interval = metric.get("interval")
     more = "" if interval is None else f" <small>[{figure(interval[0])}, {figure(interval[1])}]</small>"
-    more += "" if metric["n"] == n else f" <small>n = {metric['n']}</small>"
+    more += "" if metric["n"] == n else f" <small>n = {escape(str(metric['n']))}</small>"
     values = [r["metrics"][name]["value"] for r in results.values() if "value" in r["metrics"].get(name, {})]
     best = {"higher": max, "lower": min}.get(metric["better"])
     mark = " class=best" if best is not None and len(values) > 1 and metric["value"] == best(values) else ""
@@ -356,9 +357,8 @@ class _Page:
             f"{self.settings.width} px wide; scores are of the original files.",
         }
         page = read_text(str(assets / "gallery.html"))
-        for name, value in values.items():
-            page = page.replace("{{" + name + "}}", value)
-        return page
+        # In one go: a text that looks like a place of the page is none.
+        return re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], page)
 
 
 def _tiled(frames: Frames, columns: int, rows: int) -> Picture:

@@ -19,6 +19,7 @@ from handi.errors import HandiError, InputError
 from handi.files import staged
 from handi.generate import RUN_FILE
 from handi.images import read_image, write_image
+from handi.names import distinct_names, place_in
 from handi.progress import Progress
 from handi.reading import read_json
 from handi.types import BinaryMask
@@ -64,23 +65,26 @@ def produce(
     method: Method, data: Mapping[str, Entry], out: Path, *,
     seed: int = 0, area: Area = "hull", what: str = "generate",
 ) -> Failures:  # fmt: skip
-    """Make OUT/ID/ (frames/, lossless; video.mp4; motion_area.png; run.json) of each clip that is not there.
+    """Make OUT/NAME/ of each clip that is not there: frames/, lossless; video.mp4; motion_area.png; run.json.
 
-    Gives what failed, by id; the others are done. Raises: HandiError for what stops everything.
+    NAME is the clip's id wherever a folder can be called so (`distinct_names`). Gives what failed, by id; the
+    others are done. Raises: HandiError for what stops everything.
     """
     failures: Failures = {}
     records: dict[str, dict[str, Any]] = {}
+    names = distinct_names(data)
 
     with Progress(what, len(data), "clips") as bar:
 
         def tasks() -> Iterator[Task]:
             for entry in data.values():
                 try:
+                    folder = place_in(out, names[entry.id])
                     task = task_of(entry, seed=seed, peeks=bool(method.peeks), area=area)
                 except HandiError as error:
                     failures[entry.id] = error
                     continue
-                if is_made(method, task, out / entry.id):
+                if is_made(method, task, folder):
                     bar.advance()
                     continue
                 records[entry.id] = _record(method, task)
@@ -93,7 +97,7 @@ def produce(
             if isinstance(made.frames, HandiError):
                 failures[made.id] = made.frames
             else:
-                _write(made, out / made.id, records[made.id])
+                _write(made, out / names[made.id], records[made.id])
             bar.advance()
     return failures
 
@@ -115,7 +119,7 @@ def _record(method: Method, task: Task) -> dict[str, Any]:
             b"-" if part is None else f"{part.shape}".encode() + np.ascontiguousarray(part).tobytes()
         )
     request = Request(task.prompt, task.seed, digest.hexdigest()[:16])
-    return {"request": asdict(request), "method": dict(method.about)}
+    return {"id": task.id, "request": asdict(request), "method": dict(method.about)}
 
 
 def _write(made: Made, folder: Path, record: dict[str, Any]) -> None:

@@ -19,7 +19,9 @@ its paths count from its own folder.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,13 +32,15 @@ from handi.data.shards import PREPARED
 from handi.errors import InputError
 from handi.footage import IMAGE_SUFFIXES, find_footage
 from handi.images import VIDEO_SUFFIXES
-from handi.reading import read_jsonl, read_lines, text_beside
+from handi.names import is_name_of
+from handi.reading import read_json, read_jsonl, read_lines, text_beside
 from handi.world.files import FORMAT, read_record
 from handi.world.produce import CAPTIONS, MANIFEST
 
 SIDECARS = ("motion_area", "context")  # folders whose pictures belong to ids and are no frames
 RECORD = ("video", "frames", "size", "text", "enriched", "seed")  # what is read of a world clip's record
 LISTS = (MANIFEST, CAPTIONS)  # what `handi world` says of a folder's clips; they are none
+HASHED = re.compile(r"-[0-9a-f]{8}$")  # the end of a folder's name that stands for an id
 NAMES = {"text": ("text", "action"), "description": ("description", "enriched"),
          "area": ("area", "motion_area")}  # in a manifest or prompts.jsonl  # fmt: skip
 
@@ -70,7 +74,7 @@ def _of_folder(folder: Path) -> dict[str, Entry]:
             continue
         if path.is_dir():
             if path.name not in SIDECARS and (video := _video_of_folder(path)) is not None:
-                add(path.name, video=video)
+                add(_id_of_folder(path), video=video)
         elif path.suffix.lower() in VIDEO_SUFFIXES or path.suffix == ".npy":
             other = entries[path.stem].video if path.stem in entries else None
             if other not in (None, path):
@@ -93,6 +97,17 @@ def _of_folder(folder: Path) -> dict[str, Entry]:
             entries[id] = replace(entry, text=said[0] if said else None,
                                   description=said[1] if len(said) > 1 else entry.description)  # fmt: skip
     return entries
+
+
+def _id_of_folder(folder: Path) -> str:
+    """What a clip's folder is of: its name, or the id that its run.json has where that could be no name."""
+    if HASHED.search(folder.name):
+        with suppress(InputError):
+            record = read_json(folder / "run.json")
+            id = record.get("id") if isinstance(record, dict) else None
+            if isinstance(id, str) and is_name_of(folder.name, id):
+                return id
+    return folder.name
 
 
 def _video_of_folder(folder: Path) -> Path | None:

@@ -24,6 +24,7 @@ from handi.errors import HandiError, InputError
 from handi.files import remove, replacing, sweep, writing
 from handi.metrics.protocol import PROTOCOL
 from handi.metrics.results import read_results
+from handi.names import check_name, safe_name
 from handi.reading import read_json
 
 KEY = "key.json"
@@ -122,7 +123,8 @@ def parse_data(items: tuple[str, ...]) -> dict[str, Path]:
     for item in items:
         name, equals, path = item.partition("=")
         if not equals:
-            name, path = Path(item).expanduser().resolve().stem, item
+            name, path = safe_name(Path(item).expanduser().resolve().stem), item
+        check_name(name, "name of a data set")
         if name in data:
             raise InputError(f"two data sets are called {name!r}", mend="write NAME=FOLDER")
         data[name] = Path(path).expanduser()

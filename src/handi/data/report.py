@@ -140,7 +140,7 @@ def _head(about: dict[str, Any], damages: Sequence[Damage] | None) -> Iterator[s
     settings = about["settings"]
     kept = {"jpg": "as JPEG", "png": "as PNG", "none": "not kept"}[settings["pictures"]]
     models = ", ".join(f"{name} {str(value)[:12]}" for name, value in settings["models"].items())
-    size = "×".join(map(str, settings["size"]))
+    size = escape("×".join(map(str, settings["size"])))
     yield f'<p class="dim">{FRAMES} frames of {size} px, {kept}; models: {escape(models or "none")}</p>'
     if damages is not None:
         if damages:

@@ -53,4 +53,33 @@ def read_results(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"has version {results.get('version')} of the format, this handi reads {VERSION}", where=path
         )
+    try:
+        _check(results)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"is damaged ({type(error).__name__}: {error})"
+        raise InputError(what, where=path, mend="make it again with `handi evaluate`") from error
     return results
+
+
+def _check(results: dict[str, Any]) -> None:
+    """Raises: KeyError, TypeError, ValueError, AttributeError for entries of other kinds than are read."""
+    _check_kinds(results, {"n": int, "refused": dict, "metrics": dict, "protocol": dict})
+    _check_kinds(results["protocol"], {"id": str, "scope": str})
+    for name, metric in results["metrics"].items():
+        _check_kinds(metric, {"title": str, "better": str})
+        if metric["better"] not in ("higher", "lower", "neither"):
+            raise ValueError(f"{name}: better is {metric['better']!r}")
+        if metric.get("value") is None:
+            continue
+        _check_kinds(metric, {"value": (int, float), "n": int})
+        numbers = [*metric.get("per_video", {}).values(), *(metric.get("interval") or ())]
+        if not all(isinstance(value, (int, float)) for value in numbers if value is not None):
+            raise TypeError(f"{name}: a score is no number")
+        if metric.get("interval") is not None and len(metric["interval"]) != 2:
+            raise ValueError(f"{name}: an interval has two ends")
+
+
+def _check_kinds(entries: dict[str, Any], kinds: dict[str, Any]) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(entries[name], kind) or isinstance(entries[name], bool):
+            raise TypeError(f"{name} is {str(entries[name])[:40]!r}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from handi.errors import InputError
+from handi.names import safe_name
 from handi.reading import read_lines
 
 FRAMES = 16  # of a clip: the context image and the 15 to generate (SPEC §2)
@@ -67,7 +68,7 @@ def clip_id(name: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
     plain = re.sub(r"^[.-]", "_", plain)[:MAX_ID] or "_"  # no hidden file, no option
     if plain == name:
-        return name
+        return safe_name(name)
     return f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
 
 
