@@ -61,7 +61,7 @@ def test_a_link_that_leads_out_is_refused(tmp_path):
 
 
 def test_clips_of_any_id_stay_in_their_folder_and_are_found_by_it(tmp_path):
-    ids = [*(id for id in EVIL if id and "\ud800" not in id), "a_b", "\u00e9", "e", "E"]
+    ids = ["../up", "/abs/olute", "a\\b", "CON", "x" * 500, "e\u0301", "\u00e9", "e", "E"]
     write_image(tmp_path / "context.png", clip(0)[0][::2, ::2])
     data = {id: Entry(id, context_file=tmp_path / "context.png", text="Push.") for id in ids}
     out = tmp_path / "videos" / "data" / "static"

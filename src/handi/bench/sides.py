@@ -32,7 +32,7 @@ from handi.data.shards import PREPARED
 from handi.errors import InputError
 from handi.footage import IMAGE_SUFFIXES, find_footage
 from handi.images import VIDEO_SUFFIXES
-from handi.names import is_name_of
+from handi.names import is_name_of, safe_name
 from handi.reading import read_json, read_jsonl, read_lines, text_beside
 from handi.world.files import FORMAT, read_record
 from handi.world.produce import CAPTIONS, MANIFEST
@@ -90,7 +90,7 @@ def _of_folder(folder: Path) -> dict[str, Entry]:
         for number, line in _json_lines(prompts):
             add(_id_of(line, prompts, number), **_texts(line))
     for id, entry in entries.items():
-        text = text_beside(folder / f"{id}.mp4")
+        text = text_beside(folder / f"{safe_name(id)}.mp4")
         if text.is_file():
             lines = [line.strip() for line in read_lines(text)]
             said = [line for line in lines if line]
