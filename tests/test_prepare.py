@@ -12,6 +12,7 @@ from PIL import Image
 from small_footage import clip_of, movie, read_hands, simple_tools, sound_only
 from test_video import IDENTITY, TURNS, remux
 
+from handi import video as video_module
 from handi.data import shards
 from handi.data.ledger import Rejected
 from handi.data.prepare import Settings, Steady, Tools, cut, prepare_clip
@@ -45,17 +46,17 @@ def test_only_the_part_is_decoded(tmp_path, monkeypatch):
     times = frame_times(video, 58.0, 59.9).times
     assert len(times) == 20
     decoded = []
-    original = __import__("handi.video").video._decoded_from
+    original = video_module._decoded
 
     def count(*arguments):
-        for time, picture in original(*arguments):
-            decoded.append(time)
-            yield time, picture
+        for shown in original(*arguments):
+            decoded.append(shown.time)
+            yield shown
 
-    monkeypatch.setattr("handi.video._decoded_from", count)
+    monkeypatch.setattr(video_module, "_decoded", count)
     frames = list(frames_at(video, times))
-    assert np.array_equal(np.stack(frames), read_video(video)[580:])
     assert len(decoded) <= 120  # of 600: from the key frame before it on
+    assert np.array_equal(np.stack(frames), read_video(video)[580:])
 
 
 def test_a_varying_frame_rate_is_sampled_in_time(tmp_path):

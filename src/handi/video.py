@@ -1,8 +1,14 @@
-"""Videos: read, sample, write. The only module that touches codecs."""
+"""Videos: read, sample, write. The only module that touches codecs.
+
+One clock for all: seconds from the container's start, as players and annotations count; where sound starts
+first, the first frame is later than 0.
+"""
 
 from __future__ import annotations
 
+import heapq
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +18,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from av.video.reformatter import ColorRange
 from PIL import Image, ImageDraw
 
 from handi.errors import InputError
@@ -22,17 +30,27 @@ from handi.types import Frames, Picture
 TIME_SLACK = 1e-4  # s: times of frames are equal to within it
 SEEK_MARGIN = 1.0  # s before what is looked for
 END_SLACK = 0.5  # s that a container's length may be beyond its last frame
+BT709 = 1  # matrix, primaries and transfer have one number in ITU-T H.273
+# One thread, as x264's output depends on their number; without mbtree, which reads what freed memory held
+# (benchmarks/encoder.py). So the same frames give the same bytes.
+ENCODER = {"crf": "14", "preset": "medium", "x264-params": "threads=1:mbtree=0"}
+MAX_STRETCH = 16.0  # of a pixel's sides: more is damage, not a format
+# Containers that hold their own pictures and open no other file, as playlists and scripts of ffmpeg do.
+FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,dv,ivf,rm,yuv4mpegpipe,wtv"
+COVER = av.stream.Disposition.attached_pic  # the picture of a sound file, which is no video
+LISTS = ("ffconcat", "#extm3u", "[playlist]", "[reference]", "<?xml", "<mpd", "<asx", "<smil", "v=0", "file ")
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file says of itself. `width` and `height` are as displayed, rotation applied."""
+    """A video as it is shown: turned, mirrored and stretched as its container says."""
 
     width: int
     height: int
     fps: float
-    frames: int  # 0 where the container does not say
+    frames: int  # that a player shows; 0 where the container does not say
     rotation: int  # degrees clockwise that a player turns the stored picture: 0, 90, 180, 270
+    mirrored: bool = False  # and whether it mirrors it left-right before that
 
 
 @contextmanager
@@ -44,11 +62,17 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.
         raise InputError("no such video", where=path)
     if path.stat().st_size == 0:
         raise InputError("the video is empty (0 bytes)", where=path)
+    with path.open("rb") as file:
+        head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith(tuple(word.encode() for word in LISTS)):
+        raise InputError("is a text that names other files, not a video", where=path, mend="give the video")
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
+        options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+        with av.open(f"file:{path}", container_options=options) as container:
+            streams = [s for s in container.streams.video if not s.disposition & COVER]
+            if not streams:
                 raise InputError("has no video stream", where=path)
-            stream = container.streams.video[0]
+            stream = streams[0]
             stream.thread_type = "AUTO"
             yield container, stream
     except av.FFmpegError as error:
@@ -57,10 +81,126 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.
         ) from error
 
 
-def read_frames(path: str | Path) -> Iterator[Picture]:
-    """Frames of a video one by one, H×W×3 uint8 RGB, in presentation order, turned as a player would.
+# ------------------------------------------------------------------------------------------- frames
 
-    Every frame that the file holds is given once, whatever its time stamp (see `timed_frames`).
+
+@dataclass(frozen=True)
+class _Shown:
+    """A decoded frame."""
+
+    time: float  # s, see above
+    until: float  # s, when the next one is due
+    picture: Callable[[], Picture]  # made on demand: most frames are decoded for their successors alone
+
+
+def _decoded(path: str | Path, start: float = 0.0) -> Iterator[_Shown]:
+    """All frames from a key frame at or before `start` on, in the order in which they are shown.
+
+    Raises: InputError for what cannot be opened or decoded, and for a size that changes midway.
+    """
+    with _opened(path) as (container, stream):
+        base, rate = stream.time_base or Fraction(1, 1000), _rate(stream)
+        zero = Fraction(container.start_time or 0, av.time_base)
+        # AVI keeps no times of presentation: the order of the pictures and the slots in the file count.
+        slots: list[int] | None = [] if container.format.name == "avi" else None
+        if start > SEEK_MARGIN and _seekable(stream, slots is not None):
+            container.seek(int((start - SEEK_MARGIN + zero) / base), stream=stream)
+        show = partial(_upright, aspect=_aspect(stream, path))
+        size, last = None, None
+        for packet, frame in _frames(container, stream):
+            if frame is None:
+                if slots is not None and packet.dts is not None:
+                    heapq.heappush(slots, packet.dts)
+                continue
+            if size not in (None, (frame.width, frame.height)):
+                was, now = (f"{w}×{h}" for w, h in (size, (frame.width, frame.height)))
+                raise InputError(
+                    f"its frames change their size from {was} to {now} at {last or 0:.2f} s",
+                    where=path,
+                    mend="use frames of one size",
+                )
+            size = frame.width, frame.height
+            pts = heapq.heappop(slots) if slots else frame.pts
+            time = max(0.0, float(pts * base - zero)) if pts is not None else None
+            if last is not None and (time is None or time <= last):
+                time = last + 1 / rate
+            last = time or 0.0
+            yield _Shown(last, last + float((frame.duration or 0) * base), partial(show, frame))
+
+
+def _frames(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream
+) -> Iterator[tuple[av.Packet, av.VideoFrame | None]]:
+    """(packet, None) of each packet that shows something, then (packet, frame) of what it set free.
+
+    What cannot be decoded before the first frame is passed over: a recording may begin amid a group of
+    pictures. Raises: FFmpegError for damage after it, or where there is nothing else.
+    """
+    failure: av.FFmpegError | None = None
+    begun = False
+    for packet in container.demux(stream):
+        if packet.size and not packet.is_discard:
+            yield packet, None
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError as error:
+            if begun:
+                raise
+            failure = error
+            continue
+        for frame in frames:
+            begun = True
+            yield packet, frame
+    if failure is not None and not begun:
+        raise failure
+
+
+def _seekable(stream: av.video.stream.VideoStream, avi: bool) -> bool:
+    """Whether the decoder can begin anywhere: palettes are sent once, slots are counted from the start."""
+    context = stream.codec_context
+    return context.pix_fmt != "pal8" and not (avi and context.has_b_frames)
+
+
+def _rate(stream: av.video.stream.VideoStream) -> Fraction:
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def _aspect(stream: av.video.stream.VideoStream, path: str | Path) -> Fraction:
+    """Width of a stored pixel over its height."""
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    if aspect > 0 and not 1 / MAX_STRETCH <= aspect <= MAX_STRETCH:
+        raise InputError(f"says that its pixels are {aspect} times as wide as high", where=path)
+    return aspect if aspect > 0 else Fraction(1)
+
+
+def _upright(frame: av.VideoFrame, aspect: Fraction) -> Picture:
+    """H×W×3 uint8 RGB with square pixels, turned and mirrored by the display matrix as a player does.
+
+    The matrix maps (x, y) to (ax + cy, bx + dy); one that is no multiple of 90° counts as the nearest.
+    """
+    width = max(1, round(frame.width * aspect))
+    pixels = frame.reformat(width, frame.height, "rgb24", interpolation="BICUBIC").to_ndarray()
+    a, b, c, d = _matrix(frame)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """a, b, c, d of a frame's display matrix."""
+    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if data is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
+    return a, b, c, d
+
+
+# ------------------------------------------------------------------------------------------ reading
+
+
+def read_frames(path: str | Path) -> Iterator[Picture]:
+    """Frames of a video one by one, H×W×3 uint8 RGB, in presentation order, as a player shows them.
+
     Raises: InputError for a file that cannot be opened, has no video stream, or breaks off midway.
     """
     for _, picture in timed_frames(path):
@@ -68,100 +208,69 @@ def read_frames(path: str | Path) -> Iterator[Picture]:
 
 
 def timed_frames(path: str | Path) -> Iterator[tuple[float, Picture]]:
-    """`read_frames` with the presentation time of each frame, in seconds from the first."""
-    with _opened(path) as (container, stream):
-        first: float | None = None
-        for frame in container.decode(stream):
-            time = float(frame.time or 0.0)
-            first = time if first is None else first
-            yield time - first, _upright(frame)
+    """`read_frames` with the presentation time of each frame, s on the container's clock."""
+    for shown in _decoded(path):
+        yield shown.time, shown.picture()
 
 
 @dataclass(frozen=True)
 class Span:
-    """The frames of a part of a video, by when they are shown; s from the video's first frame."""
+    """The frames of a part of a video, by when they are shown; s on the container's clock."""
 
     times: list[float]  # rising
     end: float | None  # of the video, where it was reached: when its last frame appears
 
 
 def frame_times(path: str | Path, start: float = 0.0, end: float | None = None) -> Span:
-    """When the frames with start <= time <= end are shown, from the packets; nothing is decoded.
+    """When the frames with start <= time <= end are shown; they are decoded for it.
 
-    Frame rates may vary. Raises: InputError, also for a file whose packets bear no times, and for one that
-    ends before it says so.
+    Frame rates may vary. Raises: InputError, also for a file that ends before it says so.
     """
+    times: list[float] = []
+    first, last, until = None, 0.0, 0.0
+    for shown in _decoded(path, start):
+        if end is not None and shown.time > end + TIME_SLACK:
+            return Span(times, None)
+        first = shown.time if first is None else first
+        last, until = shown.time, max(until, shown.until)
+        if shown.time >= start - TIME_SLACK:
+            times.append(shown.time)
+    announced = _announced_end(path)
+    if first is not None and announced > until + END_SLACK:
+        raise InputError(f"breaks off at {last:.2f} s of {announced:.2f} s", where=path)
+    return Span(times, last)
+
+
+def _announced_end(path: str | Path) -> float:
+    """Where a video should end, s on the container's clock; 0 where it does not say."""
     with _opened(path) as (container, stream):
-        base, zero = stream.time_base or Fraction(1, 1000), stream.start_time or 0
-        _seek(container, stream, start)
-        times, last, shown, untimed = [], 0.0, 0.0, 0
-        for packet in container.demux(stream):
-            if packet.pts is None or not packet.size:
-                untimed += packet.size > 0
-                continue
-            time = float((packet.pts - zero) * base)
-            last, shown = max(last, time), max(shown, time + float((packet.duration or 0) * base))
-            if time >= start - TIME_SLACK and (end is None or time <= end + TIME_SLACK):
-                times.append(time)
-            if end is not None and packet.dts is not None and (packet.dts - zero) * base > end:
-                return Span(sorted(times), None)
-        if untimed and not times:
-            raise InputError("its frames bear no times", where=path, mend="convert it to mp4")
-        announced = float((stream.duration or 0) * base)
-        if announced > shown + END_SLACK:
-            raise InputError(f"breaks off at {last:.2f} s of {announced:.2f} s", where=path)
-        return Span(sorted(times), last)
+        length = (stream.duration or 0) * (stream.time_base or 0)
+        begin = (stream.start_time or 0) * (stream.time_base or 0)
+        return float(begin + length) - (container.start_time or 0) / av.time_base if length else 0.0
 
 
-def frames_at(path: str | Path, times: Sequence[float]) -> Iterator[Picture]:
-    """The frames shown at these rising times (of `frame_times`), H×W×3 uint8 RGB, turned as a player would.
+def frames_at(path: str | Path, times: Sequence[float], start: float | None = None) -> Iterator[Picture]:
+    """The frames shown at these rising times (of `frame_times` from the same `start`), H×W×3 uint8 RGB.
 
     Only the part of the video that is needed is decoded, one frame at a time is held. Raises: InputError
     where the file is damaged, also where one of the frames is missing.
     """
-    for seeking in (True, False):
-        given = 0
-        for time, picture in _decoded_from(path, times[0] if seeking else 0.0):
-            if given == 0 and seeking and time > times[0] + TIME_SLACK:
-                break  # the seek went too far: from the start, then
-            while given < len(times) and times[given] < time - TIME_SLACK:
-                raise InputError(f"the frame at {times[given]:.2f} s cannot be decoded", where=path)
-            while given < len(times) and times[given] <= time + TIME_SLACK:
-                yield picture()
-                given += 1
-            if given == len(times):
-                return
-        if given:
-            raise InputError(f"breaks off at {times[given]:.2f} s", where=path)
-    raise InputError(f"the frame at {times[0]:.2f} s cannot be decoded", where=path)
-
-
-def _decoded_from(path: str | Path, start: float) -> Iterator[tuple[float, Callable[[], Picture]]]:
-    """(s from the video's first frame, what makes the RGB picture) from the key frame before `start` on."""
-    with _opened(path) as (container, stream):
-        base, zero = stream.time_base or Fraction(1, 1000), stream.start_time or 0
-        _seek(container, stream, start)
-        for frame in container.decode(stream):
-            if frame.pts is not None:
-                yield float((frame.pts - zero) * base), partial(_upright, frame)
-
-
-def _seek(container: av.container.InputContainer, stream: av.video.stream.VideoStream, start: float) -> None:
-    """To a key frame at or before `start`. Containers seek by decoding time, which is a little earlier."""
-    if start > SEEK_MARGIN and stream.time_base:
-        early = int((start - SEEK_MARGIN) / stream.time_base)
-        container.seek(early + (stream.start_time or 0), stream=stream)
-
-
-def _upright(frame: av.VideoFrame) -> Picture:
-    turns = -round((frame.rotation or 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), -turns))
+    given = 0
+    for shown in _decoded(path, times[0] if start is None else start):
+        while given < len(times) and times[given] < shown.time - TIME_SLACK:
+            raise InputError(f"the frame at {times[given]:.2f} s cannot be decoded", where=path)
+        while given < len(times) and times[given] <= shown.time + TIME_SLACK:
+            yield shown.picture()
+            given += 1
+        if given == len(times):
+            return
+    raise InputError(f"breaks off at {times[given]:.2f} s", where=path)
 
 
 def count_frames(path: str | Path) -> int:
-    """How many frames a video should hold, from its packets; nothing is decoded. Raises: InputError."""
+    """How many frames a player should show, from the packets; nothing is decoded. Raises: InputError."""
     with _opened(path) as (container, stream):
-        return sum(1 for packet in container.demux(stream) if packet.size)
+        return sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
 
 
 def read_video(path: str | Path) -> Frames:
@@ -173,15 +282,17 @@ def read_video(path: str | Path) -> Frames:
 
 
 def probe_video(path: str | Path) -> VideoInfo:
-    """Size as displayed, frame rate, frame count and rotation. Raises: InputError."""
+    """Size as displayed, frame rate, frame count, rotation. Raises: InputError."""
     with _opened(path) as (container, stream):
-        first = next(container.decode(stream), None)
+        first = next((frame for _, frame in _frames(container, stream) if frame is not None), None)
         if first is None:
             raise InputError("the video holds no frame that can be decoded", where=path)
-        rotation = round(-(first.rotation or 0) / 90) * 90 % 360
-        width, height = (first.width, first.height) if rotation % 180 == 0 else (first.height, first.width)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        return VideoInfo(width, height, float(rate), stream.frames, rotation)
+        height, width = _upright(first, _aspect(stream, path)).shape[:2]
+        a, b, c, d = _matrix(first)
+        mirrored = a * d < b * c
+        rotation = round(math.degrees(math.atan2(-b if mirrored else b, d)) / 90) * 90 % 360
+        frames = count_frames(path) if stream.frames else 0
+        return VideoInfo(width, height, float(_rate(stream)), frames, rotation, mirrored)
 
 
 def even_indices(total: int, count: int) -> list[int]:
@@ -192,10 +303,11 @@ def even_indices(total: int, count: int) -> list[int]:
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 8.0) -> None:
-    """Write H×W×3 uint8 frames as H.264 yuv420p mp4 that a browser plays; atomic.
+    """Write H×W×3 uint8 frames as H.264 yuv420p mp4, BT.709, that a browser plays; atomic.
 
-    An odd side loses its last row or column, as the pixel format has no half chroma samples.
-    Raises: ValueError for no frame or frames of different sizes, OutputError.
+    The same frames give the same bytes, whatever the load or the number of cores. An odd side loses its last
+    row or column, as the pixel format has no half chroma samples. Raises: ValueError for no frame or frames
+    of different sizes, OutputError.
     """
     frames = iter(frames)
     first = next(frames, None)
@@ -205,14 +317,26 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 
     rate = Fraction(fps).limit_denominator(1000)
     with replacing(path) as temporary:
         try:
-            with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-                stream = container.add_stream("libx264", rate=rate, options={"crf": "14", "preset": "medium"})
+            with av.open(
+                f"file:{temporary}", "w", format="mp4", options={"movflags": "+faststart"}
+            ) as container:
+                stream = container.add_stream("libx264", rate=rate, options=ENCODER)
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                context = stream.codec_context
+                context.colorspace = context.color_primaries = context.color_trc = BT709
+                context.color_range = ColorRange.MPEG
                 for array in itertools.chain([first], frames):
                     if array.shape != first.shape:
                         raise ValueError(f"a frame of {array.shape} among frames of {first.shape}")
                     pixels = np.ascontiguousarray(array[:height, :width])
-                    container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+                    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                    frame = frame.reformat(
+                        format="yuv420p", dst_colorspace=BT709, dst_color_range=ColorRange.MPEG, threads=1,
+                        interpolation="BICUBIC",
+                    )  # fmt: skip
+                    frame.colorspace = frame.color_primaries = frame.color_trc = BT709
+                    frame.color_range = ColorRange.MPEG
+                    container.mux(stream.encode(frame))
                 container.mux(stream.encode())
         except av.FFmpegError as error:
             raise OSError(error.errno, error.strerror) from error

@@ -178,7 +178,7 @@ def cut(clip: Clip, size: tuple[int, int]) -> Cut:
 def _from_video(clip: Clip, video: Path) -> tuple[Iterator[Picture], Row]:
     span = frame_times(video, clip.start, clip.end)
     chosen, figures = _choose(clip, span.times, span.end)
-    return frames_at(video, chosen), figures
+    return frames_at(video, chosen, clip.start), figures
 
 
 def _from_folder(clip: Clip, folder: Path) -> tuple[Iterator[Picture], Row]:
