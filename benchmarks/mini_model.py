@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from handi import HandiPipeline
+from handi.finish import restore
 from handi.models.checkpoint import StageSettings, fingerprint
-from handi.pipeline import restore
 from handi.world import WorldClip
 
 NULL = "(no prompt)"  # stands for the empty text, which the pipeline refuses from a user

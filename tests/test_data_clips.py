@@ -376,7 +376,7 @@ class OneClip:
 
 
 def test_clips_that_are_held_give_the_same_samples(clips):
-    read, held = (Batches(clips, EVERYTHING, seed=5, told=None) for _ in range(2))
+    read, held = (Batches(clips, EVERYTHING, seed=5) for _ in range(2))
     held.hold(torch.device("cpu"))
     one, other = read.at(3, 9), held.at(3, 9)
     assert (one.names, one.texts) == (other.names, other.texts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from handi.config import load_recipe
@@ -35,6 +37,26 @@ def test_the_papers_numbers(name, clips):
         assert recipe.run.precision == "bf16"
         assert (recipe.data.dropout, recipe.data.frames) == (0.15, 16)
         assert (recipe.loss.miou, recipe.loss.hand.weight) == (0.1, 0.1)
+
+
+@pytest.mark.parametrize("name", [name for name in bundled() if name.startswith(("epic", "ego4d"))])
+def test_a_paper_recipe_names_its_deviations_and_one_size_of_a_step(name):
+    recipe = load_recipe(find_recipe(name))
+    text = (HOME / f"{name}.yaml").read_text()
+    clips = recipe.optim.batch * recipe.optim.accumulate
+    assert f"batch × accumulate × processes = {clips} clips" in text
+    processes = int(re.search(r"--num_processes (\d+)", text)[1])
+    assert recipe.optim.batch * processes == clips  # with the command's --optim.accumulate 1
+    assert f"{recipe.optim.batch} × 1 × {processes}" in text
+    assert f"{recipe.optim.batch} × {recipe.optim.accumulate} × 1" in text
+    about = text[text.index("# not in the paper") :]
+    for said in (
+        f"EMA, {recipe.optim.ema}",
+        f"norm {recipe.optim.clip:g}",
+        f"{recipe.data.dropout:.0%}".replace("%", " %"),
+    ):
+        assert said in about
+    assert recipe.data.texts == ("enriched",)
 
 
 def test_data_that_is_not_prepared_says_how_it_comes_to_be(monkeypatch, tmp_path):

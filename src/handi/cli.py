@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union
 import tyro
 
 from handi.cli_bench import ablate, bench, gallery
-from handi.cli_data import prepare, report
+from handi.cli_data import areas, prepare, report
 from handi.errors import HandiError, InputError
 
 
@@ -290,7 +290,7 @@ def train(
         handi train folder_lora --data.path footage --model.init FOLDER_OR_HUB_ID --estimate
 
     On several GPUs, as accelerate launches:
-        accelerate launch --num_processes 4 -m handi train epic_stage2
+        accelerate launch --num_processes 6 -m handi train epic_stage2 --optim.accumulate 1
 
     Args:
         recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_grounding, mini_stage1,
@@ -465,6 +465,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "world": world,
     "prepare": prepare,
     "report": report,
+    "areas": areas,
     "train": train,
     "evaluate": evaluate,
     "convert-weights": convert_weights,

@@ -100,12 +100,12 @@ def bench(
     table3: the ablation's rows. table4: BLIP by model size. The paper's own figures stand beside ours, with
     what keeps them from being comparable. Stop it and run it again: it goes on where it stopped.
 
-        handi bench table2 --data epic-kitchens=data/epic/test \\
-            --methods handi=handi:runs/epic_stage2/model aa=animate-anything:AA static lfdm=videos:out/lfdm \\
-            --out out/table2
+        handi bench table2 --data epic-kitchens=data/epic \\
+            --methods handi=handi:runs/epic_stage2/model static lfdm=videos:out/lfdm \\
+            aa=animate-anything:runs/epic_animate_anything/model --out out/table2
 
-    Rows of table 3 are called MASK-HRL (none, stage1, prior, true; off, on); `handi ablate` makes them all:
-        handi bench table3 --data data/test --methods stage1-on=handi:A stage1-off=handi:B --out out/table3
+    Rows of table 3 are called MASK-HRL (true, generated, prior, full; off, on); `handi ablate` makes them:
+        handi bench table3 --data data/test --methods generated-on=handi:A true-on=handi:B --out out/table3
 
     Args:
         table: Which one.
@@ -159,7 +159,7 @@ def ablate(
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")],
     data: Annotated[str, tyro.conf.arg(metavar="NAME=FOLDER")],
     out: Path,
-    masks: tuple[Literal["none", "stage1", "prior", "true"], ...] = ("none", "stage1", "prior", "true"),
+    masks: tuple[Literal["true", "generated", "prior", "full"], ...] = ("true", "generated", "prior", "full"),
     hrl: tuple[Literal["off", "on"], ...] = ("off", "on"),
     hand_weight: float = 0.1,
     scopes: tuple[Literal["full", "area-mask", "area-crop"], ...] = ("area-mask", "full"),
@@ -176,9 +176,10 @@ def ablate(
 ) -> int:
     """Train and score the grid of the paper's table 3 from one recipe: masks × Hand Refinement Loss × scope.
 
-    Six trainings of stage 2 for eight rows (stage 1's area and the true one are told apart in sampling only),
-    each from the same model with the same steps and seed. Stop it and run it again: it goes on where it
-    stopped.
+    A training of stage 2 for every row, each from the same model with the same steps and seed: with the true
+    area, the prior or the full frame alone, and for the rows with generated areas with what the recipe's
+    data.mask says; where that is the true area alone, two rows share a training. Stop it and run it again: it
+    goes on where it stopped.
 
         handi world --clips 200 --seed 900000 --out data/world/test
         handi ablate mini_stage2 --model.init mini --model.from_stage1 false --data world=data/world/test \\
@@ -186,14 +187,14 @@ def ablate(
 
     In pieces of an hour; only two rows; a shorter training:
         handi ablate mini_stage2 --data world=data/world/test --out out/ablation --minutes 60
-        handi ablate mini_stage2 --data world=data/world/test --out out/short --masks stage1 --run.steps 500
+        handi ablate mini_stage2 --data world=data/world/test --out out/short --masks true --run.steps 500
 
     Args:
         recipe: A stage-2 recipe, a YAML file or the name of one that ships with handi. Its model.init has the
             stage 1 that all rows share.
         data: The true test videos, a folder or manifest as `handi evaluate --ref` takes it.
         out: Folder for the trainings, videos, results and the table.
-        masks: Rows: none (the whole frame), stage1 (generated), prior (mean of the training areas), true.
+        masks: Rows: true, generated (by stage 1), prior (mean of the training areas), full (the whole frame).
         hrl: Rows: without and with the Hand Refinement Loss.
         hand_weight: Its weight η where it is on.
         scopes: Full frames, and the true motion area: what lies outside is black (area-mask) or cut off.

@@ -44,6 +44,16 @@ class PoseRecipe:
 
 
 @dataclass(frozen=True)
+class MaskRecipe:
+    """Which motion area stage 2 is given: shares of its samples, which add up to 1."""
+
+    true: float = 0.0  # each clip's own
+    generated: float = 0.0  # stage 1's: of shards those that `handi areas` stored
+    prior: float = 0.0  # where the prior mask of the model to start from reaches half of its highest value
+    full: float = 0.0  # the whole frame
+
+
+@dataclass(frozen=True)
 class DataRecipe:
     """Clips, and what is drawn from each."""
 
@@ -54,9 +64,9 @@ class DataRecipe:
     frames: int = 16  # of a sample, context included; fewer than the clip's are drawn evenly spaced
     choice: Literal["even", "random"] = "even"  # of those frames: evenly spaced, or any
     area: Literal["moved", "hull"] = "moved"  # motion area of world clips: pixels that change, or hand hulls
-    told: Literal["own", "full", "prior"] = (
-        "own"  # area that stage 2 is told: the clip's, the frame, the prior
-    )
+    mask: MaskRecipe = MaskRecipe(true=1.0)
+    # Mask video that stage 1 learns: the clip's area in every frame, or each frame's own (of hulls only).
+    target: Literal["union", "per_frame"] = "union"
     flip: bool = False  # mirror half of the samples, words included
     zoom: float = 0.0  # largest share of the side that is cut off, in half of the samples
     colour: float = 0.0  # largest change of a sample's colour channels and brightness, as a share
@@ -92,12 +102,12 @@ class LossRecipe:
     # Cells of a sample that a network with `area_only` computes: all samples alike, so that a batch is one
     # tensor (those of the area first, then its neighbours); 0: each clip's own.
     cells: int = 0
-    stage1_area: float = 0.0  # share of stage 2's samples that are told the area which stage 1 makes for them
     high_noise: float = 0.0  # share of samples in the upper 40 % of the noise levels, beside the uniform ones
     pure_noise: float = 0.0  # share of samples at the last level
     miou: float = 0.1  # α of Eq. 5 (stage 1)
     miou_noise_limit: float | None = None  # sigma/alpha above which ẑ0 is too coarse for it; none: no limit
     miou_clips: int | None = None  # of a batch that are decoded for it; none: all
+    miou_frames: int | None = None  # of each, drawn anew in every step; none: all L, as Eq. 6 has it
     # Weight, beside stage 1's other terms, of finding the things and the hands that the words mean in the
     # context image (of a lean model, on world clips: they alone say which those are).
     grounding: float = 0.0
@@ -200,7 +210,7 @@ def parse_recipe(
     content: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, where: str | Path = "recipe"
 ) -> Recipe:
     """A recipe of nested mappings, as YAML gives them. Raises: InputError."""
-    recipe = _build(Recipe, _overridden(content, overrides or {}), where, "")
+    recipe = _build(Recipe, _overridden(_with_text_keys(content), overrides or {}), where, "")
     _check(recipe, where)
     return recipe
 
@@ -222,6 +232,15 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
             value = rest.pop(0)
         overrides[key.removeprefix("--").replace("-", "_")] = value
     return overrides
+
+
+def _with_text_keys(content: Any) -> Any:
+    """YAML reads a bare `true` as a truth value, also where it is the name of an entry."""
+    if not isinstance(content, Mapping):
+        return content
+    names = {True: "true", False: "false"}
+    return {names.get(key, key) if isinstance(key, bool) else key: _with_text_keys(value)
+            for key, value in content.items()}  # fmt: skip
 
 
 def _overridden(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,10 +323,16 @@ def _check(recipe: Recipe, where: str | Path) -> None:
 
     need((model.init is None) != (model.preset is None), "needs model.init or model.preset", "give one")
     need(bool(data.path), "has no data.path", "name the folder of the training clips")
+    shares = asdict(data.mask)
     need(
-        recipe.stage == "stage2" or data.told == "own",
-        f"data.told is {data.told} for {recipe.stage}",
-        "only stage 2 is told an area",
+        all(share >= 0 for share in shares.values()) and abs(sum(shares.values()) - 1) < 1e-6,
+        f"data.mask has the shares {', '.join(f'{name} {share:g}' for name, share in shares.items())}",
+        "use shares of 0 or more that add up to 1, all four counted",
+    )
+    need(
+        recipe.stage == "stage2" or data.mask == MaskRecipe(true=1.0),
+        f"data.mask is set for {recipe.stage}",
+        "leave it out: only stage 2 is given an area",
     )
     need(
         recipe.stage == "grounding" or data.kind != "first-frames",
@@ -318,6 +343,18 @@ def _check(recipe: Recipe, where: str | Path) -> None:
     need(0 <= data.zoom < 1, f"data.zoom is {data.zoom}", "use 0 to below 1")
     need(0 <= data.colour < 1, f"data.colour is {data.colour}", "use 0 to below 1")
     need(0 <= data.dropout <= 1, f"data.dropout is {data.dropout}", "use 0 to 1")
+    need(
+        data.target == "union" or recipe.stage == "stage1",
+        f"data.target is {data.target} for {recipe.stage}",
+        "leave it out: it is what stage 1 learns",
+    )
+    need(
+        data.target == "union" or not (data.resident or data.zoom),
+        "data.target is per_frame",
+        "leave out data.resident and data.zoom, which hold one area a clip",
+    )
+    for name, count in (("miou_clips", recipe.loss.miou_clips), ("miou_frames", recipe.loss.miou_frames)):
+        need(count is None or count >= 1, f"loss.{name} is {count}", "use 1 or more, or none for all")
     need(len(data.size) in (0, 2), f"data.size is {data.size}", "use [height, width]")
     need(all(x > 0 and x % 16 == 0 for x in data.size), f"data.size is {data.size}", "use multiples of 16")
     need(len(optim.betas) == 2 and all(0 <= b < 1 for b in optim.betas), "optim.betas", "use two in [0, 1)")

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, schedulers
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from PIL import Image
 from torch import Tensor
 from transformers import CLIPTokenizer
 
 from handi import diffusion
 from handi.errors import InputError, ModelError
+from handi.finish import convert, restore, to_uint8
 from handi.inputs import ImageInput, broadcast, check_numbers, check_prompt, prepare
 from handi.models import checkpoint
 from handi.models.checkpoint import Checkpoint, ModelCard, StageSettings
 from handi.models.random_model import random_checkpoint
-from handi.motion.area import clean_area, feather
+from handi.motion.area import clean_area
 from handi.types import SoftMask
 
 Callback = Callable[["HandiPipeline", int, Tensor, dict[str, Any]], dict[str, Any] | None]
@@ -249,8 +249,8 @@ class HandiPipeline(DiffusionPipeline):
                 output = self._denoise(2, self.unet, stage2, torch.from_numpy(area), conditions, strength)
             if output_type != "latent":
                 with self._timed("decode", seconds):
-                    video = _to_uint8(self.decode(output))
-                    output = _convert(
+                    video = to_uint8(self.decode(output))
+                    output = convert(
                         restore(video, pictures, area) if restore_background else video, output_type
                     )
         self.maybe_free_model_hooks()
@@ -297,14 +297,51 @@ class HandiPipeline(DiffusionPipeline):
             soft = np.ones((len(masks), *size), np.float32)
             return soft, soft > 0
         with self._timed("stage1", seconds):
-            prior = diffusion.area_at(self.prior_mask, torch.empty(len(masks), *size))
-            mask_video = self.decode(self._denoise(1, self.area_unet, settings, prior, conditions))
-            soft = mask_video.mean(dim=(1, 2)).clamp(0, 1).cpu().numpy()
+            soft = self._stage1(conditions, settings, size)
             area = np.stack([clean_area(one) for one in soft])
         for empty in np.flatnonzero(~area.any(axis=(1, 2))):
             notes.append(f"stage 1 found no motion area for clip {empty}: the whole frame is used")
             area[empty] = True
         return soft, area
+
+    @torch.no_grad()
+    def soft_areas(
+        self,
+        context: Tensor,
+        prompts: Sequence[str],
+        size: tuple[int, int],
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    ) -> np.ndarray:
+        """Stage 1 alone: soft areas B×H×W in [0, 1] for latents B×C×1×h×w of context images of `size` pixels.
+
+        The same as `__call__` makes of the same seeds. Raises: InputError for a model without stage 1.
+        """
+        if self.area_unet is None or self.card.stage1 is None:
+            raise InputError("this model has no stage 1", where=self.source)
+        settings = _settings(self.card.stage1, steps, guidance)
+        check_numbers(steps=settings.steps, guidance=settings.guidance, stage="stage 1")
+        guided = settings.guidance > 1
+        conditions = _Conditions(
+            context=context,
+            text=self.encode_text(prompts),
+            null_text=self.encode_text([""] * len(prompts)) if guided else None,
+            motions=[None] * len(prompts),
+            seeds=diffusion.clip_seeds(generator, len(prompts)),
+            frames=self.card.frames,
+            poses=None,
+            callback=None,
+        )
+        return self._stage1(conditions, settings, size)
+
+    def _stage1(self, conditions: _Conditions, settings: StageSettings, size: tuple[int, int]) -> np.ndarray:
+        """Soft motion areas B×H×W in [0, 1]: the decoded mask video's mean over channels and frames."""
+        assert self.prior_mask is not None
+        prior = diffusion.area_at(self.prior_mask, torch.empty(len(conditions.seeds), *size))
+        mask_video = self.decode(self._denoise(1, self.area_unet, settings, prior, conditions))
+        return mask_video.mean(dim=(1, 2)).clamp(0, 1).cpu().numpy()
 
     def _denoise(
         self,
@@ -386,32 +423,6 @@ class HandiPipeline(DiffusionPipeline):
         begin = now()
         yield
         seconds[name] = now() - begin
-
-
-def restore(frames: np.ndarray, pictures: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Put the context back outside the motion area, feathered inside its edge, and as frame 0.
-
-    frames B×F×H×W×3, pictures B×H×W×3 uint8, area B×H×W bool → B×F×H×W×3 uint8 (§3.2).
-    """
-    edge = 0.02 * min(frames.shape[2:4])
-    weight = np.stack([feather(one, edge) for one in area])[:, None, :, :, None]
-    context = pictures[:, None].astype(np.float32)
-    blended = np.rint(context + weight * (frames - context)).astype(np.uint8)
-    blended[:, 0] = pictures
-    return blended
-
-
-def _to_uint8(video: Tensor) -> np.ndarray:
-    """B×3×F×H×W in [0, 1] → B×F×H×W×3 uint8."""
-    return (video * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu().numpy()
-
-
-def _convert(frames: np.ndarray, output_type: str) -> Any:
-    if output_type == "pil":
-        return [[Image.fromarray(frame) for frame in clip] for clip in frames]
-    if output_type == "pt":
-        return torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 255
-    return frames
 
 
 def _settings(card: StageSettings, steps: int | None, guidance: float | None) -> StageSettings:

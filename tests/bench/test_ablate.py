@@ -10,9 +10,9 @@ import torch
 from tiny_training import SIZE, TINY, tiny_clip
 
 from handi.bench import paper
-from handi.bench.ablate import Grid, ablate, is_trained, specs_of
+from handi.bench.ablate import Grid, ablate, is_trained, notes_of, specs_of
 from handi.bench.evaluate import Settings
-from handi.config import parse_recipe
+from handi.config import MaskRecipe, parse_recipe
 from handi.data.world import WorldClips
 from handi.errors import InputError
 from handi.motion.area import prior_area
@@ -44,39 +44,57 @@ def grid_of(clips, out, **more) -> Grid:
 def test_six_trainings_make_eight_rows(clips, tmp_path):
     grid = grid_of(clips, tmp_path)
     runs = grid.runs()
-    assert sorted(runs) == ["full-off", "full-on", "own-off", "own-on", "prior-off", "prior-on"]
-    assert {name: recipe.data.told for name, recipe in runs.items()} == {n: n.split("-")[0] for n in runs}
+    assert sorted(runs) == ["full-off", "full-on", "prior-off", "prior-on", "true-off", "true-on"]
     for name, recipe in runs.items():
+        assert recipe.data.mask == MaskRecipe(**{name.split("-")[0]: 1.0})
         assert recipe.loss.hand.weight == (0.1 if name.endswith("on") else 0)
         assert recipe.run.seed == grid.recipe.run.seed
     specs = {spec.name: spec.options for spec in specs_of(grid)}
     assert len(specs) == len(paper.CELLS) == 8
-    assert specs["stage1-on"]["model"] == specs["true-on"]["model"] != specs["stage1-off"]["model"]
-    assert specs["stage1-on"]["mask"] == "stage1"
-    assert specs["none-off"]["mask"] == "full"
-    assert specs["true-on"]["mask"] == "true"
+    assert specs["generated-on"]["model"] == specs["true-on"]["model"] != specs["generated-off"]["model"]
+    for name, options in specs.items():
+        assert options["mask"] == name.split("-")[0]
 
 
-def test_clips_are_told_the_area_that_the_row_says(clips):
+def test_a_recipe_with_generated_areas_has_a_training_of_its_own_for_their_rows(clips, tmp_path):
+    grid = grid_of(clips, tmp_path)
+    mixed = MaskRecipe(true=0.25, generated=0.75)
+    grid = replace(grid, recipe=replace(grid.recipe, data=replace(grid.recipe.data, mask=mixed)))
+    runs = grid.runs()
+    assert len(runs) == 8
+    assert runs["generated-on"].data.mask == mixed
+    assert runs["true-on"].data.mask == MaskRecipe(true=1.0)
+    assert "25% true, 75% generated" in notes_of(grid)[1]
+
+
+def test_clips_are_given_the_area_that_the_row_says(clips):
     recipe = tiny_recipe(clips)
     own = WorldClips(clips / "train")
     true = {own[n].name: own[n].area for n in range(len(own))}
     expected = prior_area(prior_of(own).numpy())
     assert 0 < expected.mean() < 1
-    for told in ("own", "full", "prior"):
-        data = replace(recipe.data, told=told, validation=str(clips / "train"), flip=told != "own")
+    for kind in ("true", "full", "prior"):
+        mask = MaskRecipe(**{kind: 1.0})
+        data = replace(recipe.data, mask=mask, validation=str(clips / "train"), flip=kind != "true")
         trained, held_out = open_data(replace(recipe, data=data))
         for batches in (training_batches(replace(recipe, data=data), trained), held_out):
             batch = batches.at(0, 6)
-            for name, area in zip(batch.names, batch.area.numpy(), strict=True):
+            assert batch.to_generate is None
+            for name, area in zip(batch.names, batch.mask.numpy(), strict=True):
                 wanted = {
-                    "own": true[name.removesuffix(" mirrored")],
+                    "true": true[name.removesuffix(" mirrored")],
                     "full": np.ones((SIZE, SIZE), bool),
                     "prior": expected,
-                }[told]
+                }[kind]
                 assert (area == wanted).all()  # the prior of a mirrored clip is the same place
-    with pytest.raises(InputError, match="only stage 2 is told"):
-        parse_recipe(TINY | {"stage": "stage1", "data": {"path": "x", "told": "full"}})
+    for stage, mask, said in (
+        ("stage1", {"full": 1}, "only stage 2 is given"),
+        ("stage2", {"full": 0.5}, "true 0, generated 0, prior 0, full 0.5; use shares .* add up to 1"),
+        ("stage2", {"full": 1.5, "prior": -0.5}, "shares of 0 or more"),
+        ("stage2", {"own": 1}, "data.mask.own is not an entry"),
+    ):
+        with pytest.raises(InputError, match=said):
+            parse_recipe(TINY | {"stage": stage, "data": {"path": "x", "mask": mask}})
 
 
 def test_the_prior_area_is_where_it_is_highest():
@@ -87,23 +105,29 @@ def test_the_prior_area_is_where_it_is_highest():
 
 def test_a_run_from_before_an_entry_existed_goes_on(clips):
     now = tiny_recipe(clips).as_dict()
-    before = now | {"data": {key: value for key, value in now["data"].items() if key != "told"}}
+    rest = {key: value for key, value in now["data"].items() if key != "mask"}
+    before = now | {"data": rest | {"told": "own"}, "loss": now["loss"] | {"stage1_area": 0.0}}
     assert recipe_changes(before, now) == []
-    told = now | {"data": now["data"] | {"told": "full"}}
-    assert recipe_changes(before, told) == ["data.told not there, now 'full'"]
+    full = now | {"data": rest | {"mask": {**now["data"]["mask"], "true": 0.0, "full": 1.0}}}
+    assert recipe_changes(before, full) == [
+        "data.mask.full not there, now 1.0",
+        "data.mask.true not there, now 0.0",
+    ]
 
 
 def test_the_grid_end_to_end_is_stopped_and_gone_on_with(clips, tmp_path, monkeypatch):
     said: list[str] = []
-    cells = tuple(cell for cell in paper.CELLS if cell[0] in ("none", "stage1", "true") and cell[1] == "off")
+    cells = tuple(
+        cell for cell in paper.CELLS if cell[0] in ("full", "generated", "true") and cell[1] == "off"
+    )
     grid = grid_of(clips, tmp_path, cells=cells, minutes=0.0)
     settings = Settings(metrics=("pixels",), resamples=20)
     assert ablate(grid, settings, say=said.append) == 0
-    assert "still to train: full-off, own-off" in said[-1]
+    assert "still to train: full-off, true-off" in said[-1]
     grid = replace(grid, minutes=None)
     assert ablate(grid, settings, say=said.append) == 0
     assert all(is_trained(recipe) for recipe in grid.runs().values())
-    assert not is_trained(replace(grid, recipe=tiny_recipe(clips, seed=1)).runs()["own-off"])
+    assert not is_trained(replace(grid, recipe=tiny_recipe(clips, seed=1)).runs()["true-off"])
     text = (tmp_path / "table3.md").read_text()
     assert text.count("here, n = 2") == 6  # three rows, two scopes
     assert "| MA | 2 | Stage 1 | × | here, n = 2 |" in text

@@ -66,13 +66,13 @@ def test_other_lengths_and_sizes_become_the_protocols():
 def test_our_pipeline_with_each_mask(model_folder):
     context = clip(0)[0]
     made, areas = {}, {}
-    for mask in ("stage1", "full", "prior", "true"):
+    for mask in ("generated", "full", "prior", "true"):
         method = Handi(str(model_folder), mask=mask, steps=1, area_steps=1, guidance=1.0, device="cpu")
         (one,) = method.make([task(area=area())])
         made[mask], areas[mask] = frames_of(one), one.area
         assert made[mask].shape == (FRAMES, SIZE, SIZE, 3)
         assert one.stages["stage2"] > 0
-        assert ("stage1" in one.stages) == (mask == "stage1")
+        assert ("stage1" in one.stages) == (mask == "generated")
     outside = ~area()
     assert (made["true"][:, outside] == context[outside]).all()  # put back from the context image
     assert (made["full"][1:, outside] != context[outside]).any()

@@ -302,17 +302,17 @@ def test_table1_counts_and_times(folders, tmp_path, model_folder):
 
 def test_a_model_is_sampled_with_its_rows_mask(folders, tmp_path, model_folder):
     quick = quick_model(tmp_path, model_folder)
-    made = study(folders, tmp_path, f"none-off={quick}", metrics=("pixels",), clips=1)
+    made = study(folders, tmp_path, f"full-off={quick}", metrics=("pixels",), clips=1)
     tables.table3(made, scopes=("full",))
-    record = json.loads((tmp_path / "videos/squares/none-off/1/run.json").read_text())
+    record = json.loads((tmp_path / "videos/squares/full-off/1/run.json").read_text())
     assert record["method"]["mask"] == "full"
-    assert (tmp_path / "videos/squares/none-off/1/motion_area.png").is_file()
+    assert (tmp_path / "videos/squares/full-off/1/motion_area.png").is_file()
     assert record["seconds"] > 0
 
 
 def test_table3_orders_rows_as_the_paper(folders, tmp_path):
     good, fast = folders / "good", folders / "fast"
-    made = study(folders, tmp_path, f"true-on=videos:{good}", f"none-off=videos:{fast}")
+    made = study(folders, tmp_path, f"true-on=videos:{good}", f"full-off=videos:{fast}")
     first, second = tables.table3(made)
     ours = [row for row in first.rows if row.heads[0]]
     assert [row.heads[:4] for row in ours] == [

@@ -406,8 +406,9 @@ def test_stage_2_is_told_the_area_of_stage_1(home):
 
     networks.area_unet, networks.unet = stage1, stage2
     stage1.config = stage2.config = SimpleNamespace(mask_mode="area")
-    for share in (0.0, 1.0):
-        loss = replace(recipe.loss, stage1_area=share)
+    loss = recipe.loss
+    for kind in ("true", "generated"):
+        batch = replace(batch, kinds=[kind] * 4)
         step.stage2_step(networks, batch, loss, torch.Generator().manual_seed(0))
     own = torch.nn.functional.adaptive_avg_pool2d(batch.area, told[0].shape[-2:])
     assert torch.allclose(told[0], own)

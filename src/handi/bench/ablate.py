@@ -1,21 +1,21 @@
 """`handi ablate`: table 3 from one recipe: trains what the grid needs, generates, scores; can be stopped.
 
-    OUT/train/AREA-HRL/           a training run each: AREA is own, full or prior
+    OUT/train/MASK-HRL/           a training run each
     OUT/videos/DATA/MASK-HRL/     the test clips of each row
     OUT/results/DATA/MASK-HRL/    and what they score
     OUT/table3.{md,tex,csv}, table3_more.{md,tex,csv}
 
-The rows "stage 1" and "ground truth" are one training, sampled with either area: stage 2 learns with the true
-one. Without a mask, and with the prior, it learns with what it will be given.
+MASK is true, generated, prior or full, as in recipes. Every row learns with the area that it will be given,
+but for generated: it learns with what the recipe's `data.mask` says. Where that is the true area alone, rows
+"stage 1" and "ground truth" are one training, sampled with either area.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -23,15 +23,12 @@ from handi.bench import paper
 from handi.bench.baselines import Spec
 from handi.bench.evaluate import Settings
 from handi.bench.study import Study
-from handi.bench.tables import SAMPLED, cell_name, table3
-from handi.config import Recipe
+from handi.bench.tables import cell_name, table3
+from handi.config import MaskRecipe, Recipe
 from handi.errors import InputError
 from handi.reading import read_yaml
 from handi.training.loop import FREE, train
 from handi.training.state import MANIFEST, recipe_changes
-
-Told = Literal["own", "full", "prior"]
-TOLD: dict[str, Told] = {"none": "full", "stage1": "own", "prior": "prior", "true": "own"}
 
 
 @dataclass(frozen=True)
@@ -61,24 +58,27 @@ class Grid:
 
     def runs(self) -> dict[str, Recipe]:
         """The trainings that the cells need, by name."""
-        return {run_name(*cell): self.recipe_of(*cell) for cell in self.cells}
+        return {self.run_name(*cell): self.recipe_of(*cell) for cell in self.cells}
+
+    def mask_of(self, mask: str) -> MaskRecipe:
+        """What a row's stage 2 learns with."""
+        return self.recipe.data.mask if mask == "generated" else MaskRecipe(**{mask: 1.0})
+
+    def run_name(self, mask: str, hrl: str) -> str:
+        """The training behind a row: "true-on"."""
+        return cell_name("true" if self.mask_of(mask) == MaskRecipe(true=1.0) else mask, hrl)
 
     def recipe_of(self, mask: str, hrl: str) -> Recipe:
         """The recipe of a cell's training."""
-        recipe, name = self.recipe, run_name(mask, hrl)
+        recipe, name = self.recipe, self.run_name(mask, hrl)
         hand = replace(recipe.loss.hand, weight=self.hand_weight if hrl == "on" else 0.0)
         return replace(
             recipe,
             name=name,
-            data=replace(recipe.data, told=TOLD[mask]),
+            data=replace(recipe.data, mask=self.mask_of(mask)),
             loss=replace(recipe.loss, hand=hand),
             run=replace(recipe.run, out=str(self.out / "train" / name)),
         )
-
-
-def run_name(mask: str, hrl: str) -> str:
-    """The training behind a cell: "own-on"."""
-    return f"{TOLD[mask]}-{hrl}"
 
 
 def ablate(grid: Grid, settings: Settings, *, say: Callable[[str], None] = print) -> int:
@@ -114,7 +114,7 @@ def specs_of(grid: Grid) -> list[Spec]:
         Spec(
             cell_name(mask, hrl),
             "handi",
-            {"model": str(grid.out / "train" / run_name(mask, hrl) / "model"), "mask": SAMPLED[mask]},
+            {"model": str(grid.out / "train" / grid.run_name(mask, hrl) / "model"), "mask": mask},
         )
         for mask, hrl in grid.cells
     ]
@@ -129,9 +129,18 @@ def notes_of(grid: Grid) -> Sequence[str]:
         f"Each stage 2: recipe {recipe.name}, {recipe.run.steps} steps of "
         f"{recipe.optim.batch * recipe.optim.accumulate} clips ({samples} samples), seed {recipe.run.seed}, "
         f"from {Path(start).name}; one training a row, so the intervals say nothing about another seed.",
-        f"HRL: {recipe.loss.hand.form} form, η = {grid.hand_weight:g}. All rows share one stage 1. Rows "
-        "Stage 1 and GT share one training with the true area.",
+        f"HRL: {recipe.loss.hand.form} form, η = {grid.hand_weight:g}. All rows share one stage 1. "
+        + _shared(grid),
     ]
+
+
+def _shared(grid: Grid) -> str:
+    """What the rows that are sampled with stage 1's area have learned with."""
+    shares = {name: share for name, share in asdict(grid.mask_of("generated")).items() if share}
+    if set(shares) == {"true"}:
+        return "Rows Stage 1 and GT share one training with the true area."
+    text = ", ".join(f"{share:.0%} {name}" for name, share in shares.items())
+    return f"Rows Stage 1 have learned with these areas: {text}."
 
 
 def _train_all(grid: Grid, say: Callable[[str], None]) -> int:

@@ -34,7 +34,7 @@ from handi.types import BinaryMask, Frames, Picture
 from handi.video import even_indices
 
 FRAMES = 16  # of a clip, the context image included
-Mask = Literal["stage1", "full", "prior", "true"]
+Mask = Literal["true", "generated", "prior", "full"]
 
 
 @dataclass(frozen=True)
@@ -150,15 +150,15 @@ class FlowExtrapolation:
 class Handi:
     """A model folder through HandiPipeline: HANDI itself, AnimateAnything, and the rows of the ablation.
 
-    mask: where stage 2 may move things: "stage1" (the model's own), "full" (no mask), "prior" (the mean area
-    of its training clips) or "true" (the ground truth).
+    mask: where stage 2 may move things: "generated" (by its own stage 1), "full" (the whole frame), "prior"
+    (the mean area of its training clips) or "true" (the ground truth).
     """
 
     def __init__(
         self,
         model: str,
         *,
-        mask: Mask = "stage1",
+        mask: Mask = "generated",
         steps: int | None = None,
         guidance: float | None = None,
         area_steps: int | None = None,
@@ -173,7 +173,7 @@ class Handi:
         self.device = choose_device(device)
         self.pipe = HandiPipeline.from_pretrained(model, torch_dtype=choose_dtype(dtype, self.device))
         self.pipe.set_progress_bar_config(disable=True)
-        if mask in ("stage1", "prior") and self.pipe.prior_mask is None:
+        if mask in ("generated", "prior") and self.pipe.prior_mask is None:
             raise InputError(f"this model has no stage 1, which mask {mask} needs", where=model)
         self.mask = mask
         self.calls: dict[str, Any] = {
@@ -183,7 +183,7 @@ class Handi:
             "area_guidance_scale": area_guidance,
         }
         used = [self.pipe.unet, self.pipe.vae, self.pipe.text_encoder]
-        used += [self.pipe.area_unet] if mask == "stage1" else []
+        used += [self.pipe.area_unet] if mask == "generated" else []
         self.parameters: int | None = sum(p.numel() for part in used for p in part.parameters())
         self.peeks = "the true motion area" if mask == "true" else ""
         self.about: Mapping[str, Any] = {

@@ -190,8 +190,6 @@ def table4(study: Study, *, authors: Sequence[str] = ()) -> Table:
 
 # ------------------------------------------------------------------------------------------- table 3
 
-# Row → mask of `baselines.Handi`: without a mask the whole frame may move.
-SAMPLED = {"none": "full", "stage1": "stage1", "prior": "prior", "true": "true"}
 SCOPES = {"area-mask": "MA", "area-crop": "MA (crop)", "full": "Full"}
 
 
@@ -199,18 +197,18 @@ def _sampled(spec: Spec, mask: str) -> Spec:
     """A model of ours that is named as a row is sampled as the row says, if its options do not."""
     if spec.kind != "handi":
         return spec
-    return replace(spec, options={"mask": SAMPLED[mask], **spec.options})
+    return replace(spec, options={"mask": mask, **spec.options})
 
 
 def cell_name(mask: str, hrl: str) -> str:
-    """What a row of table 3 is called as a method: "stage1-on"."""
+    """What a row of table 3 is called as a method: "generated-on"."""
     return f"{mask}-{hrl}"
 
 
 def table3(
     study: Study, *, scopes: Sequence[str] = ("area-mask", "full"), authors: Sequence[str] = ()
 ) -> list[Table]:
-    """The ablation: its methods are called MASK-HRL, mask in none, stage1, prior, true and HRL in off, on.
+    """The ablation: its methods are called MASK-HRL, mask in true, generated, prior, full and HRL in off, on.
 
     A model of handi's is sampled with its row's mask; rows that are not among the methods are left out. Gives
     a second table with our further figures. Raises: InputError for other names, HandiError.

@@ -19,9 +19,10 @@ from handi.reading import read_json
 
 WORK = ".work"  # what a run needs while it runs
 LOCK, HOLDER = "lock", "holder"
-DESCRIPTIONS, REPORT = "descriptions", "report.html"  # what other parts of handi put beside the shards
+# What other parts of handi put beside the shards.
+DESCRIPTIONS, REPORT, AREAS = "descriptions", "report.html", "areas"
 FILES = (shards.SETTINGS, shards.PREPARED, shards.INDEX, shards.LEDGER, shards.PRIOR, shards.STATISTICS)
-OURS = {*FILES, shards.SHARDS, DESCRIPTIONS, REPORT}
+OURS = {*FILES, shards.SHARDS, DESCRIPTIONS, REPORT, AREAS}
 HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}  # another process has the lock
 UNKNOWN = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # there are no locks
 
@@ -38,7 +39,7 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[None]:
     with writing(out):
         if out.exists() and any(e.name not in OURS and not e.name.startswith(".") for e in out.iterdir()):
             raise InputError("holds other files", where=out, mend="choose an empty --out")
-    with _locked(out):
+    with locked(out, "handi prepare"):
         path = out / shards.SETTINGS
         if path.exists() and any((out / shards.SHARDS).glob("*.tar")):
             _check_settings(path, settings)
@@ -82,10 +83,10 @@ def _check_settings(path: Path, wanted: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """One run at a time in a folder; a run that dies lets go. Raises: InputError, OutputError."""
+def locked(out: Path, command: str) -> Iterator[None]:
+    """One run of a command at a time in a folder; one that dies lets go. Raises: InputError, OutputError."""
     with writing(out):
-        file = _lock(out)
+        file = _lock(out, command)
     try:
         yield
     finally:
@@ -98,7 +99,7 @@ def _locked(out: Path) -> Iterator[None]:
             (out / WORK).rmdir()
 
 
-def _lock(out: Path) -> int:
+def _lock(out: Path, command: str) -> int:
     """An open file by which the folder is this process's until it ends or closes it. Raises: InputError."""
     path = out / WORK / LOCK
     while True:
@@ -106,8 +107,8 @@ def _lock(out: Path) -> int:
         with suppress(FileNotFoundError):  # of a run that ended, and took the folder away, just now
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                if not _take(file, out):
-                    _hold(out)
+                if not _take(file, out, command):
+                    _hold(out, command)
                     return file
                 if os.path.samestat(os.fstat(file), path.stat()):
                     os.ftruncate(file, 0)
@@ -119,7 +120,7 @@ def _lock(out: Path) -> int:
             os.close(file)
 
 
-def _take(file: int, out: Path) -> bool:
+def _take(file: int, out: Path, command: str) -> bool:
     """Lock the file; whether its file system knows locks. Raises: InputError where another has it."""
     try:
         import fcntl
@@ -129,14 +130,14 @@ def _take(file: int, out: Path) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in HELD:
-            raise _busy(out, os.pread(file, 200, 0).decode(errors="replace")) from None
+            raise _busy(out, command, os.pread(file, 200, 0).decode(errors="replace")) from None
         if error.errno not in UNKNOWN:
             raise
         return False
     return True
 
 
-def _hold(out: Path) -> None:
+def _hold(out: Path, command: str) -> None:
     """Where the file system knows no locks: a file that only one process can make. Raises: InputError."""
     path = out / WORK / HOLDER
     while True:
@@ -147,7 +148,7 @@ def _hold(out: Path) -> None:
         except FileExistsError:
             holder = path.read_bytes().decode(errors="replace")
         if not _is_dead(holder):
-            raise _busy(out, holder, f", or delete {path} if it has died") from None
+            raise _busy(out, command, holder, f", or delete {path} if it has died") from None
         path.unlink(missing_ok=True)
 
 
@@ -163,7 +164,7 @@ def _is_dead(holder: str) -> bool:
     return False
 
 
-def _busy(out: Path, holder: str, mend: str = "") -> InputError:
+def _busy(out: Path, command: str, holder: str, mend: str = "") -> InputError:
     who = f" ({holder})" if holder else ""
-    what = f"another handi prepare is at work here{who}"
+    what = f"another {command} is at work here{who}"
     return InputError(what, where=out, mend=f"wait for it, stop it{mend or ', or choose another --out'}")

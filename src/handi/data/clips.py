@@ -6,7 +6,6 @@ same frames, words and mirroring, whatever the batch size, the accumulation or t
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from handi.data.words import mirrored_text
 from handi.errors import InputError
 from handi.progress import Progress
 from handi.types import BinaryMask, Frames
@@ -38,6 +38,8 @@ class TrainingClip:
     embeddings: dict[str, np.ndarray] | None = None  # sentence → N×D float16 of a text encoder
     # 2×H×W bool: where the context image shows things, and hands, that the words mean; None: not known
     referents: np.ndarray | None = None
+    generated: BinaryMask | None = None  # H×W, the area that stage 1 made beforehand, where it is stored
+    frame_areas: BinaryMask | None = None  # F×H×W, the part of `area` in each frame, where it is asked for
 
 
 class ClipSet(Protocol):
@@ -73,6 +75,10 @@ class Batch:
     embeddings: Tensor | None = None  # B×N×D float16 where they are cached; zeros for the text ""
     referents: Tensor | None = None  # B×2×H×W float32 in {0, 1} where known, as of a clip
     poses: Tensor | None = None  # B×F×42×2: the joints that stage 2 is told; zeros: it is not told
+    generated: Tensor | None = None  # B×H×W float32 in {0, 1} where stored, as of a clip
+    frame_areas: Tensor | None = None  # B×F×H×W float32 in {0, 1} where asked for, as of a clip
+    kinds: Sequence[str] | None = None  # of the areas that stage 2 is given (`MaskRecipe`); None: all true
+    prior: Tensor | None = None  # H×W float32 in {0, 1}: the area of the kind "prior"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -86,6 +92,30 @@ class Batch:
         }
         return Batch(**moved)
 
+    @property
+    def mask(self) -> Tensor:
+        """The motion area that stage 2 is given, B×H×W float32 in {0, 1}; in rows `to_generate` the true one.
+
+        Raises: ValueError for the kind "prior" without one.
+        """
+        mask = self.area.clone()
+        known = {"generated": self.generated, "full": torch.ones_like(mask)}
+        if self.kinds is not None and "prior" in self.kinds:
+            if self.prior is None:
+                raise ValueError("the mask prior needs the prior area")
+            known["prior"] = self.prior.expand_as(mask)  # the same place in every picture, mirrored or not
+        for row, kind in enumerate(self.kinds or ()):
+            if (area := known.get(kind)) is not None:
+                mask[row] = area[row]
+        return mask
+
+    @property
+    def to_generate(self) -> Tensor | None:
+        """B bool: the rows of which stage 1 makes the area in the step, as none is stored; None: none."""
+        if self.generated is not None or "generated" not in (self.kinds or ()):
+            return None
+        return torch.tensor([kind == "generated" for kind in self.kinds or ()], device=self.area.device)
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -96,6 +126,8 @@ class Drawing:
     flip: bool = False  # mirror half of the samples
     texts: tuple[str, ...] = ("short",)  # kinds to choose from, evenly
     dropout: float = 0.0  # share of samples without text
+    # Kinds of area that stage 2 is given (true, generated, prior, full), and their shares of the samples.
+    masks: tuple[tuple[str, float], ...] = (("true", 1.0),)
 
 
 class Order:
@@ -126,13 +158,13 @@ class Sample:
     frames: np.ndarray  # which of its frames, the first 0
     text: str  # "" where dropped
     mirror: bool
+    mask: str = "true"  # kind of area that stage 2 is given
 
 
 class Batches:
     """The samples of a run: `batches.at(position, size)` is a batch of consecutive ones.
 
-    told: the H×W motion area that all samples are given in the place of their own (`data.told`). together: as
-    of `Order`.
+    prior: the H×W motion area that samples of the mask "prior" are given. together: as of `Order`.
     """
 
     def __init__(
@@ -142,10 +174,10 @@ class Batches:
         seed: int,
         *,
         shuffle: bool = True,
-        told: BinaryMask | None = None,
+        prior: BinaryMask | None = None,
         together: int = 1,
     ) -> None:
-        self.clips, self.drawing, self.seed, self.told = clips, drawing, seed, told
+        self.clips, self.drawing, self.seed, self.prior = clips, drawing, seed, prior
         self.order = Order(len(clips), seed, together) if shuffle else None
         self._held: _Held | None = None
 
@@ -164,9 +196,8 @@ class Batches:
         ]
         batch = collate(clips, samples) if self._held is None else self._held.collate(clips, samples)
         batch = mirrored(batch, torch.tensor([sample.mirror for sample in samples]))
-        if self.told is not None:  # of a mirrored clip it is the same place
-            batch = replace(batch, area=torch.from_numpy(self.told).to(batch.area).expand_as(batch.area))
-        return batch
+        prior = None if self.prior is None else torch.from_numpy(self.prior).to(batch.area)
+        return replace(batch, kinds=[sample.mask for sample in samples], prior=prior)
 
     def _index(self, position: int) -> int:
         return self.order[position] if self.order else position % len(self.clips)
@@ -206,7 +237,17 @@ def draw(clip: TrainingClip, index: int, count: int, drawing: Drawing, rng: np.r
     turned = drawing.flip and clip.mirrors and mirror < 0.5
     if turned:
         text = mirrored_text(text)
-    return Sample(index, frames, "" if drop < drawing.dropout else text, turned)
+    mask = _by_share(drawing.masks, float(rng.random()))
+    return Sample(index, frames, "" if drop < drawing.dropout else text, turned, mask)
+
+
+def _by_share(shares: Sequence[tuple[str, float]], chance: float) -> str:
+    """The name whose share of [0, 1) `chance` falls in."""
+    for name, share in shares:
+        if chance < share:
+            return name
+        chance -= share
+    return next(name for name, share in reversed(shares) if share > 0)  # they add up to a hair less than 1
 
 
 def frame_subset(total: int, count: int, chance: float) -> np.ndarray:
@@ -241,7 +282,9 @@ def collate(clips: Sequence[TrainingClip], samples: Sequence[Sample]) -> Batch:
         rois=stacked("rois").float(),
         latents=stacked("latents").transpose(1, 2) if clips[0].latents is not None else None,
         embeddings=_embeddings(clips, texts),
-        referents=_referents(clips),
+        referents=_known(clips, "referents"),
+        generated=_known(clips, "generated"),
+        frame_areas=stacked("frame_areas").float() if clips[0].frame_areas is not None else None,
     )
 
 
@@ -249,6 +292,7 @@ class _Held:
     """All clips of a set as tensors on a device, to make batches without reading or copying."""
 
     ARRAYS = ("frames", "area", "joints", "visible", "rois")
+    OPTIONAL = ("referents", "generated")
 
     def __init__(self, clips: ClipSet, device: torch.device) -> None:
         self.cards: list[TrainingClip] = []  # the clips without their arrays
@@ -262,7 +306,7 @@ class _Held:
                         where=clips.name,
                         mend="set data.resident to false",
                     )
-                for name in (*self.ARRAYS, "referents"):
+                for name in (*self.ARRAYS, *self.OPTIONAL):
                     if (array := getattr(clip, name)) is None:
                         continue
                     value = torch.from_numpy(np.array(array))
@@ -277,23 +321,27 @@ class _Held:
         device = self.arrays["frames"].device
         rows = torch.tensor([sample.clip for sample in samples], device=device)
         frames = torch.from_numpy(np.stack([sample.frames for sample in samples])).to(device)
-        picked = {name: self.arrays[name][rows[:, None], frames] for name in self.ARRAYS if name != "area"}
+        picked: dict[str, Any] = {
+            name: self.arrays[name][rows[:, None], frames] for name in self.ARRAYS if name != "area"
+        }
+        more: dict[str, Any] = {
+            name: self.arrays[name][rows].float() for name in self.OPTIONAL if name in self.arrays
+        }
         return Batch(
             names=[clip.name for clip in clips],
             frame_index=frames,
             area=self.arrays["area"][rows].float(),
-            referents=self.arrays["referents"][rows].float() if "referents" in self.arrays else None,
             texts=[sample.text for sample in samples],
             **picked,
+            **more,
         )
 
 
 def _card(clip: TrainingClip) -> TrainingClip:
     """The clip without its arrays."""
     nothing: Any = np.zeros(0)
-    return replace(
-        clip, frames=nothing, area=nothing, joints=nothing, visible=nothing, rois=nothing, referents=None
-    )
+    empty: dict[str, Any] = {**dict.fromkeys(_Held.ARRAYS, nothing), **dict.fromkeys(_Held.OPTIONAL)}
+    return replace(clip, **empty)
 
 
 def _embeddings(clips: Sequence[TrainingClip], texts: Sequence[str]) -> Tensor | None:
@@ -306,9 +354,9 @@ def _embeddings(clips: Sequence[TrainingClip], texts: Sequence[str]) -> Tensor |
     return torch.from_numpy(np.stack(rows))
 
 
-def _referents(clips: Sequence[TrainingClip]) -> Tensor | None:
-    """B×2×H×W of the clips; None where a clip does not say."""
-    known = [clip.referents for clip in clips if clip.referents is not None]
+def _known(clips: Sequence[TrainingClip], name: str) -> Tensor | None:
+    """An optional array of the clips, B×…; None where a clip does not have it."""
+    known = [array for clip in clips if (array := getattr(clip, name)) is not None]
     return torch.from_numpy(np.stack(known)).float() if len(known) == len(clips) else None
 
 
@@ -341,40 +389,12 @@ def mirrored(batch: Batch, rows: Tensor) -> Batch:
         "visible": batch.visible[rows].flip(2),
         "rois": torch.stack([across, down, side, -angle], -1),
     }
-    if batch.referents is not None:
-        turned["referents"] = batch.referents[rows].flip(3)
+    for name in ("referents", "generated", "frame_areas"):
+        if (array := getattr(batch, name)) is not None:
+            turned[name] = array[rows].flip(-1)
     flags = rows.tolist()
     names = [f"{name} mirrored" if flag else name for name, flag in zip(batch.names, flags, strict=True)]
     parts = {name: getattr(batch, name).clone() for name in turned}
     for name, value in turned.items():
         parts[name][rows] = value
     return replace(batch, names=names, **parts)
-
-
-_SIDES = {
-    "left": "right",
-    "right": "left",
-    "leftward": "rightward",
-    "rightward": "leftward",
-    "leftwards": "rightwards",
-    "rightwards": "leftwards",
-    "clockwise": "anticlockwise",
-    "anticlockwise": "clockwise",
-    "counterclockwise": "clockwise",
-    "counter-clockwise": "clockwise",
-    "anti-clockwise": "clockwise",
-}
-_SIDE_WORD = re.compile(
-    r"\b(" + "|".join(sorted(map(re.escape, _SIDES), key=len, reverse=True)) + r")\b", re.IGNORECASE
-)
-
-
-def mirrored_text(text: str) -> str:
-    """Left becomes right, clockwise anticlockwise, and back; a capital stays one."""
-
-    def other(match: re.Match[str]) -> str:
-        word = match.group()
-        swapped = _SIDES[word.lower()]
-        return swapped.capitalize() if word[0].isupper() else swapped
-
-    return _SIDE_WORD.sub(other, text)

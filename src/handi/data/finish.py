@@ -57,6 +57,7 @@ def finish(out: Path, names: Sequence[str], settings: Settings, notes: Sequence[
         "format": shards.FORMAT,
         "version": shards.VERSION,
         "settings": settings.as_dict(),
+        "area": settings.truth or "hull",  # what the motion areas are, see `shards.kind_of_area`
         "splits": {name: split.counts() for name, split in sorted(tally.splits.items())},
         "shards": len(names),
         "notes": list(notes),

@@ -21,7 +21,7 @@ from handi.data.sources.common import sentences_of
 from handi.errors import InputError
 from handi.hands.detector import HandDetector
 from handi.images import VIDEO_SUFFIXES, cover
-from handi.motion.area import hull_area
+from handi.motion.area import hull_area, hull_masks
 from handi.reading import text_beside
 from handi.types import Frames
 from handi.video import count_frames, even_indices, read_frames
@@ -56,6 +56,8 @@ class FolderClips:
                 "holds no videos", where=folder, mend="put videos and text files of the same names there"
             )
         self.name, self.size, self.frames = str(folder), size, FRAMES
+        self.kind_of_area = "hull"
+        self.per_frame = False  # whether clips bear the area of each frame
         by_key = {_key(path): path for path in videos}
         detect = cache(detector)
         self._packed = Packed(folder, {"kind": "folder", "size": size, "rules": RULES})
@@ -72,7 +74,8 @@ class FolderClips:
 
     def __getitem__(self, index: int) -> TrainingClip:
         clip = self._packed.clip(index, lambda areas: areas > 0)
-        return replace(clip, name=clip.name.rpartition("@")[0])
+        areas = hull_masks(clip.joints, *self.size) if self.per_frame else None
+        return replace(clip, name=clip.name.rpartition("@")[0], frame_areas=areas)
 
     def fingerprint(self) -> str:
         """Hash of the clips, and of the files that they came from."""

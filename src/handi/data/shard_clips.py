@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from handi.data import shards
+from handi.data.areas import StoredAreas
 from handi.data.clips import TrainingClip
 from handi.data.prepare import texts_of
 from handi.data.sources.common import FRAMES
 from handi.errors import InputError
 from handi.images import open_image
+from handi.motion.area import hull_masks
 
 HELD_OUT = ("val", "test")  # the first of them that there is
 
@@ -21,10 +23,12 @@ class ShardClips:
     """The kept clips of one split of a folder that `handi prepare` wrote.
 
     split: "train", "val", "test"; "held-out": val where there is one, else test. `latents` and `embeddings`,
-    off at first, say whether clips bear what is cached of them. Raises: InputError.
+    off at first, say whether clips bear what is cached of them, and `areas` what stage 1 made of them.
+    `per_frame`: whether they bear the area of each frame. Raises: InputError.
     """
 
-    latents = embeddings = False
+    latents = embeddings = per_frame = False
+    areas: StoredAreas | None = None
 
     def __init__(self, folder: str | Path, split: str = "train") -> None:
         self.folder = Path(folder).expanduser()
@@ -41,6 +45,7 @@ class ShardClips:
         settings = self.about["settings"]
         self.split, self.size, self.frames = split, (settings["size"][0], settings["size"][1]), FRAMES
         self.name, self.notes = str(self.folder), list[str]()
+        self.kind_of_area = shards.kind_of_area(self.about)
         self.pictures: str = settings["pictures"]
         self.models: dict[str, str] = settings["models"]
         self._rows = shards.read_clip_rows(self.folder, split)
@@ -57,6 +62,15 @@ class ShardClips:
     def row(self, index: int) -> dict[str, Any]:
         """The clip's row of the index."""
         return {name: self._rows[name][index].as_py() for name in self._rows.column_names}
+
+    def places(self) -> list[dict[str, Any]]:
+        """Of every clip what says which bytes it is: its id, shard and hash."""
+        return self._rows.select(["id", "shard", "sha256"]).to_pylist()
+
+    def use_areas(self) -> None:
+        """Let clips bear the areas that `handi areas` made. Raises: InputError where any has none."""
+        self.areas = StoredAreas(self.folder)
+        self.areas.require(self.places())
 
     def __getitem__(self, index: int) -> TrainingClip:
         row = self.row(index)
@@ -77,11 +91,12 @@ class ShardClips:
         else:
             names = [f"{number:02d}.{self.pictures}" for number in range(FRAMES)]
             frames = np.stack([shards.decode_picture(members[name]) for name in names])
+        area = shards.decode_picture(members["area.png"], grey=True) > 127
         texts = texts_of(row["action"], row["paraphrases"] or (), row["description"])
         return TrainingClip(
             name=row["id"],
             frames=frames,
-            area=shards.decode_picture(members["area.png"], grey=True) > 127,
+            area=area,
             joints=hands["joints"],
             visible=hands["visible"],
             rois=hands["rois"],
@@ -89,7 +104,13 @@ class ShardClips:
             mirrors=row["mirrors"],
             latents=shards.decode_array(members["latents.npy"]) if self.latents else None,
             embeddings=self._embeddings(texts, members) if self.embeddings else None,
+            generated=self.areas.area(row) if self.areas else None,
+            # A stabilised frame counts only where it shows something of its own: the area knows.
+            frame_areas=self._hulls(hands["joints"]) & area if self.per_frame else None,
         )
+
+    def _hulls(self, joints: np.ndarray) -> np.ndarray:
+        return hull_masks(joints, *self.size, hull=self.about["settings"]["hull"])
 
     def _embeddings(
         self, texts: dict[str, tuple[str, ...]], members: dict[str, bytes]

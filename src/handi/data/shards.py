@@ -240,6 +240,14 @@ def read_prepared(folder: str | Path) -> dict[str, Any]:
     return content
 
 
+def kind_of_area(prepared: Mapping[str, Any]) -> str:
+    """What a motion area of these clips is: "hull", of the hands (SPEC §2.1), or "moved", all that changes.
+
+    prepared: what `read_prepared` gives; folders of before say it by their settings.
+    """
+    return str(prepared.get("area") or prepared["settings"].get("truth") or "hull")
+
+
 def _check_prepared(content: dict[str, Any]) -> None:
     """That what is read of it is there. Raises: LookupError, TypeError, ValueError, AttributeError."""
     settings = content["settings"]

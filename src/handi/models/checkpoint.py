@@ -308,6 +308,18 @@ def encoder_hash(network: Any) -> str:
     return digest.hexdigest()
 
 
+def stage1_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 over all that makes a motion area: the weights of stage 1, its prior mask, the autoencoder and
+    the text encoder; whatever the files' format. For a model without stage 1 it is that of none."""
+    digest = hashlib.sha256(repr(checkpoint.card.stage1 is not None).encode())
+    for network in (checkpoint.area_unet, checkpoint.vae, checkpoint.text_encoder):
+        for key, value in sorted(network.state_dict().items()) if network is not None else ():
+            digest.update(key.encode() + value.cpu().float().numpy().tobytes())
+    if checkpoint.prior_mask is not None:
+        digest.update(checkpoint.prior_mask.cpu().float().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def fingerprint(checkpoint: Checkpoint) -> str:
     """SHA-256 over the model's files (names and bytes); of random weights, over the tensors."""
     digest = hashlib.sha256()

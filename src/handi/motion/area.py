@@ -141,6 +141,12 @@ def clean_area(soft: np.ndarray, *, threshold: float = 0.5) -> BinaryMask:
     return _padded(cv2.MORPH_DILATE, area, DILATE_RADIUS * min(height, width)).astype(bool)
 
 
+def usable_area(soft: np.ndarray) -> BinaryMask:
+    """`clean_area`, or the whole frame where nothing is left: what stage 2 is given of stage 1's H×W mask."""
+    area = clean_area(soft)
+    return area if area.any() else np.ones_like(area)
+
+
 def _padded(operation: int, mask: np.ndarray, radius: float) -> np.ndarray:
     """A morphological operation with a disc of `radius` px (rounded up); the picture's edge is background."""
     reach = int(np.ceil(radius))

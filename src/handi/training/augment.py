@@ -40,7 +40,7 @@ def held_out(batch: Batch) -> Batch:
 
 def zoomed(batch: Batch, most: float, generator: torch.Generator) -> Batch:
     """Half of the samples cut to a square part of at least 1 - `most` of the side, and enlarged to the size
-    they had. Frames, area, referents, joints, regions and visibility are all those of the part."""
+    they had. Frames, areas, referents, joints, regions and visibility are all those of the part."""
     count, device = len(batch), batch.frames.device
     height, width = batch.frames.shape[2:4]
     half, share, left, top = torch.rand((4, count), generator=generator, device=generator.device).to(device)
@@ -68,6 +68,7 @@ def zoomed(batch: Batch, most: float, generator: torch.Generator) -> Batch:
     centre = (centre + 0.5 - corner * pixels) / scale - 0.5
     rois = torch.cat([centre, side_px / scale, angle], -1) * (side_px > 0)
     referents = None if batch.referents is None else cut(batch.referents, "nearest")
+    generated = None if batch.generated is None else cut(batch.generated[:, None], "nearest")[:, 0]
     return replace(
         batch,
         frames=frames,
@@ -76,6 +77,7 @@ def zoomed(batch: Batch, most: float, generator: torch.Generator) -> Batch:
         visible=batch.visible & (inside >= READABLE),
         rois=rois,
         referents=referents,
+        generated=generated,
     )
 
 

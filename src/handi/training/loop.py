@@ -86,6 +86,7 @@ class Run:
                 setup.make_start(recipe, self.clips, self.folder / "start")
             self.parts = setup.open_model(recipe, self.folder / "start")
         held_out = [] if self.held_out is None else [self.held_out.clips]
+        setup.check_areas(recipe, [self.clips, *held_out], self.parts)
         for note in setup.use_cached(recipe, [self.clips, *held_out], self.parts):
             self.say(f"note: {note}")
         networks = setup.networks_of(recipe, self.parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import fnmatch
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from handi import diffusion
 from handi.config import DataRecipe, Recipe
+from handi.data.claim import AREAS
 from handi.data.clips import Batches, ClipSet, Drawing
 from handi.data.first_frames import FirstFrames
 from handi.data.folder import FolderClips
@@ -29,7 +30,7 @@ from handi.motion.area import PriorMask, prior_area
 from handi.pipeline import HandiPipeline
 from handi.training.module import PARTS, StepModule
 from handi.training.optim import LORA, merge_lora
-from handi.training.step import Networks
+from handi.training.step import Networks, makes_one_mask
 
 # That a stage trains.
 NETWORK = {"vae": "vae", "grounding": "area_unet", "stage1": "area_unet", "stage2": "unet"}
@@ -53,20 +54,19 @@ def open_data(recipe: Recipe) -> tuple[ClipSet, Batches | None]:
     held_out = _open_clips(recipe, data.validation, training=False)
     _check_frames(data, held_out)
     # The clips in order, their short texts, the same frames every time.
-    told = told_area(recipe, clips)
-    return clips, Batches(held_out, Drawing(data.frames), VALIDATION_SEED, shuffle=False, told=told)
+    drawing = Drawing(data.frames, masks=tuple(asdict(data.mask).items()))
+    prior = prior_of_recipe(recipe, clips)
+    return clips, Batches(held_out, drawing, VALIDATION_SEED, shuffle=False, prior=prior)
 
 
-def told_area(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
-    """The one motion area that all samples of the recipe are given, H×W bool, or None: each has its own.
+def prior_of_recipe(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
+    """The motion area H×W bool of samples with the mask "prior"; None where the recipe has none of them.
 
     The prior is that of the model to start from, which will be sampled with it; of a fresh model, the mean
     over the clips.
     """
-    if recipe.data.told == "own":
+    if not recipe.data.mask.prior:
         return None
-    if recipe.data.told == "full":
-        return np.ones(clips.size, bool)
     init = recipe.model.init
     given = None if init is None else checkpoint.load(init).prior_mask
     prior = prior_of(clips) if given is None else given
@@ -74,6 +74,19 @@ def told_area(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
 
 
 def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
+    clips = _open_kind(recipe, path, training=training)
+    if recipe.data.target == "per_frame":
+        if not isinstance(clips, FolderClips | ShardClips) or clips.kind_of_area != "hull":
+            raise InputError(
+                "data.target: its motion areas are not known frame by frame",
+                where=clips.name,
+                mend="use areas that are hulls of hands, or the target union",
+            )
+        clips.per_frame = True
+    return clips
+
+
+def _open_kind(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
     if recipe.data.kind == "world":
         return WorldClips(path, area=recipe.data.area, training=training)
     if recipe.data.kind == "first-frames":
@@ -81,6 +94,8 @@ def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
     if recipe.data.kind == "folder":
         return FolderClips(path, size_of(recipe))
     clips = ShardClips(path, "train" if training else "held-out")
+    if recipe.data.mask.generated and (clips.folder / AREAS).is_dir():
+        clips.use_areas()
     if recipe.data.size and tuple(recipe.data.size) != clips.size:
         there, wanted = ("×".join(map(str, size)) for size in (clips.size, recipe.data.size))
         raise InputError(
@@ -123,6 +138,34 @@ def use_cached(recipe: Recipe, clips: Sequence[ClipSet], parts: Checkpoint) -> l
     return notes
 
 
+def check_areas(recipe: Recipe, clips: Sequence[ClipSet], parts: Checkpoint) -> None:
+    """That the recipe's generated areas are there, or can be made in a step. Raises: InputError.
+
+    In a step only what one step from pure noise gives can be made: that is a motion area where the network
+    answers with it, and not where it answers with the noise.
+    """
+    if not recipe.data.mask.generated:
+        return
+    for some in clips:
+        if isinstance(some, ShardClips) and some.areas is not None:
+            if parts.area_unet is not None and some.areas.model != checkpoint.stage1_hash(parts):
+                raise InputError(
+                    f"its areas were made by another stage 1 than that of {parts.source}",
+                    where=some.areas.folder,
+                    mend=f"delete that folder and run handi areas --model {parts.source} --data {some.name}",
+                )
+        elif parts.area_unet is None:
+            raise InputError("data.mask.generated: this model has no stage 1", where=parts.source)
+        elif parts.scheduler_config.get("prediction_type", "epsilon") == "epsilon":
+            raise InputError(
+                "data.mask.generated: the areas of its clips have not been made",
+                where=some.name,
+                mend=f"run handi areas --model {parts.source} --data {some.name}"
+                if isinstance(some, ShardClips)
+                else "prepare the clips (handi prepare), then run handi areas",
+            )
+
+
 def _why_not(recipe: Recipe, part: str, clips: ShardClips, parts: Checkpoint) -> str | None:
     """Why what a network made of the clips beforehand is of no use to a run; None: it is of use."""
     if part not in clips.models:
@@ -152,9 +195,11 @@ def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
             if recipe.stage == "stage1"
             else "use clips or first frames of the world",
         )
-    drawing = Drawing(data.frames, data.choice == "random", data.flip, data.texts, data.dropout)
+    masks = tuple(asdict(data.mask).items())
+    drawing = Drawing(data.frames, data.choice == "random", data.flip, data.texts, data.dropout, masks)
     together = FirstFrames.together if isinstance(clips, FirstFrames) else 1
-    return Batches(clips, drawing, recipe.run.seed, told=told_area(recipe, clips), together=together)
+    prior = prior_of_recipe(recipe, clips)
+    return Batches(clips, drawing, recipe.run.seed, prior=prior, together=together)
 
 
 def _check_frames(data: DataRecipe, clips: ClipSet) -> None:
@@ -228,10 +273,14 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
             where=parts.source,
             mend="start from a preset" + (", or set loss.grounding to 0" if recipe.stage == "stage1" else ""),
         )
-    if recipe.stage == "stage2" and recipe.loss.stage1_area and parts.area_unet is None:
-        raise InputError("loss.stage1_area: this model has no stage 1", where=parts.source)
     if recipe.stage == "stage2" and (recipe.model.poses or recipe.model.area_only):
         parts = replace(parts, unet=grown(parts.unet, recipe, parts.source))
+    if recipe.data.target == "per_frame" and makes_one_mask(parts.area_unet):
+        raise InputError(
+            "data.target: this model's stage 1 makes one mask a clip",
+            where=parts.source,
+            mend="use the target union",
+        )
     if recipe.stage == "stage2" and recipe.model.from_stage1:
         if parts.area_unet is None:
             raise InputError("model.from_stage1: this model has no stage 1", where=parts.source)

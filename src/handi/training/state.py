@@ -42,6 +42,7 @@ FORMAT = 1
 
 # Recipe keys (dotted, * for any) that may change from piece to piece of one run: they steer what is
 # shown, kept and when to stop, never the weights.
+RETIRED = {"data.told": "own", "loss.stage1_area": 0.0}  # entries of before, at their defaults
 FREE_KEYS = (
     "run.minutes", "run.out", "run.*_every", "run.keep", "run.samples", "run.validation_clips",
     "run.trackers", "run.accept_changes", "run.device", "run.checkpointing", "run.compile", "data.workers",
@@ -246,7 +247,7 @@ def recipe_changes(
     before: Mapping[str, Any], now: Mapping[str, Any], *, free: Sequence[str] = FREE_KEYS
 ) -> list[str]:
     """Where two recipes (nested mappings) differ: "optim.lr 0.0001, now 5e-05"; free keys do not count, nor
-    do entries at their default that recipes have got since the first was written."""
+    do entries at their default that recipes have got, or lost, since the first was written."""
     old, new = _dotted(before), _dotted(now)
     defaults = _dotted(Recipe(stage="stage2").as_dict())
     nothing = object()
@@ -256,6 +257,8 @@ def recipe_changes(
         if was == is_ or any(fnmatch.fnmatch(key, pattern) for pattern in free):
             continue
         if was is nothing and is_ == defaults.get(key, nothing):
+            continue
+        if is_ is nothing and was == RETIRED.get(key, nothing):
             continue
         was_text = "not there" if was is nothing else repr(was)
         changes.append(f"{key} {was_text}, now {'gone' if is_ is nothing else repr(is_)}")

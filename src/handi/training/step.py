@@ -19,8 +19,9 @@ from handi import diffusion, losses
 from handi.config import HandLossRecipe, LossRecipe
 from handi.data.clips import Batch
 from handi.hands import HandDetector
-from handi.motion.area import clean_area
+from handi.motion.area import usable_area
 from handi.poses import pose_maps
+from handi.training.noise import Noised, integers, normal, uniform
 
 Terms = dict[str, Tensor]
 
@@ -53,13 +54,13 @@ def vae_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: to
     The latents are blurred a little by noise, as those that a noise predictor makes will be.
     """
     rows = torch.arange(len(batch), device=batch.frames.device)
-    chosen = _integers(batch.frames.shape[1], len(batch), generator).to(rows)
+    chosen = integers(batch.frames.shape[1], len(batch), generator).to(rows)
     pictures = _video(batch.frames[rows, chosen][:, None])[:, :, 0]
     masks = _mask_picture(batch.area)[: max(1, len(batch) // 8)]
     pictures = torch.cat([pictures, masks])
     latents = networks.vae.encode(pictures).latent_dist.mode()
-    blur = recipe.latent_noise * _uniform((len(pictures), 1, 1, 1), generator).to(latents)
-    noisy = latents + blur * _normal(latents.shape, generator).to(latents)
+    blur = recipe.latent_noise * uniform((len(pictures), 1, 1, 1), generator).to(latents)
+    noisy = latents + blur * normal(latents.shape, generator).to(latents)
     error = networks.vae.decode(noisy).sample.float() - pictures
     # Edges count for themselves: fingers are thin, and what blurs them costs little in the mean.
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
@@ -89,12 +90,12 @@ def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     reads_motion = diffusion.reads_motion(_config(network))
     clip = latents_of(networks, batch, None if reads_motion else 1)
     context = clip[:, :, :1]  #                                                     B×C×1×h×w
-    video = _mask_picture(batch.area)[:, :, None]  #                                B×3×1×H×W
     # The union is the same in every frame: one that has no use for repetition is given a single frame.
-    repeats = 1 if getattr(_config(network), "from_context", True) is False else batch.frame_index.shape[1]
-    z = encode(networks.vae, video).expand(-1, -1, repeats, -1, -1)
+    repeats = 1 if makes_one_mask(network) else batch.frame_index.shape[1]
+    masks = batch.area[:, None] if batch.frame_areas is None else batch.frame_areas  # B×1 or F×H×W
+    z = encode(networks.vae, _mask_video(masks)).expand(-1, -1, repeats, -1, -1)
     prior = diffusion.area_at(networks.prior_mask, batch.area)
-    noisy = _Noised(networks, z, recipe, generator)
+    noisy = Noised(networks, z, recipe, generator)
     motion = losses.motion_score(_frozen(clip, batch.area, network)[0]) if reads_motion else None
     extra: dict[str, Any] = {"return_grounding": True} if recipe.grounding else {}
     prediction = network(
@@ -112,9 +113,12 @@ def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     if recipe.miou:
         chosen = noisy.below(recipe.miou_noise_limit).nonzero()[: recipe.miou_clips, 0]
         if len(chosen):
-            x0 = noisy.x0(prediction)[chosen].mean(2, keepdim=True)
-            soft = (decode(networks.vae, x0).mean(dim=(1, 2)) / 2 + 0.5).clamp(0, 1)
-            terms["miou"] = recipe.miou * losses.soft_miou(soft, batch.area[chosen])["miou"]
+            first = min(1, repeats - 1)  # frame 0 is the context's: the mean is over the L others
+            order = torch.randperm(repeats - first, generator=generator, device=generator.device)
+            frames = first + order[: recipe.miou_frames].to(z.device)
+            soft = decode(networks.vae, noisy.x0(prediction)[chosen][:, :, frames]).mean(1) / 2 + 0.5
+            truth = masks.expand(-1, repeats, -1, -1)[chosen][:, frames]
+            terms["miou"] = recipe.miou * losses.soft_miou(soft.clamp(0, 1), truth)["miou"]
     return terms
 
 
@@ -124,14 +128,14 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     z = whole = latents_of(networks, batch)  #                                      B×C×F×h×w
     context = z[:, :, :1]
     text = text_states(networks, batch)
-    area = batch.area
-    if recipe.stage1_area:
-        chosen = _uniform((len(batch), 1, 1), generator).to(area) < recipe.stage1_area
-        # Without its words stage 1 cannot know the area; in sampling both branches are told the prompt's.
-        chosen &= torch.tensor([bool(words) for words in batch.texts], device=area.device)[:, None, None]
+    area = batch.mask
+    if (chosen := batch.to_generate) is not None:
+        # Without its words stage 1 cannot know the area; in sampling both branches have the prompt's.
+        chosen &= torch.tensor([bool(words) for words in batch.texts], device=area.device)
+        chosen = chosen[:, None, None]
         area = torch.where(chosen, area_of_stage1(networks, batch, context, text, generator), area)
     z, inside = _frozen(z, area, network)
-    noisy = _Noised(networks, z, recipe, generator)
+    noisy = Noised(networks, z, recipe, generator)
     motion = losses.motion_score(z)
     given = diffusion.conditions(_config(network), context, area, motion, batch.frame_index, batch.poses)
     counts = inside if recipe.inside_only else None  # what each cell counts in the noise loss
@@ -166,7 +170,7 @@ def places_of(inside: Tensor, count: int, generator: torch.Generator) -> Tensor:
     then those around it where there are too few."""
     inside = inside[:, 0]  #                                                          B×1×h×w
     around = F.avg_pool2d(inside, 5, 1, 2, count_include_pad=False)
-    chance = _uniform(inside.shape, generator).to(inside)
+    chance = uniform(inside.shape, generator).to(inside)
     return (2 * inside + around * (1 - inside) + 0.01 * chance).flatten(1).topk(count, dim=1).indices
 
 
@@ -186,22 +190,20 @@ def hand_cells(joints: Tensor, cells: Sequence[int]) -> Tensor:
 def area_of_stage1(
     networks: Networks, batch: Batch, context: Tensor, text: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """The motion area B×H×W in {0, 1} that stage 1 makes in one step from pure noise, cleaned as in the
-    pipeline: what stage 2 is told when both run. Raises: ValueError for a model without stage 1."""
+    """The motion area B×H×W in {0, 1} that a stage 1 of one step makes from pure noise, as in sampling.
+    Raises: ValueError for a model without stage 1."""
     network = networks.area_unet
     if network is None or networks.prior_mask is None:
-        raise ValueError("loss.stage1_area needs a model with a stage 1")
+        raise ValueError("the mask generated needs a model with a stage 1")
     last = torch.full((len(batch),), networks.scheduler.config.num_train_timesteps - 1, device=context.device)
-    noise = _normal(context.shape, generator).to(context)
+    noise = normal(context.shape, generator).to(context)
     prior = diffusion.area_at(networks.prior_mask, batch.area)
     given = diffusion.conditions(_config(network), context, prior, None, batch.frame_index[:, :1])
     prediction = network(noise, last, text, **given)
     kind: losses.PredictionKind = networks.scheduler.config.prediction_type
     x0 = losses.predict_x0(prediction.float(), noise, *networks.schedule(last), kind)
     soft = (decode(networks.vae, x0).mean(dim=(1, 2)) / 2 + 0.5).clamp(0, 1).cpu().numpy()
-    areas = np.stack([clean_area(one) for one in soft])
-    areas[~areas.any(axis=(1, 2))] = True  # the whole frame, as in the pipeline
-    return torch.from_numpy(areas).to(batch.area)
+    return torch.from_numpy(np.stack([usable_area(one) for one in soft])).to(batch.area)
 
 
 def hand_terms(
@@ -258,48 +260,6 @@ def hand_terms(
 # --------------------------------------------------------------------------------------------- helpers
 
 
-class _Noised:
-    """Latents of a batch noised to random timesteps, and the loss on what a network makes of them."""
-
-    def __init__(self, networks: Networks, z: Tensor, recipe: LossRecipe, generator: torch.Generator) -> None:
-        self.kind: losses.PredictionKind = networks.scheduler.config.prediction_type
-        steps = networks.scheduler.config.num_train_timesteps
-        self.t = draw_timesteps(len(z), steps, recipe.high_noise, recipe.pure_noise, generator).to(z.device)
-        self.alpha, self.sigma = networks.schedule(self.t)
-        self.z, self.recipe = z, recipe
-        self.noise = _normal(z.shape, generator).to(z)
-        wide = [part.view(-1, 1, 1, 1, 1) for part in (self.alpha, self.sigma)]
-        self.x_t = wide[0] * z + wide[1] * self.noise
-
-    def loss(self, prediction: Tensor, mask: Tensor | None = None) -> Terms:
-        """L_noise (Eq. 3) in the kind of prediction that the schedule asks for."""
-        target = losses.target_of(self.z, self.noise, self.alpha, self.sigma, self.kind)
-        weight = losses.snr_weight(
-            self.alpha, self.sigma, self.kind, self.recipe.snr_gamma, least=self.recipe.snr_least
-        )
-        return losses.noise_loss(prediction, target, weight, mask)
-
-    def x0(self, prediction: Tensor) -> Tensor:
-        """ẑ0 (Eq. 4)."""
-        return losses.predict_x0(prediction, self.x_t, self.alpha, self.sigma, self.kind)
-
-    def below(self, limit: float | None) -> Tensor:
-        """B bool: the clips whose noise is low enough for losses on pixels."""
-        if limit is None:
-            return torch.ones_like(self.t, dtype=torch.bool)
-        return losses.noise_level_weight(self.alpha, self.sigma, limit) > 0
-
-
-def draw_timesteps(count: int, steps: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
-    """`count` timesteps in [0, steps): uniform, but for a share `high` among the upper 40 % and a share
-    `pure` at the last, where one-step sampling and the layout of a clip are decided."""
-    u, kind = _uniform((2, count), generator)
-    t = (u * steps).long()
-    upper = (0.6 * steps + u * 0.4 * steps).long()
-    t = torch.where(kind < high + pure, upper, t)
-    return torch.where(kind < pure, steps - 1, t).clamp(max=steps - 1)
-
-
 def latents_of(networks: Networks, batch: Batch, count: int | None = None) -> Tensor:
     """Latents of a batch's first `count` frames: B×C×F×h×w float32; the cached ones, where there are some."""
     if batch.latents is not None:
@@ -347,16 +307,14 @@ def _video(frames: Tensor) -> Tensor:
     return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
 
 
-def _uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    return torch.rand(tuple(shape), generator=generator, device=generator.device)
+def makes_one_mask(network: Any) -> bool:
+    """Whether stage 1's network makes a single mask a clip, not one for each frame."""
+    return getattr(_config(network), "from_context", True) is False
 
 
-def _normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    return torch.randn(tuple(shape), generator=generator, device=generator.device)
-
-
-def _integers(below: int, count: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(below, (count,), generator=generator, device=generator.device)
+def _mask_video(masks: Tensor) -> Tensor:
+    """Masks as a grey video: B×F×H×W in {0, 1} → B×3×F×H×W in {-1, 1}."""
+    return (2 * masks - 1)[:, None].expand(-1, 3, -1, -1, -1)
 
 
 def _mask_picture(area: Tensor) -> Tensor:
