@@ -7,7 +7,7 @@ Parts, all over the latents' cells:
 3. the *mover* runs over the frames: every frame looks at itself, at the reader's scene (from where it fetches
    hands and things, wherever they were) and at the same place at other times.
 
-docs/mini.md says what else was tried. Inside, features are channels-last, B×F×h×w×C.
+experiments/mini/LOG.md says what else was tried. Inside, features are channels-last, B×F×h×w×C.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class Finder(nn.Module):
 
     Picture and words are read apart and meet in a product: a cell's features with what the words ask for. So
     one look at a picture answers any number of sentences, and that a word has to match a cell is given, not
-    learned; docs/mini.md says how much better that is than a reader that attends to the words. The hands are
+    learned; experiments/mini/LOG.md says how much better that is than a reader that attends to the words. The hands are
     asked for second, by the words and by what the thing is and where: which hand acts depends on it.
     """
 

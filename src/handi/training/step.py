@@ -166,12 +166,17 @@ def _grounding(scores: Tensor, batch: Batch) -> Terms:
 
 
 def places_of(inside: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` cells a clip, B×count: those inside the area B×1×1×h×w, any of them where there are too many,
-    then those around it where there are too few."""
+    """`count` cells a clip (or all there are), B×count: those inside the area B×1×1×h×w, any of them where
+    there are too many, then those around it where there are too few."""
     inside = inside[:, 0]  #                                                          B×1×h×w
     around = F.avg_pool2d(inside, 5, 1, 2, count_include_pad=False)
     chance = uniform(inside.shape, generator).to(inside)
-    return (2 * inside + around * (1 - inside) + 0.01 * chance).flatten(1).topk(count, dim=1).indices
+    return (
+        (2 * inside + around * (1 - inside) + 0.01 * chance)
+        .flatten(1)
+        .topk(min(count, inside[0].numel()), dim=1)
+        .indices
+    )
 
 
 def _spread(places: Tensor, like: Tensor) -> Tensor:
