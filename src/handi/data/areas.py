@@ -26,6 +26,7 @@ from handi.data.ledger import line
 from handi.errors import InputError
 from handi.files import replacing, writing
 from handi.motion.area import usable_area
+from handi.reading import read_json, read_jsonl
 from handi.types import BinaryMask, SoftMask
 
 SETTINGS = "settings.json"
@@ -39,17 +40,17 @@ class StoredAreas:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / AREAS
         path = self.folder / SETTINGS
-        try:
-            self.settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            found = self.settings["format"], self.settings["version"]
-            self.model = str(self.settings["model"])  # hash of the stage 1 that made them
-        except FileNotFoundError:
+        if not path.exists():
             raise InputError(
                 "holds no generated motion areas",
                 where=folder,
                 mend=f"make them: handi areas --model STAGE1 --data {folder}",
-            ) from None
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            )
+        self.settings: dict[str, Any] = read_json(path)
+        try:
+            found = self.settings["format"], self.settings["version"]
+            self.model = str(self.settings["model"])  # hash of the stage 1 that made them
+        except (LookupError, TypeError) as error:
             raise InputError(
                 f"is damaged ({type(error).__name__}: {error})", where=path, mend=f"delete it and {AGAIN}"
             ) from error
@@ -61,15 +62,14 @@ class StoredAreas:
         """The lines of a shard's clips by id; {} where it has none yet. Raises: InputError (damaged)."""
         if shard not in self._lines:
             path = self.folder / f"{shard}.jsonl"
-            try:
-                lines = map(json.loads, path.read_text(encoding="utf-8").split("\n")[:-1])
-                self._lines[shard] = {str(one["id"]): one for one in lines}
-            except FileNotFoundError:
+            if not path.exists():
                 return {}
-            except (OSError, ValueError, LookupError, TypeError) as error:
-                raise InputError(
-                    f"is damaged ({error})", where=path, mend=f"delete it and {AGAIN}"
-                ) from error
+            lines: dict[str, dict[str, Any]] = {}
+            for _, one in read_jsonl(path):
+                if isinstance(one, InputError) or "id" not in one:
+                    raise InputError("is damaged", where=path, mend=f"delete it and {AGAIN}")
+                lines[str(one["id"])] = one
+            self._lines[shard] = lines
         return self._lines[shard]
 
     def has(self, row: Mapping[str, Any]) -> bool:
