@@ -50,6 +50,8 @@ def generate(
     device: str = "auto",
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     offload: _Switch = False,
+    variant: Annotated[str | None, _optional("NAME")] = None,
+    lora: Annotated[str | None, _optional("FILE")] = None,
     enrich: Annotated[str | None, _optional("MODEL|URL")] = None,
     enrich_model: Annotated[str | None, _optional("NAME")] = None,
 ) -> int:
@@ -92,6 +94,8 @@ def generate(
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: Precision; auto is bfloat16 on a GPU, float32 on a CPU.
         offload: Keep only the network that runs on the GPU: slower, and less memory.
+        variant: Which of the model's weight files to load, e.g. fp16 for *.fp16.safetensors.
+        lora: A LoRA file for the model, as training writes them (lora.safetensors), or a folder or hub id.
         enrich: Have a vision-language model look at the picture and write the prompt out in full first: a
             folder or hub id of an image-text-to-text model, or an OpenAI-compatible address such as
             http://localhost:8000/v1, whose key is read from the environment variable HANDI_ENRICH_KEY. Its
@@ -113,6 +117,8 @@ def generate(
     height, width = _parse_size(size)
     settings = Settings(
         model=model,
+        variant=variant,
+        lora=lora,
         frames=frames,
         height=height,
         width=width,

@@ -342,6 +342,8 @@ def _check(recipe: Recipe, where: str | Path) -> None:
     need(0 <= data.poses.share <= 1, f"data.poses.share is {data.poses.share}", "use 0 to 1")
     need(0 <= data.zoom < 1, f"data.zoom is {data.zoom}", "use 0 to below 1")
     need(0 <= data.colour < 1, f"data.colour is {data.colour}", "use 0 to below 1")
+    alpha = model.lora_alpha
+    need(alpha is None or 0 < alpha < math.inf, f"model.lora_alpha is {alpha}", "use more than 0")
     need(0 <= data.dropout <= 1, f"data.dropout is {data.dropout}", "use 0 to 1")
     need(
         data.target == "union" or recipe.stage == "stage1",

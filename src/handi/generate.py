@@ -68,6 +68,8 @@ class Settings:
     """What all clips of a run share; None: as the model's card says."""
 
     model: str = "mini"
+    variant: str | None = None  # of its weight files, such as "fp16"
+    lora: str | None = None  # a LoRA file for it
     frames: int | None = None
     height: int | None = None
     width: int | None = None
@@ -88,6 +90,8 @@ class Settings:
         check_numbers(frames=self.frames)
         check_numbers(steps=self.steps, guidance=self.guidance, stage="stage 2")
         check_numbers(steps=self.area_steps, guidance=self.area_guidance, stage="stage 1")
+        if self.lora is not None and self.lora.endswith(".safetensors") and not Path(self.lora).is_file():
+            raise InputError("no such file", where=self.lora, mend="name a file, a folder or a hub id")
 
 
 # ------------------------------------------------------------------------------------------ requests
@@ -266,8 +270,12 @@ class Runner:
         self.settings = settings
         self.device = choose_device(settings.device)
         self.pipe: HandiPipeline = HandiPipeline.from_pretrained(
-            settings.model, torch_dtype=choose_dtype(settings.dtype, self.device)
+            settings.model,
+            torch_dtype=choose_dtype(settings.dtype, self.device),
+            variant=settings.variant,
         )
+        if settings.lora is not None:
+            self.pipe.load_lora_weights(settings.lora)
         if settings.offload and self.device != "cpu":
             self.pipe.enable_model_cpu_offload(device=self.device)
         else:

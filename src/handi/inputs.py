@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,21 @@ def check_prompt(prompt: Any) -> None:
         raise InputError("the prompt is empty", mend='say what the hands do: "Cut the carrot."')
 
 
+def check_names(unknown: Mapping[str, Any], call: Callable[..., Any]) -> None:
+    """Raises: InputError for arguments that a call does not have, with the nearest name."""
+    for name in unknown:
+        near = difflib.get_close_matches(name, inspect.signature(call).parameters, n=1)
+        mend = f"did you mean {near[0]}?" if near else None
+        raise InputError(f"there is no argument {name!r}", mend=mend)
+
+
+def repeated(lists: Mapping[str, list[Any]], times: int) -> dict[str, list[Any]]:
+    """Each entry of each list so many times, one after the other. Raises: InputError for less than once."""
+    if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+        raise InputError(f"num_videos_per_prompt is {times!r}", mend="use a whole number from 1 up")
+    return {name: [value for value in values for _ in range(times)] for name, values in lists.items()}
+
+
 def broadcast(**arguments: Any) -> dict[str, list[Any]]:
     """Each argument as a list of one entry a clip; one that is given once counts for all.
 
@@ -55,6 +72,8 @@ def broadcast(**arguments: Any) -> dict[str, list[Any]]:
     }
     batch = max(map(len, lists.values()))
     for name, values in lists.items():
+        if not values:
+            raise InputError(f"{name} is an empty list", mend="give one for each clip")
         if len(values) not in (1, batch):
             raise InputError(f"{len(values)} of {name} for a batch of {batch}")
     return {name: values * batch if len(values) == 1 else values for name, values in lists.items()}

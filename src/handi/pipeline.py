@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, schedulers
@@ -23,9 +24,18 @@ from transformers import CLIPTokenizer
 from handi import diffusion
 from handi.errors import InputError, ModelError
 from handi.finish import convert, restore, to_uint8
-from handi.inputs import ImageInput, broadcast, check_numbers, check_prompt, prepare
+from handi.inputs import (
+    ImageInput,
+    broadcast,
+    check_names,
+    check_numbers,
+    check_prompt,
+    prepare,
+    repeated,
+)
 from handi.models import checkpoint
 from handi.models.checkpoint import Checkpoint, ModelCard, StageSettings
+from handi.models.lora import LoraPipeline
 from handi.models.random_model import random_checkpoint
 from handi.motion.area import clean_area
 from handi.types import SoftMask
@@ -60,7 +70,7 @@ class _Conditions:
     callback: Callback | None
 
 
-class HandiPipeline(DiffusionPipeline):
+class HandiPipeline(LoraPipeline, DiffusionPipeline):
     """Hand-centric text-and-image conditioned video generation; see `__call__` and `from_pretrained`.
 
     `area_unet` (stage 1) may be None: then a mask is given, or the whole frame is the area.
@@ -82,8 +92,6 @@ class HandiPipeline(DiffusionPipeline):
         source: str = "",
     ) -> None:
         super().__init__()
-        if area_unet is not None and prior_mask is None:
-            raise ValueError("stage 1 needs the prior mask")
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -157,8 +165,25 @@ class HandiPipeline(DiffusionPipeline):
             source=self.source,
         )
 
+    def register_to_config(self, **entries: Any) -> None:
+        """diffusers' own, with which `DiffusionPipeline.from_pretrained(folder)` ends.
+
+        The folder's card and prior mask, which are no components to it, are read then. Raises: ModelError.
+        """
+        super().register_to_config(**entries)
+        if entries.get("_name_or_path"):
+            self.source = str(entries["_name_or_path"])
+            folder = checkpoint.locate(self.source)
+            self.card, self.prior_mask = checkpoint.load_card(folder, self.unet, self.area_unet)
+
     def save_pretrained(self, save_directory: str | Path, **unused: Any) -> None:
-        """Write our folder layout, safetensors; loading it gives this pipeline back. Raises: OutputError."""
+        """Write our folder layout, safetensors; loading it gives this pipeline back.
+
+        Raises: InputError with LoRA adapters on a network, OutputError.
+        """
+        if self.get_list_adapters():
+            mend = "call pipe.fuse_lora() and pipe.unload_lora_weights() first"
+            raise InputError("LoRA adapters are loaded, which a model folder has no place for", mend=mend)
         checkpoint.save(self.checkpoint, self.scheduler, save_directory)
 
     # ------------------------------------------------------------------------------------ generate
@@ -170,7 +195,7 @@ class HandiPipeline(DiffusionPipeline):
         prompt: str | Sequence[str],
         *,
         mask: ImageInput | Sequence[ImageInput | None] | None = None,
-        negative_prompt: str = "",
+        negative_prompt: str | Sequence[str] | None = None,
         motion: float | Sequence[float | None] | None = None,
         poses: np.ndarray | Sequence[np.ndarray] | None = None,
         num_frames: int | None = None,
@@ -181,10 +206,13 @@ class HandiPipeline(DiffusionPipeline):
         area_inference_steps: int | None = None,
         area_guidance_scale: float | None = None,
         strength: float = 1.0,
+        num_videos_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         restore_background: bool = True,
         output_type: str = "np",
+        return_dict: bool = True,
         callback_on_step_end: Callback | None = None,
+        **unknown: Any,
     ) -> HandiPipelineOutput:
         """Generate clips from context images and sentences; a batch shares everything given once.
 
@@ -196,13 +224,17 @@ class HandiPipeline(DiffusionPipeline):
         height, width: exact size in pixels, cropped to; default: the picture's aspect at the model's area.
         num_inference_steps, guidance_scale: of stage 2; area_…: of stage 1. What is not given is the model
         card's. At guidance ≤ 1 no unconditional branch is computed. strength < 1: stage 2 starts later,
-        nearer to the context. generator: one a clip, or one for all; a clip is the same alone and in a batch.
+        nearer to the context. negative_prompt: one, or one a clip; None: none.
+        num_videos_per_prompt: clips of each picture and sentence, one after the other.
+        generator: one a clip, or one for all; a clip is the same alone and in a batch.
         restore_background: the context image itself outside the motion area, and as frame 0.
         output_type: "np" (uint8), "pil", "pt" (in [0, 1]) or "latent".
         callback_on_step_end(pipe, step, timestep, {"latents", "stage"}) after each step of either stage; it
         may return {"latents": …}, and stops the run by `pipe.interrupt()`.
+        return_dict: False gives the tuple (frames, motion_area, motion_area_soft).
         Raises: InputError naming the argument or file.
         """
+        check_names(unknown, HandiPipeline.__call__)
         stage1 = _settings(self.card.stage1 or self.card.stage2, area_inference_steps, area_guidance_scale)
         stage2 = _settings(self.card.stage2, num_inference_steps, guidance_scale)
         frames = self.card.frames if num_frames is None else num_frames
@@ -211,9 +243,13 @@ class HandiPipeline(DiffusionPipeline):
         check_numbers(steps=stage2.steps, guidance=stage2.guidance, stage="stage 2")
         if output_type not in ("np", "pil", "pt", "latent"):
             raise InputError(f"output_type {output_type!r}", mend="use np, pil, pt or latent")
-        given = broadcast(image=image, prompt=prompt, mask=mask, motion=motion)
+        given = broadcast(image=image, prompt=prompt, mask=mask, motion=motion, negative=negative_prompt)
+        given = repeated(given, num_videos_per_prompt)
         for text in given["prompt"]:
             check_prompt(text)
+        negative = ["" if text is None else text for text in given["negative"]]
+        if not all(isinstance(text, str) for text in negative):
+            raise InputError("negative_prompt is no text", mend="give a text, a list of texts, or None")
         pictures, masks, notes = prepare(
             given["image"],
             given["mask"],
@@ -235,7 +271,7 @@ class HandiPipeline(DiffusionPipeline):
             conditions = _Conditions(
                 context=self.encode_images(pictures),
                 text=self.encode_text(prompts, notes),
-                null_text=self.encode_text([negative_prompt] * len(prompts), notes) if guided else None,
+                null_text=self.encode_text(negative, notes) if guided else None,
                 motions=given["motion"],
                 seeds=diffusion.clip_seeds(generator, len(prompts)),
                 frames=frames,
@@ -254,6 +290,8 @@ class HandiPipeline(DiffusionPipeline):
                         restore(video, pictures, area) if restore_background else video, output_type
                     )
         self.maybe_free_model_hooks()
+        if not return_dict:
+            return output, area, soft  # type: ignore[return-value]  # as all of diffusers' pipelines
         return HandiPipelineOutput(output, area, soft, pictures, notes, seconds, self._interrupt)
 
     def interrupt(self) -> None:
@@ -290,12 +328,14 @@ class HandiPipeline(DiffusionPipeline):
             return soft, soft >= 0.5
         if any(mask is not None for mask in masks):
             raise InputError("some clips of the batch have a mask and some have none", mend="run them apart")
-        if self.area_unet is None or self.prior_mask is None:
+        if self.area_unet is None:
             notes.append(
                 "this model has no stage 1 and no mask was given: the whole frame is the motion area"
             )
             soft = np.ones((len(masks), *size), np.float32)
             return soft, soft > 0
+        if self.prior_mask is None:
+            raise ModelError("a model with a stage 1 needs its prior mask", where=self.source)
         with self._timed("stage1", seconds):
             soft = self._stage1(conditions, settings, size)
             area = np.stack([clean_area(one) for one in soft])
@@ -432,3 +472,7 @@ def _settings(card: StageSettings, steps: int | None, guidance: float | None) ->
         motion=card.motion,
         frames=card.frames,
     )
+
+
+# `DiffusionPipeline.from_pretrained(folder)` looks up the class that model_index.json names in diffusers.
+diffusers.HandiPipeline = HandiPipeline

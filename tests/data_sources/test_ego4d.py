@@ -153,6 +153,43 @@ def test_narrations_become_clips_around_a_moment(tmp_path):
     assert read_source("ego4d", home / "annotations/narration.json").clips == found.clips
 
 
+def test_a_narration_of_both_passes_is_used_once(tmp_path):
+    home = write_ego4d(tmp_path, [], {"aa": "train"})
+    (home / "annotations/fho_main.json").unlink()
+    touch(home / "full_scale/aa.mp4")
+
+    def narrations(*told):
+        return {"narrations": [{"timestamp_sec": time, "narration_text": text} for time, text in told]}
+
+    first = narrations(
+        (9.0, "#C C cuts it"), (1.0, "#C C opens it"), (1.0, "#C C opens it"), (1.0, "#C C cuts")
+    )
+    second = narrations((9.0, "#c C  cuts it"), (float("nan"), "#C C sits"), (10**400, "#C C goes"))
+    passes = {"narration_pass_1": first, "narration_pass_2": second}
+    write_json(home / "annotations/narration.json", {"aa": passes, "bb": {"narration_pass_1": None}})
+    found = read_source("ego4d", home)
+    assert [clip.problem for clip in found.clips] == [
+        None,
+        None,
+        "is aa.1.1 once more",
+        None,
+        "is aa.1.0 once more",
+        "has no timestamp_sec",
+        "has no timestamp_sec",
+    ]
+    assert found.notes[1:] == ["narration.json: 2 narrations are there more than once: aa.1.2, aa.2.0"]
+
+
+def test_the_ego4d_cases(shared):
+    found = read_source("ego4d", shared / "cases/ego4d/v2")
+    problems = {clip.id: str(clip.problem) for clip in found.clips}
+    assert problems["aaaa.1.5"] == "is at 3.4 s; aaaa is 3 s long"
+    assert problems["aaaa.1.6"] == "has no timestamp_sec"
+    assert {name for name, problem in problems.items() if "once more" in problem} == {"aaaa.1.3", "aaaa.2.0"}
+    assert sum("more than once" in note for note in found.notes) == 1
+    assert {clip.id: clip.action for clip in found.clips}["cccc.1.11"] == "C's hand picks."
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -167,6 +204,8 @@ def test_narrations_become_clips_around_a_moment(tmp_path):
         ("#C C focus", "Focus."),
         ("#C C cut", "Cut."),
         ("#C carves wood", "Carve wood."),
+        ("#C C's hand picks a knife", "C's hand picks a knife."),
+        ("#C C’s hands open it", "C’s hands open it."),
     ],
 )
 def test_a_narration_as_a_request(text, words):

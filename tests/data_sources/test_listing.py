@@ -83,6 +83,14 @@ def test_a_folder_of_videos_and_texts(tmp_path):
     assert found.notes == ["text without a video: z.txt", "neither video nor text, not read: notes.pdf"]
 
 
+def test_the_caption_cases(shared):
+    clips = {clip.id: clip for clip in read_source("folder", shared / "cases/caption").clips}
+    assert {name: clip.action for name, clip in clips.items() if not clip.problem} == dict.fromkeys(
+        ("bom", "upper", "utf16"), "Cut the carrot."
+    )
+    assert clips["cp1252"].problem == "cp1252.txt is not UTF-8 text (byte 0x92 in line 1, number 13 of it)"
+
+
 def test_two_videos_of_one_name_are_told_apart(tmp_path):
     touch(tmp_path / "a.mp4", tmp_path / "a.mov")
     (tmp_path / "a.txt").write_text("Cut.")

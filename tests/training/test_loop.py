@@ -488,7 +488,7 @@ def test_lora_trains_adapters_and_merges_them_into_the_model(home, tmp_path, mod
     adapters = load_file(out / "lora.safetensors")
     for name in changed:
         layer = name.removesuffix(".weight")
-        up, down = (adapters[f"unet.{layer}.lora_{side}.default.weight"] for side in "BA")
+        up, down = (adapters[f"unet.{layer}.lora_{side}.weight"] for side in "BA")
         assert torch.allclose(merged[name], start[name] + up @ down, atol=1e-6)
         assert torch.equal(base[f"{layer}.base_layer.weight"], start[name])
     train(replace(recipe, run=replace(recipe.run, steps=3, accept_changes=True)), say=quiet)  # and goes on

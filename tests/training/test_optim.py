@@ -54,6 +54,7 @@ def test_lora_that_cannot_be(monkeypatch):
     with pytest.raises(InputError, match="no layer's name ends in to_k"):
         add_lora(Model().unet, ModelRecipe(lora_rank=2, lora_targets=("to_k",)))
     monkeypatch.setattr(optim, "find_spec", lambda name: None)
+    monkeypatch.setattr("handi.models.lora.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'handi\[train\]'"):
         add_lora(Model().unet, ModelRecipe(lora_rank=2))
     with pytest.raises(InputError, match="pip install bitsandbytes"):

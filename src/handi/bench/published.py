@@ -165,7 +165,8 @@ def loaded(cls: Any, folder: Path, dtype: Any, **more: Any) -> Any:
     if not folder.is_dir():
         raise InputError("no such model folder", where=folder)
     try:
-        return cls.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, **more)
+        local = {"local_files_only": True, "trust_remote_code": False}
+        return cls.from_pretrained(folder, torch_dtype=dtype, **local, **more)
     except Exception as error:  # diffusers and transformers raise a dozen unrelated kinds
         text = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(f"cannot be loaded as {cls.__name__} ({text})", where=folder) from error

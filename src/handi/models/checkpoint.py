@@ -5,6 +5,7 @@ A folder is AnimateAnything's layout (`unet/`, `vae/`, `text_encoder/`, `tokeniz
 
     area_unet/                stage 1
     prior_mask.safetensors    mean motion area of the training clips, H×W float32 in [0, 1]
+    model_index.json          for diffusers: `DiffusionPipeline.from_pretrained(folder)`
     handi.json                see ModelCard
 """
 
@@ -12,11 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import AutoencoderKL
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -33,7 +36,7 @@ from handi.models.unet import HandiUNet
 from handi.reading import parse_json, read_json, read_text
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-CARD, PRIOR = "handi.json", "prior_mask.safetensors"
+CARD, PRIOR, INDEX = "handi.json", "prior_mask.safetensors", "model_index.json"
 
 # Classes of our own, by the `_class_name` of a config; any other name is read as the published classes are.
 UNETS = {"LiteTransformer": LiteTransformer}
@@ -118,6 +121,7 @@ def load(
     Raises: ModelError naming the file at fault and the mend.
     """
     folder = locate(model, revision=revision)
+    _check_variant(folder, variant)
     for name in COMPONENTS:
         if not (folder / name).is_dir():
             raise ModelError(
@@ -129,16 +133,7 @@ def load(
     area_unet = None
     if (area_folder := folder / "area_unet").is_dir():
         area_unet = _load_network(_class_of(area_folder, UNETS, HandiUNet), area_folder, dtype, variant)
-    card_file, prior_file = folder / CARD, folder / PRIOR
-    if card_file.exists():
-        card = ModelCard.from_json(read_text(card_file, error=ModelError), card_file)
-    else:
-        card = _card_of_published(unet, area_unet)
-    prior = _load_prior(prior_file) if prior_file.exists() else None
-    if area_unet is not None and prior is None:
-        raise ModelError("a model with a stage 1 needs its prior mask", where=prior_file)
-    if (card.stage1 is None) != (area_unet is None):
-        raise ModelError("handi.json and the folder disagree on whether there is a stage 1", where=folder)
+    card, prior = load_card(folder, unet, area_unet)
     return Checkpoint(
         unet=unet,
         area_unet=area_unet,
@@ -151,8 +146,41 @@ def load(
         prior_mask=prior,
         card=card,
         source=str(model),
-        published=not card_file.exists(),
+        published=not (folder / CARD).exists(),
     )
+
+
+def load_card(folder: Path, unet: Any, area_unet: Any) -> tuple[ModelCard, Tensor | None]:
+    """What a folder holds beside its networks: the card and the prior mask. Raises: ModelError."""
+    card_file, prior_file = folder / CARD, folder / PRIOR
+    if card_file.exists():
+        card = ModelCard.from_json(read_text(card_file, error=ModelError), card_file)
+    else:
+        card = _card_of_published(unet, area_unet)
+    prior = _load_prior(prior_file) if prior_file.exists() else None
+    if area_unet is not None and prior is None:
+        raise ModelError("a model with a stage 1 needs its prior mask", where=prior_file)
+    if (card.stage1 is None) != (area_unet is None):
+        raise ModelError("handi.json and the folder disagree on whether there is a stage 1", where=folder)
+    return card, prior
+
+
+def _weight_files(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.glob("*") if p.suffix in {".safetensors", ".bin"})
+
+
+def _variants(folder: Path) -> set[str]:
+    """The variants of a component's weight files: of `diffusion_pytorch_model.fp16.safetensors`, "fp16"."""
+    names = (re.fullmatch(r"[^.]+\.([a-z]\w*)(-\d+-of-\d+)?\.\w+", name) for name in _weight_files(folder))
+    return {name[1] for name in names if name}
+
+
+def _check_variant(folder: Path, variant: str | None) -> None:
+    """Raises: ModelError for a variant that no component of a model folder has."""
+    found = set().union(*(_variants(path) for path in folder.iterdir() if path.is_dir()))
+    if variant is not None and variant not in found:
+        others = f"; it has {', '.join(sorted(found))}" if found else ""
+        raise ModelError(f"has no {variant} weights{others}", where=folder, mend="leave --variant out")
 
 
 def load_encoders(model: str | Path) -> tuple[Any, Any, CLIPTokenizer]:
@@ -182,7 +210,7 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
         )
     from huggingface_hub import snapshot_download
 
-    patterns = [f"{c}/*" for c in (*COMPONENTS, "area_unet")] + [CARD, PRIOR]
+    patterns = [f"{c}/*" for c in (*COMPONENTS, "area_unet")] + [CARD, PRIOR, INDEX]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub's client raises a dozen unrelated kinds, network ones among them
@@ -204,16 +232,21 @@ def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: st
     if not (folder / "config.json").exists():
         raise ModelError("is missing from the model folder", where=folder / "config.json")
     keyword = "dtype" if cls is CLIPTextModel else "torch_dtype"
+    there = _variants(folder)
+    if variant is None and there and not any(name.count(".") == 1 for name in _weight_files(folder)):
+        only = sorted(there)[0]
+        mend = f"say --variant {only} (in Python: variant={only!r})"
+        raise ModelError(f"holds only {only} weights", where=folder, mend=mend)
     try:
         network, info = cls.from_pretrained(
             folder,
-            variant=variant,
+            variant=variant if variant in there else None,  # as diffusers' pipelines do
             output_loading_info=True,
             local_files_only=True,
             **{keyword: dtype or torch.float32},
         )
     except Exception as error:  # three libraries, each with its own kinds for a file that is cut or absent
-        weights = sorted(p.name for p in folder.glob("*") if p.suffix in {".safetensors", ".bin"})
+        weights = _weight_files(folder)
         found = f"found {', '.join(weights)}" if weights else "no .safetensors or .bin file there"
         raise ModelError(
             f"its weights cannot be loaded ({found}: {_first_line(error)})",
@@ -292,7 +325,19 @@ def save(checkpoint: Checkpoint, scheduler: SchedulerMixin, folder: str | Path) 
         if checkpoint.prior_mask is not None:
             save_file({"prior_mask": checkpoint.prior_mask.float().contiguous()}, whole / PRIOR)
         (whole / CARD).write_text(json.dumps(asdict(checkpoint.card), indent=2) + "\n")
+        (whole / INDEX).write_text(json.dumps(_index(checkpoint, scheduler), indent=2) + "\n")
         replace_folder(whole, folder)
+
+
+def _index(checkpoint: Checkpoint, scheduler: SchedulerMixin) -> dict[str, Any]:
+    """model_index.json: the class of the pipeline and of each part, and the module that it is found in."""
+    index: dict[str, Any] = {"_class_name": "HandiPipeline", "_diffusers_version": diffusers.__version__}
+    for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler", "area_unet"):
+        part = scheduler if name == "scheduler" else getattr(checkpoint, name)
+        module = type(part).__module__
+        library = module if module.startswith("handi.") else module.partition(".")[0]
+        index[name] = [None, None] if part is None else [library, type(part).__name__]
+    return index
 
 
 def encoder_hash(network: Any) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.loaders import PeftAdapterMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,7 +40,7 @@ FUSED_FROM = 64  # tokens
 POSE_DETAIL = 4  # pixels of a pose map along a cell's side
 
 
-class LiteTransformer(ModelMixin, ConfigMixin):
+class LiteTransformer(ModelMixin, PeftAdapterMixin, ConfigMixin):
     """Predicts the clean latents (prediction type "sample") of a clip, B×C×F×h×w.
 
     Clips may have any number of frames and any size in whole latent cells.

@@ -14,15 +14,18 @@ from itertools import zip_longest
 from typing import Any
 
 import torch
-from diffusers import UNet3DConditionModel
+from diffusers import ModelMixin, UNet3DConditionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.embeddings import Timesteps
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+__all__ = ["HandiUNet", "ModelMixin"]  # diffusers looks for its base class beside ours
 
-class HandiUNet(UNet3DConditionModel):
+
+class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
     """Predicts the noise (or v, or the sample: the scheduler's config says which) of a clip's latents.
 
     `config.motion_mask` and `config.motion_strength` say whether the mask and the motion strength are

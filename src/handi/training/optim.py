@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from handi.config import ModelRecipe, OptimRecipe
 from handi.errors import InputError, ModelError
+from handi.models.lora import need_peft
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LORA = ".lora_"  # in the names of peft's adapter weights
@@ -63,8 +64,7 @@ def add_lora(network: nn.Module, model: ModelRecipe) -> None:
 
     Raises: InputError where peft is not installed or no layer has such a name.
     """
-    if find_spec("peft") is None:
-        raise InputError("LoRA needs peft, which is not installed", mend="run: pip install 'handi[train]'")
+    need_peft()
     from peft import LoraConfig, inject_adapter_in_model
 
     ends = tuple(model.lora_targets)
@@ -76,7 +76,7 @@ def add_lora(network: nn.Module, model: ModelRecipe) -> None:
         )
     config = LoraConfig(
         r=model.lora_rank,
-        lora_alpha=int(model.lora_alpha or model.lora_rank),
+        lora_alpha=model.lora_rank if model.lora_alpha is None else model.lora_alpha,  # type: ignore[arg-type]
         target_modules=list(ends),
     )
     inject_adapter_in_model(config, network)

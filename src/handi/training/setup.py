@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from handi import diffusion
 from handi.config import DataRecipe, Recipe
@@ -21,15 +20,15 @@ from handi.data.folder import FolderClips
 from handi.data.shard_clips import ShardClips
 from handi.data.world import WorldClips
 from handi.errors import InputError
-from handi.files import replacing
 from handi.hands import HandDetector
 from handi.models import checkpoint, presets
 from handi.models.checkpoint import Checkpoint, StageSettings
 from handi.models.lite import LiteTransformer
+from handi.models.lora import save_lora
 from handi.motion.area import PriorMask, prior_area
 from handi.pipeline import HandiPipeline
 from handi.training.module import PARTS, StepModule
-from handi.training.optim import LORA, merge_lora
+from handi.training.optim import merge_lora
 from handi.training.step import Networks, makes_one_mask
 
 # That a stage trains.
@@ -367,9 +366,7 @@ def finished(module: StepModule, parts: Checkpoint, clips: ClipSet) -> Checkpoin
 
 def write_lora(module: StepModule, network: str, path: Path) -> None:
     """Write the adapters alone, then merge them into their network. Raises: OutputError."""
-    adapters = {name: p.detach().contiguous() for name, p in module.named_parameters() if LORA in name}
-    with replacing(path) as temporary:
-        save_file(adapters, temporary)
+    save_lora(getattr(module, network), network, path)
     merge_lora(getattr(module, network))
 
 

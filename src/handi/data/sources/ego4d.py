@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from handi.data.sources.common import FRAMES, Clip, Entry, Found, clip_id, sentence
+from handi.data.sources.common import FRAMES, Clip, Entry, Found, clip_id, sentence, some
 from handi.data.sources.ego4d_layout import (
     KINDS_OF_VIDEO,
     METADATA,
@@ -53,7 +54,7 @@ def ego4d_entries(
     if file.name == MAIN:
         yield from _actions(file, metadata, footage)
     else:
-        yield from _narrations(file, metadata, footage)
+        yield from _narrations(file, metadata, footage, notes)
 
 
 def _annotations(path: Path, notes: list[str]) -> Path:
@@ -179,29 +180,39 @@ def _plain(name: object) -> str | None:
 # ------------------------------------------------------------------------------------------ narrations
 
 
-def _narrations(file: Path, metadata: Metadata, footage: Footage) -> Iterator[Entry]:
-    """The narrations of narration.json, each a moment that a clip is laid around."""
+def _narrations(file: Path, metadata: Metadata, footage: Footage, notes: list[str]) -> Iterator[Entry]:
+    """The narrations of narration.json, each a moment that a clip is laid around.
+
+    One that is there again, in the other pass or in its own, is a clip with a problem, and counted in a note.
+    """
     data = read_json(file, checked=False)
     if isinstance(data, dict) and isinstance(data.get("videos"), dict):
         data = data["videos"]
     if not isinstance(data, dict):
         raise InputError("is not a list of narrations by video", where=file)
+    again: list[str] = []
     for uid, passes in data.items():
+        seen: dict[tuple[str, float | None], str] = {}
         for name in ("narration_pass_1", "narration_pass_2"):
             narrations = dicts(mapping(mapping(passes).get(name)).get("narrations"))
             times = [t for n in narrations if (t := _time(n)) is not None]
             gap = (max(times) - min(times)) / (len(times) - 1) if len(times) > 1 else ALPHA
             for number, narration in enumerate(narrations):
-                text = str(narration.get("narration_text") or "")
+                text, time = str(narration.get("narration_text") or ""), _time(narration)
+                clip = _narrated(uid, f"{uid}.{name[-1]}.{number}", text, time, gap, metadata, footage)
+                first = seen.setdefault((" ".join(text.casefold().split()), time), clip.id)
+                if first != clip.id and not metadata.curated:
+                    again.append(clip.id)
+                    clip = replace(clip, problem=clip.problem or f"is {first} once more")
                 yield Entry(
-                    _narrated(
-                        uid, f"{uid}.{name[-1]}.{number}", text, _time(narration), gap, metadata, footage
-                    ),
+                    clip,
                     text,
                     groups=(uid,),
                     names=(str(number),),
                     frames=(0, 0),
                 )
+    if again:
+        notes.append(f"{file.name}: {len(again):,} narrations are there more than once: {some(again)}")
 
 
 def _narrated(
@@ -251,10 +262,16 @@ def _unspoken(text: str) -> str | None:
 
 
 def spoken(text: str) -> str:
-    """A narration as a request: "#C C picks up a knife" → "Pick up a knife."."""
-    words = re.sub(r"^\s*#c\s*(c\b)?", "", text, flags=re.IGNORECASE).split()
+    """A narration as a request: "#C C picks up a knife" → "Pick up a knife.".
+
+    One that is about a thing of the wearer's stays as it is: "#C C's hand picks it" → "C's hand picks it.".
+    """
+    words = re.sub(r"^\s*#c\s*(c\b(?!['’]))?", "", text, flags=re.IGNORECASE).split()
     words = [word for word in words if not word.startswith("#")]
-    return sentence(" ".join([_base(words[0]), *words[1:]])) if words else ""
+    if not words:
+        return ""
+    first = words[0] if re.search("['’]", words[0]) else _base(words[0])  # "C's hand picks …" is no request
+    return sentence(" ".join([first, *words[1:]]))
 
 
 _IRREGULAR = {"is": "be", "has": "have", "ties": "tie", "unties": "untie", "lies": "lie", "dies": "die"}

@@ -1,0 +1,138 @@
+"""LoRA files in diffusers' form: written by training, loaded into a pipeline's networks, also from elsewhere.
+
+A file holds `unet.LAYER.lora_A.weight` and `…lora_B.weight` (stage 1: `area_unet.…`), and rank, alpha and
+targets in its metadata, as `DiffusionPipeline.load_lora_weights` and peft's LoraConfig read them.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LoraBaseMixin, _fetch_state_dict
+from safetensors.torch import save_file
+from torch import Tensor
+
+from handi.errors import HandiError, InputError, ModelError
+from handi.files import replacing
+
+NETWORKS = ("unet", "area_unet")  # stage 2, stage 1
+
+
+def need_peft() -> None:
+    """Raises: InputError where peft is not installed."""
+    if find_spec("peft") is None:
+        raise InputError("LoRA needs peft, which is not installed", mend="run: pip install 'handi[train]'")
+
+
+def save_lora(network: Any, name: str, path: Path) -> None:
+    """Write the adapters of a network, called `name` in a pipeline. Raises: OutputError."""
+    from peft import get_peft_model_state_dict
+
+    config = network.peft_config["default"]
+    layers = get_peft_model_state_dict(network)
+    weights = {f"{name}.{key}": value.detach().cpu().contiguous() for key, value in layers.items()}
+    about = {
+        f"{name}.r": config.r,
+        f"{name}.lora_alpha": config.lora_alpha,
+        f"{name}.target_modules": sorted(config.target_modules),
+    }
+    metadata = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(about, indent=2, sort_keys=True)}
+    with replacing(path) as temporary:
+        save_file(weights, temporary, metadata=metadata)
+
+
+class LoraPipeline(LoraBaseMixin):
+    """What diffusers' pipelines can do with LoRA: load, weigh, fuse and unload adapters."""
+
+    _lora_loadable_modules = list(NETWORKS)  # noqa: RUF012 (the name and type that diffusers reads)
+
+    @classmethod
+    def lora_state_dict(cls, source: Any, **options: Any) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+        """(weights by name, what the file says of its adapters) of a file, folder, hub id or dictionary.
+
+        Only safetensors are read. Raises: ModelError.
+        """
+        wanted = ("weight_name", "local_files_only", "cache_dir", "force_download", "proxies", "token",
+                  "revision", "subfolder")  # fmt: skip
+        if isinstance(source, str | Path) and Path(source).expanduser().exists():
+            source = str(Path(source).expanduser())
+        try:
+            weights, about = _fetch_state_dict(
+                source if isinstance(source, dict) else str(source),
+                **{key: options.pop(key, None) for key in wanted},
+                use_safetensors=True,
+                user_agent={"file_type": "attn_procs_weights", "framework": "pytorch"},
+                allow_pickle=False,
+            )
+        except Exception as error:  # diffusers, the hub's client and safetensors, each with its own kinds
+            raise ModelError(
+                f"is no LoRA file that can be read ({_short(error)})",
+                where=_name(source),
+                mend="give a .safetensors file, a folder that holds one, or a hub id",
+            ) from error
+        if options:
+            raise InputError(f"load_lora_weights: no option {sorted(options)[0]!r}")
+        return weights, about
+
+    def load_lora_weights(self, source: Any, adapter_name: str | None = None, **options: Any) -> None:
+        """Put a LoRA's adapters on the networks that it is for; `source`: a file, folder, hub id, dictionary.
+
+        Raises: InputError, ModelError for one that is for other networks or shapes.
+        """
+        need_peft()
+        weights, about = self.lora_state_dict(source, **options)
+        found = {key.partition(".")[0] for key in weights}
+        known = [name for name in NETWORKS if name in found and getattr(self, name, None) is not None]
+        if not known or found - set(known):
+            strange = sorted(found - set(known))
+            what = f"holds weights of {', '.join(strange[:3])}" if strange else "holds nothing"
+            mend = "use a LoRA that handi trained for this kind of model"
+            raise ModelError(
+                f"{what}; this model has {' and '.join(NETWORKS)}", where=_name(source), mend=mend
+            )
+        for name in known:
+            self._load_into(name, weights, about, adapter_name, _name(source))
+
+    def _load_into(
+        self,
+        name: str,
+        weights: dict[str, Tensor],
+        about: dict[str, Any] | None,
+        adapter: str | None,
+        where: str,
+    ) -> None:
+        network = getattr(self, name)
+        layers = {layer.removesuffix(".base_layer"): module for layer, module in network.named_modules()}
+        for key, value in weights.items():
+            own, _, layer = key.partition(".")
+            layer, _, side = layer.partition(".lora_")
+            if own == name:
+                base = getattr(layers.get(layer), "weight", None)
+                fits = base is not None and {
+                    "A.weight": value.shape[1:] == base.shape[1:],
+                    "B.weight": value.shape[:1] == base.shape[:1],
+                }.get(side, True)
+                if not fits:
+                    mend = "use a LoRA of this very model"
+                    raise ModelError(f"is of another network: {key} does not fit", where=where, mend=mend)
+        try:
+            network.load_lora_adapter(
+                dict(weights), prefix=name, metadata=about, adapter_name=adapter, _pipeline=self
+            )
+        except HandiError:
+            raise
+        except Exception as error:  # peft and torch, for shapes, ranks and names that do not fit
+            mend = "use a LoRA of this very model"
+            raise ModelError(f"does not fit this model ({_short(error)})", where=where, mend=mend) from error
+
+
+def _name(source: Any) -> str:
+    return "the LoRA" if isinstance(source, dict) else str(source)
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
