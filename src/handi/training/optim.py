@@ -95,6 +95,8 @@ def merge_lora(network: nn.Module) -> None:
             layer.merge()
             parent, _, last = name.rpartition(".")
             setattr(network.get_submodule(parent), last, layer.get_base_layer())
+    if hasattr(network, "peft_config"):  # peft's note that there are adapters
+        del network.peft_config
 
 
 # --------------------------------------------------------------------------------------- optimiser
