@@ -1,4 +1,4 @@
-"""Every figure of docs/mini.md and experiments/mini/LOG.md, for a model folder, on clips of the world's test seeds.
+"""Every figure of docs/mini.md and its log, for a model folder, on clips of the world's test seeds.
 
     python benchmarks/mini.py all --model mini --out out/mini --train data/world
 

@@ -188,8 +188,8 @@ class Finder(nn.Module):
 
     Picture and words are read apart and meet in a product: a cell's features with what the words ask for. So
     one look at a picture answers any number of sentences, and that a word has to match a cell is given, not
-    learned; experiments/mini/LOG.md says how much better that is than a reader that attends to the words. The hands are
-    asked for second, by the words and by what the thing is and where: which hand acts depends on it.
+    learned; experiments/mini/LOG.md says how much better that is than a reader that attends to the words. The
+    hands are asked for second, by words and by what the thing is and where: which hand acts depends on it.
     """
 
     WIDTH, HEADS, DEPTH, LOOKS = 128, 4, 3, 8

@@ -13,7 +13,8 @@ from handi.types import BinaryMask, SoftMask
 Hull = Literal["hand", "all"]
 
 # Of `clean_area`, as shares of the shorter side (radii, rounded up to pixels) and of the picture's area
-# (specks). Growing by more than a pixel of 128 costs overlap and gives stage 2 nothing (experiments/mini/LOG.md).
+# (specks). Growing by more than a pixel of 128 costs overlap and gives stage 2 nothing:
+# experiments/mini/LOG.md.
 CLOSE_RADIUS = 0.03
 DILATE_RADIUS = 0.005
 SPECK_AREA = 0.002
