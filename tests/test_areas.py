@@ -30,7 +30,7 @@ from handi.training import setup
 from handi.training.step import stage2_step
 from handi.world.files import write_clip
 
-QUICK = Settings(steps=2, batch=2)
+QUICK = Settings(steps=2, guidance=1.0, batch=2)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,8 @@ def test_an_area_is_what_the_pipeline_makes_of_the_clip(made, pipe):
     clip, row = clips[2], clips.row(2)  # alone in its batch, as here
     output = pipe(
         clip.frames[0], clip.texts["enriched"][0], height=SIZE, width=SIZE, num_inference_steps=1,
-        area_inference_steps=2, output_type="latent", generator=_generator(clip.name, 0),
+        area_inference_steps=2, area_guidance_scale=1, output_type="latent",
+        generator=_generator(clip.name, 0),
     )  # fmt: skip
     np.testing.assert_allclose(stored.soft(row), output.motion_area_soft[0], atol=0.51 / 255)
     np.testing.assert_array_equal(stored.area(row), output.motion_area[0])
@@ -115,7 +116,7 @@ def test_stage_2_is_given_in_a_step_what_it_is_given_in_sampling(home, made, pip
     stage2_step(networks, batch, recipe.loss, torch.Generator().manual_seed(0))
     pipe(
         batch.frames[0, 0].numpy(), batch.texts[0], height=SIZE, width=SIZE, num_inference_steps=1,
-        guidance_scale=1, area_inference_steps=2, output_type="latent",
+        guidance_scale=1, area_inference_steps=2, area_guidance_scale=1, output_type="latent",
         generator=_generator(clips[2].name, 0),
     )  # fmt: skip
     pipe.unet._forward_pre_hooks.clear()

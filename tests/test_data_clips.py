@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from handi.bench.entries import kinds_of_area
+from handi.bench.sides import read_side
 from handi.data.clips import (
     Batch,
     Batches,
@@ -53,9 +56,26 @@ def test_a_world_clip_is_what_was_rendered(folder, clips):
         assert np.array_equal(clip.area, truth.area_moved)
         assert clip.texts["short"] == (truth.text,)
         assert clip.texts["paraphrase"] == truth.paraphrases
-    hulls = WorldClips(folder, area="hull")
-    assert np.array_equal(hulls[0].area, read_clip(folder / "0000000000.json").area_hull)
-    assert hulls.fingerprint() != clips.fingerprint()
+
+
+def test_a_world_folder_s_manifest_says_what_its_motion_area_is(folder, clips, tmp_path):
+    """In training and in measuring; both are packed, so that nothing is packed anew."""
+    other = tmp_path / "clips"
+    shutil.copytree(folder, other)
+    manifest = json.loads((other / "world.json").read_text())
+    assert manifest.pop("area") == "moved"
+    for area, said in (("moved", manifest), ("hull", {**manifest, "area": "hull"})):  # of before, and of now
+        (other / "world.json").write_text(json.dumps(said))
+        read, side = WorldClips(other), read_side(other)
+        truth = getattr(read_clip(other / "0000000000.json"), f"area_{area}")
+        assert np.array_equal(read[0].area, truth)
+        assert np.array_equal(side["0000000000"].area(), truth)
+        assert (read.kind_of_area, kinds_of_area(side.values())) == (area, [area])
+        assert (read.fingerprint() == clips.fingerprint()) == (area == "moved")
+        assert len(list((other / ".packed").iterdir())) == 1
+    (other / "world.json").write_text(json.dumps({**manifest, "area": "all"}))
+    with pytest.raises(InputError, match="area is 'all'; use moved or hull"):
+        WorldClips(other)
 
 
 def test_a_world_clip_says_which_things_and_hands_are_meant(folder, clips):

@@ -217,6 +217,7 @@ def world(
     pictures: Literal["mp4", "png"] = "mp4",
     siblings: int = 1,
     first_frames: _Switch = False,
+    area: Literal["moved", "hull"] = "moved",
 ) -> int:
     """Render clips of the synthetic hand-action world, with exact ground truth.
 
@@ -246,10 +247,12 @@ def world(
         pictures: mp4, or png for a lossless film strip.
         siblings: Clips of one seed at most, each of another action; --clips then counts the seeds.
         first_frames: No clips but what they begin with, and what the words of every request mean in it.
+        area: What the clips' motion area is in training and in all measuring: every pixel that changes, or
+            the hulls of the hands as in the paper. Both are stored; world.json says which one counts.
     """
     from handi.world.produce import Settings, produce
 
-    settings = Settings(size, action, motion_blur, handheld, pictures, siblings, first_frames)
+    settings = Settings(size, action, motion_blur, handheld, pictures, siblings, first_frames, area)
     failures = produce(out, clips=clips, seed=seed, settings=settings, workers=workers)
     for failure in failures:
         _say(f"error: {failure}")

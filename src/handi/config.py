@@ -63,7 +63,6 @@ class DataRecipe:
     size: tuple[int, ...] = ()  # height, width in px, of kinds that resize; empty: the model's own
     frames: int = 16  # of a sample, context included; fewer than the clip's are drawn evenly spaced
     choice: Literal["even", "random"] = "even"  # of those frames: evenly spaced, or any
-    area: Literal["moved", "hull"] = "moved"  # motion area of world clips: pixels that change, or hand hulls
     mask: MaskRecipe = MaskRecipe(true=1.0)
     # Mask video that stage 1 learns: the clip's area in every frame, or each frame's own (of hulls only).
     target: Literal["union", "per_frame"] = "union"

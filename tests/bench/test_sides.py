@@ -57,7 +57,7 @@ def test_world_clips_and_a_manifest_of_them(tmp_path, world):
     id, entry = next(iter(side.items()))
     clip = read_clip(world / f"{id}.json")
     np.testing.assert_array_equal(entry.frames(), clip.frames)
-    np.testing.assert_array_equal(entry.area(), clip.area_hull)
+    np.testing.assert_array_equal(entry.area(), clip.area_moved)
     assert entry.shape() == clip.frames.shape[:3]
     assert (entry.text, entry.description) == (clip.text, clip.enriched)
     manifest = tmp_path / "clips.jsonl"

@@ -28,10 +28,14 @@ def test_two_workers_write_the_clips_of_the_seeds(handi, tmp_path):
 def test_a_second_run_renders_only_what_is_missing(handi, tmp_path):
     command = ("world", "--clips", 2, "--size", 32, "--workers", 1, "--out", tmp_path)
     assert handi(*command)[0] == 0
+    manifest = json.loads((tmp_path / "world.json").read_text())
+    assert manifest.pop("area") == "moved"
+    (tmp_path / "world.json").write_text(json.dumps(manifest))  # a folder of before goes on
     kept, gone = tmp_path / "0000000000.json", tmp_path / "0000000001.json"
     before, text = kept.stat().st_mtime_ns, gone.read_text()
     gone.unlink()
     assert handi(*command)[0] == 0
+    assert handi(*command, "--area", "hull")[0] == 1
     assert kept.stat().st_mtime_ns == before
     assert gone.read_text() == text
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -13,7 +13,7 @@ but for generated: it learns with what the recipe's `data.mask` says. Where that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import torch
 
 from handi.bench import paper
 from handi.bench.baselines import Spec
+from handi.bench.entries import kinds_of_area
 from handi.bench.evaluate import Settings
 from handi.bench.study import Study
 from handi.bench.tables import cell_name, table3
@@ -28,6 +29,7 @@ from handi.config import MaskRecipe, Recipe
 from handi.errors import InputError
 from handi.reading import read_yaml
 from handi.training.loop import FREE, train
+from handi.training.setup import kind_of_area
 from handi.training.state import MANIFEST, recipe_changes
 
 
@@ -96,12 +98,18 @@ def ablate(grid: Grid, settings: Settings, *, say: Callable[[str], None] = print
         grid.out,
         settings,
         seed=grid.seed,
-        area=grid.recipe.data.area,  # what stage 2 has learned with
         say=say,
     )
+    notes = notes_of(grid)
+    learned, measured = kind_of_area(grid.recipe), kinds_of_area(study.entries(name).values())
+    if others := ", ".join(kind for kind in measured if kind not in ("given", learned)):
+        notes.append(
+            f"Stage 2 has learned with {learned} motion areas; those of the test clips are {others}."
+        )
+        say(f"note: {notes[-1]}")
     tables = table3(study, scopes=grid.scopes)
     for table, stem in zip(tables, ("table3", "table3_more"), strict=True):
-        table.notes += notes_of(grid)
+        table.notes += notes
         say(f"wrote {table.write(grid.out, stem)[0]}")
     if not tables[0].scored:
         raise InputError("nothing could be scored", where=grid.out, mend="table3.md has the reasons")
@@ -120,7 +128,7 @@ def specs_of(grid: Grid) -> list[Spec]:
     ]
 
 
-def notes_of(grid: Grid) -> Sequence[str]:
+def notes_of(grid: Grid) -> list[str]:
     """How the rows came about."""
     recipe = grid.recipe
     samples = recipe.run.steps * recipe.optim.batch * recipe.optim.accumulate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from handi.footage import find_footage
 from handi.images import open_image, read_image, to_mask
 from handi.types import BinaryMask, Frames, Picture
 from handi.video import count_frames, probe_video, read_video
-from handi.world.files import HULL_BIT, read_record
+from handi.world.files import kind_of_area, read_area, read_record
 
 Shape = tuple[int, int, int]  # frames, H, W
 
@@ -42,8 +43,15 @@ class Entry:
         if self.area_file is not None:
             return to_mask(open_image(self.area_file)) >= 0.5
         if self.truth is not None:
-            return (read_image(self.truth.with_suffix(".area.png"))[..., 0] & HULL_BIT) > 0
+            return read_area(self.truth, kind_of_area(self.truth.parent))
         return None
+
+    def kind_of_area(self) -> str:
+        """What its motion area is: "given" as a file, a world clip's "moved" or "hull", else "hull" of the
+        hands that are found. Raises: InputError."""
+        if self.area_file is not None:
+            return "given"
+        return "hull" if self.truth is None else kind_of_area(self.truth.parent)
 
     def context(self) -> Picture | None:
         """H×W×3, where it is given as a file. Raises: InputError."""
@@ -53,6 +61,11 @@ class Entry:
         if self.video is None:
             raise InputError("there is no video", where=self.id)
         return self.video
+
+
+def kinds_of_area(entries: Iterable[Entry]) -> list[str]:
+    """What the motion areas of these clips are, each kind once. Raises: InputError."""
+    return sorted({entry.kind_of_area() for entry in entries})
 
 
 def _shape(video: Path, truth: Path | None) -> Shape:

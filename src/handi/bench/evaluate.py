@@ -11,6 +11,7 @@ from typing import Any
 
 from handi.bench.cache import FeatureCache
 from handi.bench.cases import Cases, Scope, Subset, scoped
+from handi.bench.entries import kinds_of_area
 from handi.bench.intervals import CONFIDENCE, RESAMPLES
 from handi.bench.sets import Sets
 from handi.bench.show import write_csv
@@ -251,6 +252,7 @@ def _write(
             "scope": settings.scope,
             "subset": settings.subset,
             "clips": settings.clips,
+            "area": kinds_of_area(cases.ref[id] for id in cases.ids),
             "frames": frames - settings.context_frames,
             "size": [height, width],
             "resamples": settings.resamples,

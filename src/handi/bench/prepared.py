@@ -34,6 +34,10 @@ class PreparedEntry(Entry):
         """See `Entry.area`."""
         return self._clips()[self.index].area
 
+    def kind_of_area(self) -> str:
+        """See `Entry.kind_of_area`."""
+        return self._clips().kind_of_area
+
     def _clips(self) -> ShardClips:
         assert self.clips is not None  # `prepared_side` gives it
         return self.clips

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,16 +18,13 @@ from handi.bench.entries import Entry
 from handi.errors import HandiError, InputError
 from handi.files import staged
 from handi.generate import RUN_FILE
-from handi.images import read_image, write_image
+from handi.images import write_image
 from handi.names import distinct_names, place_in
 from handi.progress import Progress
 from handi.reading import read_json
-from handi.types import BinaryMask
 from handi.video import write_video
-from handi.world.files import MOVED_BIT
 
 Failures = dict[str, HandiError]
-Area = Literal["hull", "moved"]  # of world clips: the hands' hulls (SPEC §2.1), or every pixel that changes
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,9 @@ class Request:
     pictures: str  # a hash of the context image, and of the parts of the truth that the method was given
 
 
-def task_of(entry: Entry, *, seed: int = 0, peeks: bool = True, area: Area = "hull") -> Task:
+def task_of(entry: Entry, *, seed: int = 0, peeks: bool = True) -> Task:
     """What a method is asked for one clip of a data set. The true video's next frame and area go along only
-    where they may be used; of a world clip, `area` says which of its two.
+    where they may be used.
 
     Raises: InputError: no text, or a picture that cannot be read.
     """
@@ -52,18 +49,12 @@ def task_of(entry: Entry, *, seed: int = 0, peeks: bool = True, area: Area = "hu
         frames = entry.frames()
         context = frames[0] if context is None else context
         following = frames[1] if peeks and len(frames) > 1 else None
-    return Task(entry.id, context, entry.text, seed, _area(entry, area) if peeks else None, following)
-
-
-def _area(entry: Entry, kind: Area) -> BinaryMask | None:
-    if entry.truth is None or entry.area_file is not None or kind == "hull":
-        return entry.area()
-    return (read_image(entry.truth.with_suffix(".area.png"))[..., 0] & MOVED_BIT) > 0
+    return Task(entry.id, context, entry.text, seed, entry.area() if peeks else None, following)
 
 
 def produce(
     method: Method, data: Mapping[str, Entry], out: Path, *,
-    seed: int = 0, area: Area = "hull", what: str = "generate",
+    seed: int = 0, what: str = "generate",
 ) -> Failures:  # fmt: skip
     """Make OUT/NAME/ of each clip that is not there: frames/, lossless; video.mp4; motion_area.png; run.json.
 
@@ -80,7 +71,7 @@ def produce(
             for entry in data.values():
                 try:
                     folder = place_in(out, names[entry.id])
-                    task = task_of(entry, seed=seed, peeks=bool(method.peeks), area=area)
+                    task = task_of(entry, seed=seed, peeks=bool(method.peeks))
                 except HandiError as error:
                     failures[entry.id] = error
                     continue

@@ -16,9 +16,9 @@ from typing import Any
 
 from handi import __version__
 from handi.bench.baselines import Spec
-from handi.bench.entries import Entry
+from handi.bench.entries import Entry, kinds_of_area
 from handi.bench.evaluate import Built, Settings, build_metrics, evaluate
-from handi.bench.produce import Area, produce
+from handi.bench.produce import produce
 from handi.bench.sides import read_side
 from handi.errors import HandiError, InputError
 from handi.files import remove, replacing, sweep, writing
@@ -39,7 +39,6 @@ class Study:
     out: Path
     settings: Settings = field(default_factory=Settings)
     seed: int = 0
-    area: Area = "hull"  # of world clips, for methods that are given the true one
     say: Callable[[str], None] = print
     _built: Built | None = field(default=None, repr=False)
     _notes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
@@ -62,9 +61,7 @@ class Study:
         method = spec.build()
         if method.peeks:
             self._notes[spec.name, data] = f"{spec.name} is given {method.peeks}"
-        failures = produce(
-            method, self.entries(data), folder, seed=self.seed, area=self.area, what=f"{spec.name}, {data}"
-        )
+        failures = produce(method, self.entries(data), folder, seed=self.seed, what=f"{spec.name}, {data}")
         for id, error in sorted(failures.items()):
             self.say(f"not made: {spec.name}: {id}: {error}")
         self._made.add((spec.name, data))
@@ -85,6 +82,7 @@ class Study:
             # A weight file that has come since, or is another one now, is a reason to score again.
             "skipped": self.built.skipped,
             "weights": {metric.name: metric.weights for metric in self.built.metrics},
+            "area": kinds_of_area(read_side(ref).values()),
             "pred": fingerprint(read_side(pred)),
             "ref": fingerprint(read_side(ref)),
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -14,12 +13,10 @@ from handi.errors import InputError
 from handi.hands.regions import tracked_region
 from handi.reading import read_json
 from handi.world.clip import WorldClip, meant_ids
-from handi.world.files import HULL_BIT, MOVED_BIT, read_clip, seed_of
-from handi.world.produce import MANIFEST
+from handi.world.files import BITS, HULL_BIT, MANIFEST, MOVED_BIT, kind_of_area, read_clip, seed_of
 from handi.world.seeds import require_training
 from handi.world.truth import OCCLUDED, VISIBLE
 
-Area = Literal["moved", "hull"]
 # Of a hand's 21 joints that must be in the picture for the detector to read it. Joints that are hidden by the
 # hand itself or by a thing in it count: to ask for half of them in plain sight drops two hands of three.
 READABLE = 11
@@ -30,11 +27,11 @@ THING_BIT, HAND_BIT = 4, 8
 class WorldClips:
     """All clips of a world folder, by seed; packed into `FOLDER/.packed` on first use, grown later.
 
-    area: "moved", every pixel that changes, or "hull", the hands' hulls (SPEC §2.1).
-    training: refuse validation and test seeds. Raises: InputError, OutputError.
+    Their motion area is what the folder's manifest says (`kind_of_area`): every pixel that changes, or the
+    hands' hulls. training: refuse validation and test seeds. Raises: InputError, OutputError.
     """
 
-    def __init__(self, folder: str | Path, *, area: Area = "moved", training: bool = False) -> None:
+    def __init__(self, folder: str | Path, *, training: bool = False) -> None:
         folder = Path(folder).expanduser()
         names = sorted(path.stem for path in folder.glob("[0-9]*.json"))
         if not names:
@@ -45,8 +42,9 @@ class WorldClips:
             )
         if training:
             require_training(map(seed_of, names))
-        self.name, self.area, self.notes = str(folder), area, list[str]()
-        self._bit = {"moved": MOVED_BIT, "hull": HULL_BIT}[area]
+        self.name, self.notes = str(folder), list[str]()
+        self.kind_of_area = kind_of_area(folder)
+        self._bit = BITS[self.kind_of_area]
         self._packed = Packed(
             folder, {"kind": "world", "masks": "areas, referents", "manifest": _manifest(folder)}
         )
@@ -67,18 +65,21 @@ class WorldClips:
 
     def fingerprint(self) -> str:
         """Hash of the clips and the kind of area."""
-        return f"{self.area}-{self._packed.fingerprint()}"
+        return f"{self.kind_of_area}-{self._packed.fingerprint()}"
 
 
 def _manifest(folder: Path) -> dict[str, object]:
-    """The settings that the clips were rendered with; {} where the folder was put together by hand."""
+    """The settings that the clips were rendered with; {} where the folder was put together by hand.
+
+    Without the kind of area, as both kinds are packed.
+    """
     path = folder / MANIFEST
     if not path.exists():
         return {}
     manifest = read_json(path)
     if not isinstance(manifest, dict):
         raise InputError("is not a JSON object", where=path)
-    return manifest
+    return {name: value for name, value in manifest.items() if name != "area"}
 
 
 def _pack(name: str, clip: WorldClip) -> PackedClip:

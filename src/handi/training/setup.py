@@ -13,6 +13,7 @@ import torch
 
 from handi import diffusion
 from handi.config import DataRecipe, Recipe
+from handi.data import shards
 from handi.data.claim import AREAS
 from handi.data.clips import Batches, ClipSet, Drawing
 from handi.data.first_frames import FirstFrames
@@ -30,6 +31,7 @@ from handi.pipeline import HandiPipeline
 from handi.training.module import PARTS, StepModule
 from handi.training.optim import merge_lora
 from handi.training.step import Networks, makes_one_mask
+from handi.world import files
 
 # That a stage trains.
 NETWORK = {"vae": "vae", "grounding": "area_unet", "stage1": "area_unet", "stage2": "unet"}
@@ -72,14 +74,22 @@ def prior_of_recipe(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
     return prior_area(diffusion.area_at(prior, torch.empty(1, *clips.size))[0].numpy())
 
 
+def kind_of_area(recipe: Recipe) -> str:
+    """What the motion areas of the recipe's clips are: "moved" or "hull". Raises: InputError."""
+    if recipe.data.kind == "shards":
+        return shards.kind_of_area(shards.read_prepared(recipe.data.path))
+    if recipe.data.kind == "world":
+        return files.kind_of_area(Path(recipe.data.path).expanduser())
+    return "hull"
+
+
 def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
     clips = _open_kind(recipe, path, training=training)
     if recipe.data.target == "per_frame":
         if not isinstance(clips, FolderClips | ShardClips) or clips.kind_of_area != "hull":
+            mend = "use areas that are hulls of hands, or the target union"
             raise InputError(
-                "data.target: its motion areas are not known frame by frame",
-                where=clips.name,
-                mend="use areas that are hulls of hands, or the target union",
+                "data.target: its motion areas are not known frame by frame", where=clips.name, mend=mend
             )
         clips.per_frame = True
     return clips
@@ -87,7 +97,7 @@ def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
 
 def _open_kind(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
     if recipe.data.kind == "world":
-        return WorldClips(path, area=recipe.data.area, training=training)
+        return WorldClips(path, training=training)
     if recipe.data.kind == "first-frames":
         return FirstFrames(path, training=training)
     if recipe.data.kind == "folder":
@@ -275,11 +285,8 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     if recipe.stage == "stage2" and (recipe.model.poses or recipe.model.area_only):
         parts = replace(parts, unet=grown(parts.unet, recipe, parts.source))
     if recipe.data.target == "per_frame" and makes_one_mask(parts.area_unet):
-        raise InputError(
-            "data.target: this model's stage 1 makes one mask a clip",
-            where=parts.source,
-            mend="use the target union",
-        )
+        what = "data.target: this model's stage 1 makes one mask a clip"
+        raise InputError(what, where=parts.source, mend="use the target union")
     if recipe.stage == "stage2" and recipe.model.from_stage1:
         if parts.area_unet is None:
             raise InputError("model.from_stage1: this model has no stage 1", where=parts.source)

@@ -42,7 +42,11 @@ FORMAT = 1
 
 # Recipe keys (dotted, * for any) that may change from piece to piece of one run: they steer what is
 # shown, kept and when to stop, never the weights.
-RETIRED = {"data.told": "own", "loss.stage1_area": 0.0}  # entries of before, at their defaults
+RETIRED = {
+    "data.told": "own",
+    "data.area": "moved",
+    "loss.stage1_area": 0.0,
+}  # entries of before, at their defaults
 FREE_KEYS = (
     "run.minutes", "run.out", "run.*_every", "run.keep", "run.samples", "run.validation_clips",
     "run.trackers", "run.accept_changes", "run.device", "run.checkpointing", "run.compile", "data.workers",

@@ -105,11 +105,11 @@ def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
         **diffusion.conditions(_config(network), context, prior, motion, batch.frame_index[:, :repeats]),
         **extra,
     )
-    found = {}
+    found = {} if motion is None else {"_motion": motion.mean()}
     if recipe.grounding:
         prediction, scores = prediction
-        found = _grounding(scores, batch)
-    terms = noisy.loss(prediction) | {name: recipe.grounding * term for name, term in found.items()}
+        found |= {name: recipe.grounding * term for name, term in _grounding(scores, batch).items()}
+    terms = noisy.loss(prediction) | found
     if recipe.miou:
         chosen = noisy.below(recipe.miou_noise_limit).nonzero()[: recipe.miou_clips, 0]
         if len(chosen):
@@ -147,6 +147,8 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
         counts = more * (1.0 if counts is None else counts)
     prediction = network(noisy.x_t, noisy.t, text, **given)
     terms = noisy.loss(prediction, counts)
+    if "motion" in given:
+        terms["_motion"] = motion.mean()
     if recipe.motion:
         terms["motion"] = recipe.motion * losses.motion_loss(noisy.x0(prediction), z)["motion"]
     if recipe.hand.weight:

@@ -12,6 +12,7 @@ from handi.errors import InputError
 from handi.files import replacing
 from handi.images import read_image, write_image
 from handi.reading import read_json
+from handi.types import BinaryMask
 from handi.video import read_video, write_video
 from handi.world.clip import WorldClip
 from handi.world.render import Camera
@@ -19,7 +20,10 @@ from handi.world.render import Camera
 FORMAT, VERSION = "handi-world-clip", 1
 Pictures = Literal["mp4", "png"]
 FPS = 8.0
+MANIFEST = "world.json"  # the settings that all clips of a folder share
 HULL_BIT, MOVED_BIT = 1, 2  # of the area map's values
+Area = Literal["moved", "hull"]  # every pixel that changes, or the hands' hulls (SPEC §2.1)
+BITS: dict[Area, int] = {"moved": MOVED_BIT, "hull": HULL_BIT}
 
 
 def name_of(seed: int, sibling: int | None = None) -> str:
@@ -97,6 +101,24 @@ def read_record(path: str | Path) -> dict[str, Any]:
             mend="render it again or update handi",
         )
     return record
+
+
+def kind_of_area(folder: str | Path) -> Area:
+    """Which of their two areas is the motion area of a folder's clips: as its manifest says, else "moved".
+
+    Raises: InputError for a manifest that cannot be read.
+    """
+    path = Path(folder) / MANIFEST
+    manifest = read_json(path) if path.exists() else {}
+    kind = manifest.get("area", "moved") if isinstance(manifest, dict) else None
+    if kind not in BITS:
+        raise InputError(f"area is {kind!r}", where=path, mend=f"use {' or '.join(BITS)}")
+    return kind
+
+
+def read_area(path: Path, kind: Area) -> BinaryMask:
+    """The motion area H×W of a clip, from its JSON's path. Raises: InputError."""
+    return (read_image(path.with_suffix(".area.png"))[..., 0] & BITS[kind]) > 0
 
 
 def read_clip(path: str | Path) -> WorldClip:

@@ -24,11 +24,20 @@ from handi.world.clip import (
     render_clip,
     siblings,
 )
-from handi.world.files import FORMAT, VERSION, Pictures, name_of, read_record, write_clip
+from handi.world.files import (
+    FORMAT,
+    MANIFEST,
+    VERSION,
+    Area,
+    Pictures,
+    kind_of_area,
+    name_of,
+    read_record,
+    write_clip,
+)
 from handi.world.first_frames import render_first_frame, write_first_frame
 from handi.world.seeds import check_seed
 
-MANIFEST = "world.json"  # the settings that all clips of a folder share
 CAPTIONS = "clips.json"  # AnimateAnything-style list of captions and videos
 
 
@@ -43,6 +52,7 @@ class Settings:
     pictures: Pictures = "mp4"
     siblings: int = 1  # clips of one seed at most: different actions from the identical first frame
     first_frames: bool = False  # no clips: what each begins with, and all that can be asked of it
+    area: Area = "moved"  # which of the clips' two areas is their motion area (`files.kind_of_area`)
 
 
 def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: int = 1) -> list[str]:
@@ -101,11 +111,14 @@ def _seeds(seed: int, clips: int, action: str | None) -> Iterator[int]:
 def _claim(out: Path, settings: Settings) -> None:
     """Write the folder's manifest, or check that it has the same settings."""
     manifest = {"format": FORMAT, "version": VERSION, **asdict(settings)}
-    if not settings.first_frames:
-        del manifest["first_frames"]  # as folders of clips have always been
+    # As folders have always been: clips say nothing of first frames, and these have no motion area.
+    del manifest["area" if settings.first_frames else "first_frames"]
     path = out / MANIFEST
     if path.exists():
-        if read_json(path) != manifest:
+        found = read_json(path)
+        if not settings.first_frames and isinstance(found, dict):
+            found.setdefault("area", kind_of_area(out))
+        if found != manifest:
             raise InputError(
                 "the folder holds clips of other settings", where=path, mend="choose another --out"
             )
