@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 
@@ -100,10 +101,9 @@ def half(pipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("half") / "model"
     pipe.save_pretrained(folder)
     for name in ("unet", "area_unet", "vae", "text_encoder"):
-        part = getattr(pipe, name)
+        part = copy.deepcopy(getattr(pipe, name))  # the model is other tests', too
         shutil.rmtree(folder / name)
         part.half().save_pretrained(folder / name, variant="fp16")
-        part.float()
     return folder
 
 

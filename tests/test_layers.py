@@ -39,6 +39,7 @@ LAYERS = {
     "handi.losses": 2,
     "handi.metrics": 2,
     "handi.pipeline": 3,
+    "handi.folders": 3,
     "handi.latents": 3,
     "handi.training": 3,
     "handi.training.loop": 4,

@@ -10,13 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import diffusers
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, schedulers
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 from transformers import CLIPTokenizer
@@ -24,6 +22,7 @@ from transformers import CLIPTokenizer
 from handi import diffusion
 from handi.errors import InputError, ModelError
 from handi.finish import convert, restore, to_uint8
+from handi.folders import FolderPipeline
 from handi.inputs import (
     ImageInput,
     broadcast,
@@ -33,10 +32,7 @@ from handi.inputs import (
     prepare,
     repeated,
 )
-from handi.models import checkpoint
-from handi.models.checkpoint import Checkpoint, ModelCard, StageSettings
-from handi.models.lora import LoraPipeline
-from handi.models.random_model import random_checkpoint
+from handi.models.checkpoint import ModelCard, StageSettings
 from handi.motion.area import clean_area
 from handi.types import SoftMask
 
@@ -70,7 +66,7 @@ class _Conditions:
     callback: Callback | None
 
 
-class HandiPipeline(LoraPipeline, DiffusionPipeline):
+class HandiPipeline(FolderPipeline):
     """Hand-centric text-and-image conditioned video generation; see `__call__` and `from_pretrained`.
 
     `area_unet` (stage 1) may be None: then a mask is given, or the whole frame is the area.
@@ -105,86 +101,6 @@ class HandiPipeline(LoraPipeline, DiffusionPipeline):
         self.source = source
         self.vae_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self._interrupt = False
-
-    # ------------------------------------------------------------------------------------- folders
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: str | Path,
-        *,
-        torch_dtype: torch.dtype | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-    ) -> HandiPipeline:
-        """A pipeline from "mini", a folder (ours, AnimateAnything's, HANDI/IVG's), a hub id, or "random".
-
-        "mini" ships with handi (docs/mini.md); "random" is small and untrained: its pixels mean nothing.
-        Raises: ModelError.
-        """
-        if str(model) == "random":
-            parts = random_checkpoint(dtype=torch_dtype)
-        else:
-            parts = checkpoint.load(model, dtype=torch_dtype, revision=revision, variant=variant)
-        return cls.from_checkpoint(parts)
-
-    @classmethod
-    def from_checkpoint(cls, parts: Checkpoint) -> HandiPipeline:
-        """A pipeline of parts in memory. Raises: ModelError for a scheduler that diffusers does not have."""
-        name = str(parts.scheduler_config.get("_class_name"))
-        if parts.published:
-            scheduler = diffusion.dpm_solver(parts.scheduler_config)
-        elif (kind := getattr(schedulers, name, None)) is not None:
-            scheduler = kind.from_config(dict(parts.scheduler_config))
-        else:
-            raise ModelError(f"the scheduler {name!r} is none of diffusers'", where=parts.source)
-        return cls(
-            vae=parts.vae,
-            text_encoder=parts.text_encoder,
-            tokenizer=parts.tokenizer,
-            unet=parts.unet,
-            scheduler=scheduler,
-            area_unet=parts.area_unet,
-            prior_mask=parts.prior_mask,
-            card=parts.card,
-            source=parts.source,
-        )
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """The parts of this pipeline, as they are now."""
-        return Checkpoint(
-            unet=self.unet,
-            area_unet=self.area_unet,
-            vae=self.vae,
-            text_encoder=self.text_encoder,
-            tokenizer=self.tokenizer,
-            scheduler_config=dict(self.scheduler.config),
-            prior_mask=self.prior_mask,
-            card=self.card,
-            source=self.source,
-        )
-
-    def register_to_config(self, **entries: Any) -> None:
-        """diffusers' own, with which `DiffusionPipeline.from_pretrained(folder)` ends.
-
-        The folder's card and prior mask, which are no components to it, are read then. Raises: ModelError.
-        """
-        super().register_to_config(**entries)
-        if entries.get("_name_or_path"):
-            self.source = str(entries["_name_or_path"])
-            folder = checkpoint.locate(self.source)
-            self.card, self.prior_mask = checkpoint.load_card(folder, self.unet, self.area_unet)
-
-    def save_pretrained(self, save_directory: str | Path, **unused: Any) -> None:
-        """Write our folder layout, safetensors; loading it gives this pipeline back.
-
-        Raises: InputError with LoRA adapters on a network, OutputError.
-        """
-        if self.get_list_adapters():
-            mend = "call pipe.fuse_lora() and pipe.unload_lora_weights() first"
-            raise InputError("LoRA adapters are loaded, which a model folder has no place for", mend=mend)
-        checkpoint.save(self.checkpoint, self.scheduler, save_directory)
 
     # ------------------------------------------------------------------------------------ generate
 
