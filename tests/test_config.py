@@ -71,7 +71,7 @@ def test_the_fingerprint_follows_every_entry_but_not_the_name(tmp_path):
         (with_(data={"path": "x", "flip": "perhaps"}), {}, "use true or false"),
         (with_(data={"path": "x", "dropout": 1.5}), {}, r"data\.dropout is 1\.5"),
         (with_(data={}), {}, r"has no data\.path"),
-        (with_(optim={"lr": "nan"}), {}, r"optim\.lr is nan"),
+        (with_(optim={"lr": "nan"}), {}, r"optim\.lr is 'nan'"),
         (with_(model={}), {}, r"needs model\.init or model\.preset"),
         (with_(model={"init": "a", "preset": "mini"}), {}, r"needs model\.init or model\.preset"),
         (with_(), {"model.frozen": "bf16"}, r"set run\.precision to bf16"),
@@ -107,3 +107,17 @@ def test_overrides_of_a_command_line():
     ):
         with pytest.raises(InputError, match=message):
             parse_overrides(bad)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e400", "9" * 400])
+def test_a_number_is_finite_wherever_it_is_wanted(value):
+    for key in ("loss.motion", "optim.lr", "model.lora_alpha", "run.minutes"):
+        with pytest.raises(InputError, match=rf"{key} is .*; use a number"):
+            parse_recipe({"stage": "stage2"}, {key: value})
+
+
+def test_an_alpha_is_a_number_above_nothing():
+    given = {"stage": "stage2", "model": {"preset": "mini", "lora_alpha": 0.5}, "data": {"path": "x"}}
+    assert parse_recipe(given).model.lora_alpha == 0.5
+    with pytest.raises(InputError, match=r"model.lora_alpha is 0.0; use more than 0"):
+        parse_recipe(given, {"model.lora_alpha": "0"})

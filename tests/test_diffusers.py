@@ -33,12 +33,13 @@ def test_diffusers_loads_our_folder(model_folder, picture, kind):
     folder = MINI if kind == "mini" else model_folder
     index = json.loads((folder / INDEX).read_text())
     assert index["_class_name"] == "HandiPipeline"
-    loaded = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    loaded = DiffusionPipeline.from_pretrained(folder)
     ours = HandiPipeline.from_pretrained(folder)
     assert type(loaded) is HandiPipeline
     assert loaded.card == ours.card
     assert torch.equal(loaded.prior_mask, ours.prior_mask)
     assert type(loaded.unet) is type(ours.unet)
+    assert {part.dtype for part in (loaded.unet, loaded.vae, loaded.text_encoder)} == {torch.float32}
     loaded.set_progress_bar_config(disable=True)
     ours.set_progress_bar_config(disable=True)
     more = {"mask": None, "area_inference_steps": 1, "height": 64, "width": 64}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from handi.errors import InputError
-from handi.reading import read_yaml
+from handi.reading import finite, read_yaml
 
 
 @dataclass(frozen=True)
@@ -306,8 +306,11 @@ def _value(hint: Any, value: Any, where: str | Path, key: str) -> Any:
             raise ValueError
         if hint is str and not isinstance(value, (str, int, float)):
             raise ValueError
-        return hint(value)
-    except (TypeError, ValueError):
+        parsed = hint(value)
+        if hint is float and finite(parsed) is None:
+            raise ValueError
+        return parsed
+    except (TypeError, ValueError, OverflowError):
         kinds = {int: "a whole number", float: "a number", str: "text"}
         raise InputError(f"{key} is {value!r}", where=where, mend=f"use {kinds[hint]}") from None
 
@@ -342,7 +345,7 @@ def _check(recipe: Recipe, where: str | Path) -> None:
     need(0 <= data.zoom < 1, f"data.zoom is {data.zoom}", "use 0 to below 1")
     need(0 <= data.colour < 1, f"data.colour is {data.colour}", "use 0 to below 1")
     alpha = model.lora_alpha
-    need(alpha is None or 0 < alpha < math.inf, f"model.lora_alpha is {alpha}", "use more than 0")
+    need(alpha is None or alpha > 0, f"model.lora_alpha is {alpha}", "use more than 0")
     need(0 <= data.dropout <= 1, f"data.dropout is {data.dropout}", "use 0 to 1")
     need(
         data.target == "union" or recipe.stage == "stage1",

@@ -100,6 +100,8 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
             self.source = str(entries["_name_or_path"])
             folder = checkpoint.locate(self.source)
             self.card, self.prior_mask = checkpoint.load_card(folder, self.unet, self.area_unet)
+            if self.unet.dtype == torch.float32:  # transformers alone keeps the precision of the files
+                self.text_encoder.float()
 
     def save_pretrained(self, save_directory: str | Path, **unused: Any) -> None:
         """Write our folder layout, safetensors; loading it gives this pipeline back.

@@ -363,6 +363,7 @@ def _check_swelling(root: yaml.Node, path: Path | str) -> None:
         node = todo[-1]
         parts = _parts(node)
         if id(node) not in sizes:
+            _check_keys(node, path)
             sizes[id(node)] = None
             todo += [part for part in parts if id(part) not in sizes]
             if any(id(part) in sizes and sizes[id(part)] is None for part in parts):
@@ -375,6 +376,18 @@ def _check_swelling(root: yaml.Node, path: Path | str) -> None:
                 raise InputError(
                     f"its aliases stand for more than {MAX_NODES:,} entries", where=path, mend=mend
                 )
+
+
+def _check_keys(node: yaml.Node, path: Path | str) -> None:
+    """Raises: InputError for a key that stands twice: PyYAML would drop the first in silence."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        names: set[str] = set()
+        for key in keys:
+            if key.value in names:
+                where = f"{path}, line {key.start_mark.line + 1}"
+                raise InputError(f"has the entry {key.value!r} a second time", where=where, mend="keep one")
+            names.add(key.value)
 
 
 def _parts(node: yaml.Node) -> list[yaml.Node]:

@@ -104,7 +104,7 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
             line = parse_json(text, path, checked=False)
             line["step"] = int(line["step"])
             line["kind"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(
                 f"line {number} is damaged ({error})", where=path, mend="remove that line, or the file"
             ) from error
