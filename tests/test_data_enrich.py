@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_vlm import save_tiny_vlm
 
+import handi
 from handi.data import enrich
 from handi.data.enrich import Enricher, LocalModel, open_enricher, question, tidy
 from handi.errors import InputError, ModelError
@@ -123,3 +126,24 @@ def test_another_model_in_the_same_folder_is_another_model(vlm, tmp_path):
 def test_what_is_no_such_model_is_said(tmp_path):
     with pytest.raises(ModelError, match="not an image-text-to-text model"):
         open_enricher(str(tmp_path))
+
+
+def test_code_that_comes_with_a_model_is_never_run(tmp_path):
+    folder = tmp_path / "vlm"
+    save_tiny_vlm(folder)
+    config = json.loads((folder / "config.json").read_text())
+    names = {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model"}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "evil", "auto_map": names}))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    with pytest.raises(ModelError, match="is not an image-text-to-text model that can be loaded"):
+        LocalModel(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_every_loader_is_told_to_trust_no_code():
+    """Classes of transformers that could run a repository's own code."""
+    could = re.compile(r"\b(Auto(?!encoder)\w+|CLIPTokenizer|CLIPTextModel|kind)\.from_pretrained")
+    for path in sorted(Path(handi.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and could.match(ast.unparse(node.func)):
+                assert "trust_remote_code=False" in ast.unparse(node), f"{path}:{node.lineno}"

@@ -231,7 +231,9 @@ def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: st
     """A network from its folder, .safetensors or .bin (read with weights_only), with every weight there."""
     if not (folder / "config.json").exists():
         raise ModelError("is missing from the model folder", where=folder / "config.json")
-    keyword = "dtype" if cls is CLIPTextModel else "torch_dtype"
+    more: dict[str, Any] = {"torch_dtype": dtype or torch.float32}
+    if cls is CLIPTextModel:
+        more = {"dtype": dtype or torch.float32, "trust_remote_code": False}
     there = _variants(folder)
     if variant is None and there and not any(name.count(".") == 1 for name in _weight_files(folder)):
         only = sorted(there)[0]
@@ -243,7 +245,7 @@ def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: st
             variant=variant if variant in there else None,  # as diffusers' pipelines do
             output_loading_info=True,
             local_files_only=True,
-            **{keyword: dtype or torch.float32},
+            **more,
         )
     except Exception as error:  # three libraries, each with its own kinds for a file that is cut or absent
         weights = _weight_files(folder)
@@ -260,7 +262,7 @@ def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: st
 
 def _load_tokenizer(folder: Path) -> CLIPTokenizer:
     try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exception for a damaged vocabulary
         raise ModelError(
             f"the tokenizer cannot be loaded ({_first_line(error)})",

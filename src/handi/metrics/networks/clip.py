@@ -65,7 +65,7 @@ def load_clip(folder: Path, kind: str | None = None, device: str = "cpu") -> Cli
         )
     model = load_transformers(CLIPModel, folder)
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exception for a damaged vocabulary
         raise ModelError(
             f"its tokenizer cannot be loaded ({first_line(error)})",

@@ -33,7 +33,11 @@ def load_transformers(kind: Any, folder: Path) -> Any:
     """A model of transformers from its folder, whole, in float32. Raises: ModelError."""
     try:
         model, info = kind.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            dtype=torch.float32,
         )
     except Exception as error:  # three libraries, each with its own kinds for a file that is cut or absent
         raise ModelError(
