@@ -170,6 +170,8 @@ def test_a_run_that_is_stopped_goes_on_and_ends_the_same(home, made, tmp_path, m
         setup.open_data(recipe_of(home, data, tmp_path / "run"))
     assert make_areas(str(home / "model"), data, QUICK).made == 2
     assert make_areas(str(home / "model"), data, QUICK).made == 0
+    (data / "areas" / "train-00001.jsonl").unlink()  # stopped between a tar and its lines, written last
+    assert make_areas(str(home / "model"), data, QUICK).made == 1
     assert content(data) == content(made)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from tiny_training import SIZE, TINY, tiny_clip
 from handi.bench import paper
 from handi.bench.ablate import Grid, ablate, is_trained, notes_of, specs_of
 from handi.bench.evaluate import Settings
+from handi.bench.layout import Table
 from handi.config import MaskRecipe, parse_recipe
 from handi.data.world import WorldClips
 from handi.errors import InputError
@@ -148,6 +150,20 @@ def test_the_grid_end_to_end_is_stopped_and_gone_on_with(clips, tmp_path, monkey
         monkeypatch.setattr(place, never)
     assert ablate(grid, settings, say=said.append) == 0
     assert (tmp_path / "table3_more.md").read_text() == more
+
+
+def test_areas_of_another_kind_than_was_learned_are_named(clips, tmp_path, monkeypatch):
+    shutil.copytree(clips / "test", tmp_path / "test")
+    (tmp_path / "test" / "world.json").write_text('{"area": "hull"}')
+    monkeypatch.setattr("handi.bench.ablate.is_trained", lambda recipe: True)
+    empty = Table("", (), (), [])
+    monkeypatch.setattr("handi.bench.ablate.table3", lambda study, scopes: [empty, empty])
+    said = "Stage 2 has learned with moved motion areas; those of the test clips are hull."
+    for data, named in ((clips / "test", False), (tmp_path / "test", True)):
+        lines: list[str] = []
+        with pytest.raises(InputError, match="nothing could be scored"):
+            ablate(replace(grid_of(clips, tmp_path), data=("squares", data)), Settings(), say=lines.append)
+        assert (f"note: {said}" in lines) == (said in empty.notes) == named
 
 
 def test_a_training_that_is_stopped_stops_the_rest(clips, tmp_path, monkeypatch):

@@ -7,14 +7,18 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from bench_data import FRAMES, SIZE, area, clip, write_data
 
+from handi import HandiPipeline
 from handi.bench.baselines import FlowExtrapolation, Handi, Made, Static, Task, conformed, parse_spec
 from handi.bench.external import Command
 from handi.bench.produce import is_made, produce, task_of
 from handi.bench.sides import read_side
+from handi.diffusion import area_at
 from handi.errors import HandiError, InputError, ModelError
 from handi.images import write_image
+from handi.motion.area import prior_area
 
 
 def task(id: str = "a", **more) -> Task:
@@ -78,6 +82,8 @@ def test_our_pipeline_with_each_mask(model_folder):
     assert (made["full"][1:, outside] != context[outside]).any()
     assert areas["full"].all()
     assert (areas["true"] == area()).all()
+    prior = HandiPipeline.from_pretrained(model_folder).prior_mask
+    assert (areas["prior"] == prior_area(area_at(prior, torch.empty(1, SIZE, SIZE))[0].numpy())).all()
     prior_moves = (made["prior"] != context).any(axis=(0, 3))
     assert 0 < prior_moves.mean() < 1
     assert (made["prior"][:, ~prior_moves] == context[~prior_moves]).all()

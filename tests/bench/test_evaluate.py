@@ -98,6 +98,7 @@ def test_results_hold_everything_and_are_read_back(sides, tmp_path):
     assert not said
     assert results["n"] == results["asked"] == 5
     assert results["protocol"]["frames"] == FRAMES - 1
+    assert results["protocol"]["area"] == ["given"]
     assert results["protocol"]["size"] == [24, 32]
     psnr = results["metrics"]["psnr"]
     assert list(psnr["per_video"]) == [f"v{n}" for n in range(5)]

@@ -217,13 +217,16 @@ class Handi:
         return output.frames[0]
 
     def _mask(self, task: Task) -> Any:
+        import torch
+
+        from handi.diffusion import area_at
+
         if self.mask == "full":
             return "full"
         if self.mask == "prior":
             assert self.pipe.prior_mask is not None
-            height, width = task.context.shape[:2]
-            area = prior_area(self.pipe.prior_mask.cpu().numpy()).astype(np.uint8) * 255
-            return cv2.resize(area, (width, height), interpolation=cv2.INTER_LINEAR)
+            like = torch.empty(1, *task.context.shape[:2])  # as in training
+            return prior_area(area_at(self.pipe.prior_mask.cpu(), like)[0].numpy())
         if self.mask == "true":
             if task.area is None:
                 raise InputError("has no true motion area", where=task.id)
