@@ -36,7 +36,7 @@ BT709 = 1  # matrix, primaries and transfer have one number in ITU-T H.273
 ENCODER = {"crf": "14", "preset": "medium", "x264-params": "threads=1:mbtree=0"}
 MAX_STRETCH = 16.0  # of a pixel's sides: more is damage, not a format
 # Containers that hold their own pictures and open no other file, as playlists and scripts of ffmpeg do.
-FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,dv,ivf,rm,yuv4mpegpipe,wtv"
+FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,dv,ivf,rm,yuv4mpegpipe,wtv,gif"
 COVER = av.stream.Disposition.attached_pic  # the picture of a sound file, which is no video
 LISTS = ("ffconcat", "#extm3u", "[playlist]", "[reference]", "<?xml", "<mpd", "<asx", "<smil", "v=0", "file ")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -16,11 +17,39 @@ from handi.bench.evaluate import Settings
 from handi.bench.layout import Table
 from handi.config import MaskRecipe, parse_recipe
 from handi.data.world import WorldClips
-from handi.errors import InputError
+from handi.errors import InputError, ModelError
+from handi.images import read_image
 from handi.motion.area import prior_area
 from handi.training.setup import open_data, prior_of, training_batches
 from handi.training.state import recipe_changes
 from handi.world.files import write_clip
+
+CHEAP = Settings(metrics=("pixels",), resamples=20, device="cpu")
+
+
+class Hands:
+    """Υ, as if it saw a hand in the middle of every frame."""
+
+    key = "hands"
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        joints = np.zeros((len(frames), 42, 2), np.float32)
+        joints[:, :21] = np.linspace([0.3, 0.3], [0.7, 0.6], 21) + np.linspace([0, 0], [0.1, -0.1], 21)[::-1]
+        joints[:, 10] = [0.7, 0.3]
+        return joints
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    """Plain test footage: videos longer than a clip, texts, nothing else."""
+    folder = tmp_path_factory.mktemp("footage")
+    for seed in (3, 4):
+        frames = tiny_clip(seed).frames
+        np.save(folder / f"{seed}.npy", np.concatenate([frames, frames[::-1]]))
+        (folder / f"{seed}.txt").write_text(
+            f"Push square {seed}.\nA hand pushes square {seed} to the right.\n"
+        )
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +152,7 @@ def test_the_grid_end_to_end_is_stopped_and_gone_on_with(clips, tmp_path, monkey
         cell for cell in paper.CELLS if cell[0] in ("full", "generated", "true") and cell[1] == "off"
     )
     grid = grid_of(clips, tmp_path, cells=cells, minutes=0.0)
-    settings = Settings(metrics=("pixels",), resamples=20)
+    settings = CHEAP
     assert ablate(grid, settings, say=said.append) == 0
     assert "still to train: full-off, true-off" in said[-1]
     grid = replace(grid, minutes=None)
@@ -174,7 +203,7 @@ def test_a_training_that_is_stopped_stops_the_rest(clips, tmp_path, monkeypatch)
         return 130
 
     monkeypatch.setattr("handi.bench.ablate.train", stopped)
-    assert ablate(grid_of(clips, tmp_path), Settings(), say=lambda line: None) == 130
+    assert ablate(grid_of(clips, tmp_path), CHEAP, say=lambda line: None) == 130
     assert begun == ["full-off"]
 
 
@@ -187,7 +216,7 @@ def test_training_leaves_no_precision_behind(clips, tmp_path, monkeypatch):
 
     monkeypatch.setattr("handi.bench.ablate.train", train)
     assert torch.get_float32_matmul_precision() == "highest"
-    ablate(grid_of(clips, tmp_path), Settings(), say=lambda line: None)
+    ablate(grid_of(clips, tmp_path), CHEAP, say=lambda line: None)
     assert torch.get_float32_matmul_precision() == "highest"
 
 
@@ -204,3 +233,73 @@ def test_bad_grids_are_refused(handi, clips, tmp_path):
                          "--data.path", clips / "train")  # fmt: skip
     assert code == 1
     assert "is a recipe for stage1" in err
+
+
+TRUE_CELLS = tuple(cell for cell in paper.CELLS if cell[0] in ("full", "true") and cell[1] == "off")
+
+
+def test_plain_footage_has_rows_with_the_true_area(clips, footage, tmp_path, monkeypatch):
+    """It is where Υ finds the hands of the true video, as `handi evaluate` takes it."""
+    said: list[str] = []
+    monkeypatch.setattr("handi.bench.study.find_hands", lambda device: Hands())
+    monkeypatch.setattr("handi.bench.evaluate.find_hands", lambda device: Hands())
+    grid = replace(grid_of(clips, tmp_path, cells=TRUE_CELLS), data=("plain", footage))
+    assert ablate(grid, CHEAP, say=said.append) == 0, said
+    text = (tmp_path / "table3.md").read_text()
+    for line in ("| MA | 7 | GT | × | here, n = 2 |", "| Full | 7 | GT | × | here, n = 2 |"):
+        assert line in text
+    assert "generated from the enriched text, which 2 of 2 clips have" in text
+    area = read_image(tmp_path / "videos/plain/true-off/3/motion_area.png")[..., 0] > 0
+    assert 0 < area.mean() < 0.5
+    record = json.loads((tmp_path / "videos/plain/true-off/3/run.json").read_text())
+    assert record["request"]["prompt"] == "A hand pushes square 3 to the right."
+
+
+def test_what_is_lost_is_said_and_ends_with_1(clips, footage, tmp_path, monkeypatch):
+    class Broken(Hands):
+        def __call__(self, frames: np.ndarray) -> np.ndarray:
+            if frames[0, 0, 0, 0] == first:
+                raise RuntimeError("cannot be read")
+            return super().__call__(frames)
+
+    first = np.load(footage / "3.npy")[0, 0, 0, 0]
+    for module in ("study", "evaluate"):
+        monkeypatch.setattr(f"handi.bench.{module}.find_hands", lambda device: Broken())
+    said: list[str] = []
+    grid = replace(grid_of(clips, tmp_path, cells=TRUE_CELLS, scopes=("full",)), data=("plain", footage))
+    assert ablate(grid, CHEAP, say=said.append) == 1
+    assert "lost: 1 of 2 clips of plain by true-off could not be made" in said
+    text = (tmp_path / "table3.md").read_text()
+    assert "| Full | 7 | GT | × | here, n = 1 |" in text
+    assert "Lost: 1 of 2 videos of plain by true-off could not be scored." in text
+
+
+def test_a_row_that_cannot_be_trained_is_lost_and_the_others_are_made(clips, tmp_path, monkeypatch):
+    from handi.bench import ablate as module
+
+    real = module.train
+
+    def train(recipe, **named):
+        if recipe.name == "true-off":
+            raise RuntimeError("it exploded")
+        return real(recipe, **named)
+
+    monkeypatch.setattr(module, "train", train)
+    said: list[str] = []
+    assert ablate(grid_of(clips, tmp_path, cells=TRUE_CELLS, scopes=("full",)), CHEAP, say=said.append) == 1
+    text = (tmp_path / "table3.md").read_text()
+    assert "Lost: the rows that training true-off is for: RuntimeError: it exploded." in text
+    assert "here, n = 2" in text
+
+
+def test_what_the_rows_need_is_looked_for_before_hours_of_training(clips, footage, tmp_path, monkeypatch):
+    def none(device):
+        raise ModelError("no such weights", where="hand_landmark_full.tflite")
+
+    monkeypatch.setattr("handi.bench.study.find_hands", none)
+    monkeypatch.setattr("handi.bench.ablate.train", lambda recipe, **named: pytest.fail("trained"))
+    grid = replace(grid_of(clips, tmp_path, cells=TRUE_CELLS), data=("plain", footage))
+    with pytest.raises(ModelError, match="hand_landmark_full"):
+        ablate(grid, CHEAP, say=lambda line: None)
+    with pytest.raises(InputError, match="no such folder"):
+        ablate(replace(grid, data=("plain", tmp_path / "gone")), CHEAP, say=lambda line: None)

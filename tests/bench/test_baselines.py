@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,18 @@ import torch
 from bench_data import FRAMES, SIZE, area, clip, write_data
 
 from handi import HandiPipeline
-from handi.bench.baselines import FlowExtrapolation, Handi, Made, Static, Task, conformed, parse_spec
+from handi.bench.baselines import (
+    FlowExtrapolation,
+    Handi,
+    Made,
+    Static,
+    Task,
+    conformed,
+    one_by_one,
+    parse_spec,
+)
 from handi.bench.external import Command
-from handi.bench.produce import is_made, produce, task_of
+from handi.bench.produce import Asking, is_made, produce, task_of
 from handi.bench.sides import read_side
 from handi.diffusion import area_at
 from handi.errors import HandiError, InputError, ModelError
@@ -398,8 +408,8 @@ def test_what_is_made_is_kept_and_what_failed_is_tried_again(tmp_path):
     other = Counting(about="y")
     produce(other, data, out)
     assert other.asked == ["1", "2", "3"]  # another method, another seed: not the same clip
-    assert is_made(other, task_of(data["1"], seed=0, peeks=False), out / "1")
-    assert not is_made(other, task_of(data["1"], seed=1, peeks=False), out / "1")
+    assert is_made(other, task_of(data["1"], Asking(seed=0), peeks=False), out / "1")
+    assert not is_made(other, task_of(data["1"], Asking(seed=1), peeks=False), out / "1")
 
 
 def test_another_context_image_of_the_same_id_is_another_clip(tmp_path):
@@ -420,3 +430,40 @@ def test_the_truth_goes_only_to_methods_that_say_so(tmp_path):
     assert blind.following is None
     assert (peeking.following == clip(0)[1]).all()
     assert (peeking.area == area()).all()
+
+
+def test_clips_are_asked_for_by_their_enriched_text_where_they_have_one(tmp_path):
+    data = read_side(write_data(tmp_path / "data", ["1", "2"]))
+    data["2"] = replace(data["2"], description=None)
+    for kind, prompts in (
+        ("enriched", ["A hand pushes 0.", "Push square 1."]),
+        ("short", ["Push square 0.", "Push square 1."]),
+    ):
+        assert [task_of(entry, Asking(kind)).prompt for entry in data.values()] == prompts
+    produce(Counting(), data, tmp_path / "out")
+    again = Counting()
+    produce(again, data, tmp_path / "out", Asking("short"))
+    assert again.asked == ["1"]  # the other one's words are the same
+
+
+def test_whatever_goes_wrong_with_a_clip_is_its_failure_alone(tmp_path, monkeypatch):
+    class Broken(Static):
+        def make(self, tasks):
+            return one_by_one(tasks, self._make)
+
+        def _make(self, task):
+            if task.id == "2":
+                raise ZeroDivisionError("division by zero")
+            return np.repeat(task.context[None], 1 if task.id == "3" else FRAMES, axis=0)
+
+    data = read_side(write_data(tmp_path / "data", ["1", "2", "3", "4", "5"]))
+    data["4"] = replace(data["4"], problem="4.txt is not UTF-8 text")
+    data["5"] = replace(data["5"], context_file=tmp_path / "gone.png")
+    failures = produce(Broken(), data, tmp_path / "out")
+    assert {id: str(error) for id, error in failures.items()} == {
+        "2": "ZeroDivisionError: division by zero",
+        "3": "a video of 1 frame; make 16",
+        "4": "4.txt is not UTF-8 text",
+        "5": f"{tmp_path / 'gone.png'}: no such picture",
+    }
+    assert (tmp_path / "out/1/run.json").is_file()

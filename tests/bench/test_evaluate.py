@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from handi.bench.evaluate import Built, Settings, evaluate
@@ -19,7 +20,7 @@ from handi.metrics import METRICS
 from handi.metrics.pixels import Pixels
 from handi.metrics.protocol import Figure
 from handi.metrics.results import read_results
-from handi.video import write_video
+from handi.video import even_indices, write_video
 
 CHEAP = Settings(metrics=("pixels", "motion"), resamples=50)
 FRAMES = 4
@@ -272,7 +273,7 @@ def test_without_areas_the_hand_detector_is_asked_once(sides, tmp_path, monkeypa
         asked.append(device)
         raise ModelError("no such weights", where="hand_landmark_full.tflite")
 
-    monkeypatch.setattr("handi.bench.evaluate._find_hands", none)
+    monkeypatch.setattr("handi.bench.evaluate.find_hands", none)
     results, _ = run(pred, ref, tmp_path / "out", Settings(("motion",), resamples=20))
     assert len(asked) == 1
     assert results["metrics"]["flow_inside"]["skipped"] == "there is no motion area"
@@ -340,7 +341,7 @@ def test_bad_videos_are_named_in_a_line_each_and_the_rest_is_scored(sides, tmp_p
         np.save(pred / f"v{n}.npy", clip(n))
     (pred / "v5.npy").unlink()  # one side misses it
     np.save(pred / "v6.npy", clip(6, frames=3))  # unequal frame counts
-    np.save(ref / "v7.npy", clip(7, height=16))  # unequal sizes
+    np.save(ref / "v7.npy", clip(7, frames=5))  # here too
     (pred / "v8.npy").unlink()
     write_video(pred / "v8.mp4", clip(8))
     whole = (pred / "v8.mp4").read_bytes()
@@ -359,13 +360,14 @@ def test_bad_videos_are_named_in_a_line_each_and_the_rest_is_scored(sides, tmp_p
     why = results["refused"]
     assert set(why) == {"v5", "v6", "v7", "v8", "v9", "v10", "v11", "extra"}
     assert why["v5"] == f"there is no generated video of it in {pred}"
-    assert why["v6"] == f"{pred} has 3 frames of 32×24, the others 4 frames of 32×24"
-    assert why["v7"] == "the true video has 4 frames of 32×16, the others 4 frames of 32×24"
+    assert why["v6"] == f"{pred} has 3 frames, the others 4"
+    assert why["v7"] == "the true video has 5 frames, the others 4"
     assert "v8.mp4" in why["v8"]
     assert why["v9"] == f"{pred / 'v9.npy'}: NaN or infinite pixels in frame 2"
     assert "v10.npy" in why["v10"]
     assert why["v11"] == f"{pred / 'v11'} holds no video and no evenly numbered pictures of one size"
     assert "there is no true video" in why["extra"]
+    assert said.pop(0) == f"note: {pred}: not read, as no video: v11"
     assert sorted(said) == sorted(f"not scored: {id}: {reason}" for id, reason in why.items())
     assert all("\n" not in line for line in said)
     assert "n = 5 of 12: 7 videos could not be scored" in list(lines(results))
@@ -411,6 +413,119 @@ def test_the_command_prints_a_table_and_writes_csv(handi, sides, tmp_path):
     code, _, err = handi(*arguments, "--metrics", "pixels")
     assert code == 1  # a gap in n is no success
     assert "n = 4 of 5: 1 videos could not be scored" in err
+
+
+# ------------------------------------------------------------------------------------ the protocol
+
+
+def test_generated_videos_are_resized_to_the_true_ones_and_it_is_said(sides, tmp_path):
+    """As `handi generate` makes them: at the model's own size."""
+    pred, ref = sides
+    settings = Settings(("pixels",), "area-mask", resamples=20)
+    before, _ = run(pred, ref, tmp_path / "a", settings)
+    np.save(pred / "v0.npy", np.load(pred / "v0.npy").repeat(2, axis=1).repeat(2, axis=2))
+    np.save(pred / "v1.npy", np.load(pred / "v1.npy").repeat(3, axis=2))
+    write_image(ref / "motion_area" / "v2.png", area(2, 10).repeat(2, axis=0).repeat(2, axis=1))
+    write_image(ref / "context" / "v3.png", clip(3)[0].repeat(2, axis=0).repeat(2, axis=1))
+    after, said = run(pred, ref, tmp_path / "b", settings)
+    assert not said
+    assert after["n"] == 5
+    assert after["metrics"]["psnr"]["per_video"] == before["metrics"]["psnr"]["per_video"]
+    assert after["notes"] == [
+        "2 generated videos resized to their true video: v0 (64×48 to 32×24), v1 (96×24 to 32×24)",
+        "1 generated videos stretched: they have another aspect: v1 (96×24 to 32×24)",
+        "1 motion areas resized: v2 (64×48 to 32×24)",
+        "1 context images resized: v3 (64×48 to 32×24)",
+    ]
+    np.save(ref / "v4.npy", clip(4, height=48, width=64))  # footage need not be of one size
+    mixed, _ = run(pred, ref, tmp_path / "c", settings)
+    assert mixed["n"] == 5
+    assert "v4 (32×24 to 64×48)" in mixed["notes"][0]
+
+
+def test_sixteen_frames_are_taken_of_longer_footage(tmp_path):
+    for folder, frames in (("pred", 16), ("ref", 40)):
+        (tmp_path / folder).mkdir()
+        for n in range(3):
+            np.save(tmp_path / folder / f"v{n}.npy", clip(n, frames=40)[even_indices(40, frames)])
+    np.save(tmp_path / "pred/v2.npy", clip(2, frames=15))
+    results, _ = run(
+        tmp_path / "pred", tmp_path / "ref", tmp_path / "out", Settings(("pixels",), resamples=20)
+    )
+    assert results["refused"] == {"v2": f"{tmp_path / 'pred'} has 15 frames, the others 16"}
+    assert results["protocol"]["frames"] == 15
+    assert min(results["metrics"]["psnr"]["per_video"].values()) > 50  # the very same frames
+    assert "v0 (40 frames in the true video)" in results["notes"][0]
+
+
+def test_cases_of_public_bug_reports(tmp_path):
+    """A text in Windows-1252 is named, the others are scored; GIFs are scored, with a note."""
+    true = {f"c{n}": smooth(n) for n in range(3)}
+    for id, frames in true.items():
+        np.save(made_dir(tmp_path / "ref") / f"{id}.npy", frames)
+        images = [Image.fromarray(frame) for frame in frames]
+        images[0].save(made_dir(tmp_path / "gif") / f"{id}.gif", save_all=True, append_images=images[1:])
+    (tmp_path / "ref/c1.txt").write_bytes(b"Cut the chef\x92s carrot.")
+    results, said = run(
+        tmp_path / "gif", tmp_path / "ref", tmp_path / "out", Settings(("pixels",), resamples=20)
+    )
+    assert list(results["metrics"]["psnr"]["per_video"]) == ["c0", "c2"]
+    (line,) = said
+    assert line.startswith(
+        f"not scored: c1: {tmp_path / 'ref/c1.txt'}: is not UTF-8 text (byte 0x92 in line 1"
+    )
+    assert any(
+        "3 generated videos are GIFs, which changes their colours" in note for note in results["notes"]
+    )
+    assert results["metrics"]["psnr"]["value"] > 20
+
+
+def made_dir(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def smooth(seed: int) -> np.ndarray:
+    """Frames of few colours, different in each."""
+    ramp = np.linspace(0, 200, 32, dtype=np.uint8)
+    frames = np.zeros((FRAMES, 24, 32, 3), np.uint8)
+    frames[..., seed] = ramp + 10 * np.arange(FRAMES, dtype=np.uint8)[:, None, None]
+    return frames
+
+
+def test_any_exception_of_a_video_is_its_failure_alone(sides, tmp_path, monkeypatch):
+    import handi.bench.entries as entries
+
+    real = entries._frames
+
+    def broken(video, *more):
+        if video.name == "v2.npy":
+            raise RuntimeError("a decoder's own error")
+        return real(video, *more)
+
+    monkeypatch.setattr(entries, "_frames", broken)
+    results, said = run(*sides, tmp_path / "out", Settings(("pixels",), resamples=20))
+    assert results["refused"] == {"v2": "RuntimeError: a decoder's own error"}
+    assert said == ["not scored: v2: RuntimeError: a decoder's own error"]
+    assert results["metrics"]["psnr"]["n"] == 4
+
+
+def test_what_is_missing_is_found_before_a_video_is_read(sides, tmp_path, monkeypatch):
+    def never(*arguments):
+        raise AssertionError("a video was read")
+
+    monkeypatch.setattr("handi.bench.entries._shape", never)
+    monkeypatch.setitem(METRICS, "colour", f"{__name__}:NoWeights")
+    with pytest.raises(InputError, match=r"none of the metrics can be measured \(colour: inception.pth"):
+        run(*sides, tmp_path / "out", Settings(("colour",), resamples=20))
+
+    def none(device: str) -> None:
+        raise ModelError("no such weights", where="hand_landmark_full.tflite")
+
+    (sides[1] / "motion_area" / "v3.png").unlink()
+    monkeypatch.setattr("handi.bench.evaluate.find_hands", none)
+    with pytest.raises(ModelError, match="hand_landmark_full"):
+        run(*sides, tmp_path / "out", Settings(("pixels",), "area-mask", resamples=20))
 
 
 # -------------------------------------------------------------------------------------------- memory

@@ -175,7 +175,7 @@ def test_bad_input_is_one_line(handi, folders, tmp_path):
     write_video(broken / "1.mp4", clip(0))
     (broken / "2.mp4").write_bytes((broken / "1.mp4").read_bytes()[:600])
     code, _, err = handi("gallery", "--ref", data, "--methods", broken, "--out", out)
-    assert code == 0
+    assert code == 1
     assert err.count("not shown") == 1
     assert "2.mp4" in err
 

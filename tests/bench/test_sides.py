@@ -97,11 +97,18 @@ def test_a_world_clip_that_is_damaged_or_not_there(tmp_path, world):
     record = json.loads(good.read_text())
     del record["video"]
     (tmp_path / good.name).write_text(json.dumps(record))
+    np.save(tmp_path / "sound.npy", CLIP)
+    side = read_side(tmp_path)
+    assert list(side) == [good.stem, "sound"]
     with pytest.raises(InputError, match="the clip is damaged: it has no 'video'"):
-        read_side(tmp_path)
-    (tmp_path / "m.jsonl").write_text('{"id": "a", "truth": "nowhere.json"}')
+        side[good.stem].frames()
+    (tmp_path / "m.jsonl").write_text(
+        '{"id": "a", "truth": "nowhere.json"}\n{"id": "b", "video": "sound.npy"}'
+    )
+    side = read_side(tmp_path / "m.jsonl")
+    assert side["b"].problem is None
     with pytest.raises(InputError, match=r"nowhere\.json: no such file"):
-        read_side(tmp_path / "m.jsonl")
+        side["m.jsonl, line 1"].check()
 
 
 def test_prepared_clips(tmp_path):
@@ -130,20 +137,50 @@ def test_prepared_clips(tmp_path):
         ('{"video": "a.mp4"}', "line 1: has no id"),
         ("[1]", "line 1: is not a JSON object"),
         ("{", "line 1: is not JSON"),
-        ("", "holds no video"),
+        ("[" * 100_000, "line 1: "),
     ],
 )
-def test_bad_manifests(tmp_path, text, message):
-    (tmp_path / "m.jsonl").write_text(text)
-    with pytest.raises(InputError, match=message):
+def test_a_bad_line_of_a_manifest_is_a_problem_of_its_own(tmp_path, text, message):
+    (tmp_path / "m.jsonl").write_text(f'{text}\n{{"id": "good \\u2028", "text": "Cut."}}')
+    side = read_side(tmp_path / "m.jsonl")
+    assert side["good \u2028"].text == "Cut."
+    assert [message in entry.problem for entry in side.values() if entry.problem] == [True]
+
+
+def test_a_manifest_of_nothing(tmp_path):
+    (tmp_path / "m.jsonl").write_text("")
+    with pytest.raises(InputError, match="holds no video"):
         read_side(tmp_path / "m.jsonl")
+
+
+def test_a_bad_text_is_named_and_what_is_passed_over_is_said(tmp_path):
+    for name in ("a", "b", "c"):
+        np.save(tmp_path / f"{name}.npy", CLIP)
+    (tmp_path / "a.txt").write_bytes(b"Cut the chef\x92s carrot.")
+    (tmp_path / "b.TXT").write_text("Cut.\x85really")
+    (tmp_path / "alone.txt").write_text("Cut.")
+    (tmp_path / "d.mts").write_bytes(b"video")
+    (tmp_path / "prompts.jsonl").write_text('{"id": "c", "action": "Stir."}\n{"action": "Whisk."}\n')
+    said = []
+    side = read_side(tmp_path, said.append)
+    assert list(side) == ["a", "b", "c", "prompts.jsonl, line 2"]
+    assert side["a"].problem.startswith(f"{tmp_path / 'a.txt'}: is not UTF-8 text (byte 0x92 in line 1")
+    assert side["b"].text == "Cut.\x85really"
+    assert side["c"].text == "Stir."
+    assert said == [f"note: {tmp_path}: not read, as no video: alone.txt, d.mts"]
+
+
+def test_nothing_of_a_world_s_folder_is_called_passed_over(world):
+    said = []
+    read_side(world, said.append)
+    assert not said
 
 
 def test_bad_folders_and_arrays(tmp_path):
     np.save(tmp_path / "a.npy", CLIP)
     write_video(tmp_path / "a.mp4", CLIP)
     with pytest.raises(InputError, match="two videos of one id"):
-        read_side(tmp_path)
+        read_side(tmp_path)["a"].check()
     (tmp_path / "a.mp4").unlink()
     for array, message in ((CLIP[0], "not F×H×W×3"), (CLIP.astype(np.int32), "holds int32"),
                            (CLIP.astype(np.float32), "not in \\[0, 1\\]")):  # fmt: skip

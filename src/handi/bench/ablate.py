@@ -7,7 +7,8 @@
 
 MASK is true, generated, prior or full, as in recipes. Every row learns with the area that it will be given,
 but for generated: it learns with what the recipe's `data.mask` says. Where that is the true area alone, rows
-"stage 1" and "ground truth" are one training, sampled with either area.
+"stage 1" and "ground truth" are one training, sampled with either area. A row that cannot be trained or
+sampled is lost: it is said, the others are made, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import torch
 
 from handi.bench import paper
 from handi.bench.baselines import Spec
-from handi.bench.entries import kinds_of_area
+from handi.bench.entries import TextKind, kinds_of_area
 from handi.bench.evaluate import Settings
 from handi.bench.study import Study
 from handi.bench.tables import cell_name, table3
+from handi.bench.tally import failure
 from handi.config import MaskRecipe, Recipe
-from handi.errors import InputError
+from handi.errors import HandiError, InputError, OutputError
 from handi.reading import read_yaml
 from handi.training.loop import FREE, train
 from handi.training.setup import kind_of_area
@@ -44,6 +46,7 @@ class Grid:
     hand_weight: float = 0.1  # η of Eq. 7 where HRL is on
     scopes: tuple[str, ...] = ("area-mask", "full")
     seed: int = 0  # of sampling
+    text: TextKind = "enriched"  # that test clips are sampled with, where they have one
     minutes: float | None = None  # for training, of this piece
 
     def check(self) -> None:
@@ -86,20 +89,17 @@ class Grid:
 def ablate(grid: Grid, settings: Settings, *, say: Callable[[str], None] = print) -> int:
     """Train, generate, score, and write table 3; gives the exit code. Raises: HandiError."""
     grid.check()
-    if code := _train_all(grid, say):
-        return code
-    if left := [name for name, recipe in grid.runs().items() if not is_trained(recipe)]:
-        say(f"out of time; still to train: {', '.join(left)}; run it again to go on")
-        return 0
     name, place = grid.data
     study = Study(
         {name: place},
-        specs_of(grid),
+        [],
         grid.out,
         settings,
         seed=grid.seed,
+        text=grid.text,
         say=say,
     )
+    study.check(areas=grid.scopes != ("full",) or any(mask == "true" for mask, _ in grid.cells))
     notes = notes_of(grid)
     learned, measured = kind_of_area(grid.recipe), kinds_of_area(study.entries(name).values())
     if others := ", ".join(kind for kind in measured if kind not in ("given", learned)):
@@ -107,13 +107,26 @@ def ablate(grid: Grid, settings: Settings, *, say: Callable[[str], None] = print
             f"Stage 2 has learned with {learned} motion areas; those of the test clips are {others}."
         )
         say(f"note: {notes[-1]}")
+    failures: dict[str, HandiError] = {}
+    if code := _train_all(grid, say, failures):
+        return code
+    runs = {name: recipe for name, recipe in grid.runs().items() if name not in failures}
+    if not runs:
+        raise next(iter(failures.values()))
+    if left := [name for name, recipe in runs.items() if not is_trained(recipe)]:
+        say(f"out of time; still to train: {', '.join(left)}; run it again to go on")
+        return 1 if failures else 0
+    for name, error in failures.items():
+        study.lose(f"the rows that training {name} is for: {error}")
+    trained = [cell for cell in grid.cells if grid.run_name(*cell) in runs]
+    study.methods = specs_of(replace(grid, cells=tuple(trained)))
     tables = table3(study, scopes=grid.scopes)
     for table, stem in zip(tables, ("table3", "table3_more"), strict=True):
         table.notes += notes
         say(f"wrote {table.write(grid.out, stem)[0]}")
     if not tables[0].scored:
         raise InputError("nothing could be scored", where=grid.out, mend="table3.md has the reasons")
-    return 0
+    return 1 if study.lost else 0
 
 
 def specs_of(grid: Grid) -> list[Spec]:
@@ -151,8 +164,11 @@ def _shared(grid: Grid) -> str:
     return f"Rows Stage 1 have learned with these areas: {text}."
 
 
-def _train_all(grid: Grid, say: Callable[[str], None]) -> int:
-    """Train one run after the other until the minutes are used up; the exit code of one that was stopped."""
+def _train_all(grid: Grid, say: Callable[[str], None], failures: dict[str, HandiError]) -> int:
+    """Train one run after the other until the minutes are used up; the exit code of one that was stopped.
+
+    What fails is entered in `failures` by name, and the others go on. Raises: OutputError.
+    """
     begin = time.monotonic()
     for name, recipe in grid.runs().items():
         if is_trained(recipe):
@@ -168,6 +184,12 @@ def _train_all(grid: Grid, say: Callable[[str], None]) -> int:
         precision = torch.get_float32_matmul_precision()
         try:
             code = train(recipe, say=say)
+        except OutputError:  # a full disk stops them all
+            raise
+        except Exception as error:
+            failures[name] = failure(error)
+            say(f"error: {name}: {failures[name]}")
+            continue
         finally:
             torch.set_float32_matmul_precision(precision)
         if code:

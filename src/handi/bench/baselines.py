@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol
 import cv2
 import numpy as np
 
+from handi.bench.tally import failure
 from handi.errors import HandiError, InputError
 from handi.images import resize
 from handi.motion.area import prior_area
@@ -73,15 +74,14 @@ class Method(Protocol):
 
 
 def one_by_one(tasks: Iterable[Task], make: Callable[[Task], Frames]) -> Iterator[Made]:
-    """Run a function on each task, timed; its HandiErrors become results. Clips get the protocol's form."""
+    """Run a function on each task, timed; what it raises becomes a result. Clips get the protocol's form."""
     for task in tasks:
         begin = time.perf_counter()
         try:
-            frames = make(task)
-        except HandiError as error:
-            yield Made(task.id, error, time.perf_counter() - begin)
-            continue
-        yield Made(task.id, conformed(frames, task.context), time.perf_counter() - begin)
+            frames: Frames | HandiError = conformed(make(task), task.context)
+        except Exception as error:
+            frames = failure(error)
+        yield Made(task.id, frames, time.perf_counter() - begin)
 
 
 def conformed(frames: Frames, context: Picture) -> Frames:
@@ -237,11 +237,12 @@ class Handi:
 # ---------------------------------------------------------------------------------------------- specs
 
 # Kind → where its class is and what the part behind the colon is called. Imported when asked for.
+OURS = "handi.bench.baselines:Handi"
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "static": ("handi.bench.baselines:Static", "", {}),
     "flow": ("handi.bench.baselines:FlowExtrapolation", "", {}),
-    "handi": ("handi.bench.baselines:Handi", "model", {}),
-    "animate-anything": ("handi.bench.baselines:Handi", "model", {"mask": "full"}),
+    "handi": (OURS, "model", {}),
+    "animate-anything": (OURS, "model", {"mask": "full"}),
     "pia": ("handi.bench.published:Pia", "model", {}),
     "cogvideox": ("handi.bench.published:CogVideoX", "model", {}),
     "command": ("handi.bench.external:Command", "command", {}),
@@ -261,6 +262,20 @@ class Spec:
     def stored(self) -> Path | None:
         """The folder of its videos, where they exist already."""
         return Path(self.options["folder"]) if self.kind == STORED else None
+
+    def check(self) -> None:
+        """Look whether what it names is there; nothing is loaded. Raises: HandiError."""
+        if self.stored is not None:
+            if not self.stored.exists():
+                raise InputError("no such folder or manifest of videos", where=self.stored)
+        elif self.kind == "command":
+            self.build().check()  # type: ignore[attr-defined]  # it loads nothing
+        elif "model" in self.options and KINDS[self.kind][0] == OURS:
+            from handi.models.checkpoint import require
+
+            require(str(self.options["model"]))
+        elif "model" in self.options and not Path(self.options["model"]).expanduser().is_dir():
+            raise InputError("no such model folder", where=str(self.options["model"]))
 
     def build(self) -> Method:
         """The method, ready to make clips. Raises: HandiError."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 
-from handi.bench.cache import FeatureCache
+from handi.bench.areas import TrueAreas
 from handi.bench.entries import Entry, Shape
-from handi.errors import HandiError, InputError
-from handi.metrics.protocol import Extractor, Pair, Unscored
-from handi.motion.area import hull_area
+from handi.data.sources.common import FRAMES
+from handi.errors import InputError, OutputError, reason
+from handi.images import resize
+from handi.metrics.protocol import Pair, Unscored
 from handi.progress import Progress
 from handi.types import BinaryMask, Frames
 from handi.world.files import read_record
@@ -22,8 +24,10 @@ from handi.world.files import read_record
 Scope = Literal["full", "area-mask", "area-crop"]
 Subset = Literal["all", "motion-intensive"]
 Side = dict[str, Entry]
+Size = tuple[int, int]  # H, W
 
 INTENSIVE = 0.1  # the motion-intensive subset: the clips with the largest motion areas (SPEC §6)
+STRETCHED = 0.05  # that an aspect may differ before a note says so: models round sides to their multiples
 
 
 class Cases:
@@ -31,27 +35,41 @@ class Cases:
 
     preds: one or two sides of generated videos; an id counts only where all of them have it. ref: the true
     side; where it holds no video at all, only what needs none can be measured. clips: only the first so many
-    of ref are asked for. find_hands: builds Υ, called only where a motion area is needed that no file gives.
+    of ref are asked for. areas: finds the true motion areas.
+
+    The protocol: a generated video is resized to its own true video, as are context images and motion areas;
+    where either side has clips of 16 frames, 16 of a longer video are taken, spread evenly (`changes`).
     """
 
     def __init__(
-        self, preds: Sequence[Side], ref: Side, *, context_frames: int, cache: FeatureCache,
-        find_hands: Callable[[], Extractor], names: Sequence[str], clips: int | None = None,
+        self, preds: Sequence[Side], ref: Side, *, context_frames: int, areas: TrueAreas,
+        names: Sequence[str], clips: int | None = None,
     ) -> None:  # fmt: skip
         self.preds, self.ref, self.names = preds, ref, names
-        self.context_frames, self.cache, self._find_hands = context_frames, cache, find_hands
-        self._hands: Extractor | HandiError | None = None
+        self.context_frames, self._areas = context_frames, areas
         self.refused: dict[str, str] = {}
         self.no_area: dict[str, str] = {}  # why there is none, by id
+        self.changes: dict[str, dict[str, str]] = {}  # what was done → id → from what to what
+        self.sizes: dict[str, Size] = {}  # that everything of an id is compared at
         self.has_reference = any(entry.video is not None for entry in ref.values())
         used = list(ref)[:clips]
-        self.asked = [id for id in used if ref[id].video is not None or not self.has_reference]
+        self.asked = [id for id in used if self._is_asked(ref[id])]
         self._unused = set(ref) - set(used)
         self._rivals: dict[str, list[str]] = {}
         with Progress("check", len(self.asked), "videos") as bar:
             shapes = self._shapes(bar)
-        self.shape = _usual([found[0] for found in shapes.values()])  # of the true ones, where there are any
+        self.frames = _length(list(shapes.values()))
         self.ids = [id for id in self.asked if id in shapes and self._fits(id, shapes[id])]
+        for id in self.ids:
+            self._note_changes(id, shapes[id])
+
+    @property
+    def shape(self) -> Shape:
+        """Frames, H and W that most ids are compared at."""
+        return self.frames, *_usual([self.sizes[id] for id in self.ids] or [(0, 0)])
+
+    def _is_asked(self, entry: Entry) -> bool:
+        return entry.video is not None or entry.problem is not None or not self.has_reference
 
     def _shapes(self, bar: Progress) -> dict[str, list[Shape]]:
         """What the files of each id announce, the true one first; what is missing or damaged is refused."""
@@ -59,32 +77,53 @@ class Cases:
         for id in self.asked:
             bar.advance()
             try:
+                self.ref[id].check()
+                found = [self.ref[id].shape()] if self.has_reference else []
+                if found:  # also of one that was not generated: its area may be asked for
+                    self.sizes[id] = found[0][1:]
                 for side, name in zip(self.preds, self.names, strict=True):
-                    if id not in side or side[id].video is None:
+                    if id not in side or (side[id].video is None and side[id].problem is None):
                         raise InputError(_absence(name, id))
-                entries = [
-                    *([self.ref[id]] if self.has_reference else []),
-                    *(side[id] for side in self.preds),
-                ]
-                shapes[id] = [entry.shape() for entry in entries]
-            except HandiError as error:
-                self.refused[id] = str(error)
+                    found.append(side[id].shape())
+                self.sizes[id] = found[0][1:]
+                shapes[id] = found
+            except Exception as error:
+                self.refused[id] = reason(error)
         for side, name in zip(self.preds, self.names, strict=True):
             for id in sorted(set(side) - set(self.asked) - self._unused):
-                self.refused[id] = f"in {name} alone: there is no true video to compare it with"
+                alone = f"in {name} alone: there is no true video to compare it with"
+                self.refused[id] = side[id].problem or alone
         return shapes
 
+    def _named(self, shapes: Sequence[Shape]) -> Iterator[tuple[str, Shape]]:
+        """(whose, shape) of an id's videos."""
+        return zip([*(["the true video"] if self.has_reference else []), *self.names], shapes, strict=True)
+
     def _fits(self, id: str, shapes: list[Shape]) -> bool:
-        """Whether all of an id's videos have the frames and the size that most of them have."""
-        which = [*(["the true video"] if self.has_reference else []), *self.names]
-        for shape, name in zip(shapes, which, strict=True):
-            if shape != self.shape:
-                self.refused[id] = f"{name} has {_words(shape)}, the others {_words(self.shape)}"
+        """Whether all of an id's videos have the frames that most of them have, or more of them."""
+        for name, (count, *_) in self._named(shapes):
+            if count != self.frames and not (self.frames == FRAMES and count > FRAMES):
+                self.refused[id] = f"{name} has {count} frames, the others {self.frames}"
                 return False
-        if self.shape[0] <= self.context_frames:
-            self.refused[id] = f"{self.shape[0]} frames leave none after the context image"
+        if self.frames <= self.context_frames:
+            self.refused[id] = f"{self.frames} frames leave none after the context image"
             return False
         return True
+
+    def _note_changes(self, id: str, shapes: list[Shape]) -> None:
+        size = self.sizes[id]
+        for name, (count, *own) in self._named(shapes):
+            if count > self.frames:
+                self._changed(f"longer videos: {FRAMES} frames taken", id, f"{count} frames in {name}")
+            if tuple(own) != size:
+                self._changed("generated videos resized to their true video", id, _words(own, size))
+                if abs(own[1] / own[0] / (size[1] / size[0]) - 1) > STRETCHED:
+                    self._changed(
+                        "generated videos stretched: they have another aspect", id, _words(own, size)
+                    )
+
+    def _changed(self, what: str, id: str, how: str) -> None:
+        self.changes.setdefault(what, {})[id] = how
 
     # ------------------------------------------------------------------------------------- one video
 
@@ -93,14 +132,15 @@ class Cases:
 
         Raises: HandiError.
         """
-        entry, skip = self.ref[id], self.context_frames
-        true = self._read(entry) if self.has_reference else None
+        entry, skip, size = self.ref[id], self.context_frames, self.sizes[id]
+        true = self._read(entry, size) if self.has_reference else None
         context = entry.context()
+        if context is not None and context.shape[:2] != size:
+            self._changed("context images resized", id, _words(context.shape[:2], size))
+            context = resize(context, *size)
         if context is None and true is not None and skip:
             context = true[skip - 1]
-        made = [self._read(side[id]) for side in self.preds]
-        if context is not None and context.shape != made[0].shape[1:]:
-            raise InputError(f"the context image is {context.shape[1]}×{context.shape[0]}", where=id)
+        made = [self._read(side[id], size) for side in self.preds]
         mask = self.area(id, true) if area else None
         others = self._siblings(id) if siblings else ()
         return [
@@ -119,49 +159,41 @@ class Cases:
             for frames in made
         ]
 
-    def _read(self, entry: Entry) -> Frames:
-        frames = entry.frames()
-        if frames.shape[:3] != self.shape:
-            raise InputError(
-                f"has {_words(frames.shape)} in truth, not {_words(self.shape)}", where=entry.video
-            )
-        return frames
+    def _read(self, entry: Entry, size: Size) -> Frames:
+        """The frames of a video that are compared, at this size."""
+        frames = entry.frames(self.frames if self.frames == FRAMES else None)
+        if len(frames) != self.frames:
+            raise InputError(f"has {len(frames)} frames in truth, not {self.frames}", where=entry.video)
+        return frames if frames.shape[1:3] == size else resize(frames, *size)
 
     def area(self, id: str, true: Frames | None = None) -> BinaryMask | None:
-        """The true motion area H×W: the file's, the world's, or the hulls of the hands that Υ finds in the
-        true video, context included (SPEC §2.1). None, and `no_area` says why, where there is none.
+        """The true motion area H×W of an id; None, and `no_area` says why, where there is none.
 
-        Raises: InputError for a file that cannot be used.
+        true: the true video, where it has been read. Raises: HandiError for a file that cannot be used.
         """
-        entry = self.ref[id]
-        area = entry.area()
-        if area is None and entry.video is not None:
+        entry, size = self.ref[id], self.sizes.get(id)
+        if size is None:
+            raise InputError(self.refused.get(id, "its size is not known"))
+        if entry.has_area:
+            area = entry.area()
+        else:
             try:
-                joints = self.cache(self._detector(), entry.frames() if true is None else true)
-            except HandiError as error:
-                self.no_area[id] = str(error)
+                area = self._areas.of(entry, lambda: self._read(entry, size) if true is None else true)
+            except OutputError:  # a full disk is not this video's fault
+                raise
+            except Exception as error:
+                self.no_area[id] = reason(error)
                 return None
-            area = hull_area(joints, *self.shape[1:])
         if area is None:
             self.no_area[id] = "its motion area is not known"
             return None
-        if area.shape != self.shape[1:]:
-            raise InputError(f"the motion area is {area.shape[1]}×{area.shape[0]}", where=id)
+        if area.shape != size:
+            self._changed("motion areas resized", id, _words(area.shape, size))
+            area = cv2.resize(area.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
         if not area.any():
             self.no_area[id] = "its motion area is empty"
             return None
         return area
-
-    def _detector(self) -> Extractor:
-        """Υ, built once. Raises: HandiError; where its weights are not to be had, the same one at once."""
-        if self._hands is None:
-            try:
-                self._hands = self._find_hands()
-            except HandiError as error:
-                self._hands = error
-        if isinstance(self._hands, HandiError):
-            raise self._hands
-        return self._hands
 
     def intensive(self) -> list[str]:
         """The tenth of the true videos with the largest motion areas, whether they were generated or not.
@@ -172,11 +204,13 @@ class Cases:
         for id in self.asked:
             try:
                 area = self.area(id)
-            except HandiError as error:
-                self.no_area[id] = str(error)
+            except OutputError:
+                raise
+            except Exception as error:
+                self.no_area[id] = reason(error)
                 continue
             if area is not None:
-                sizes[id] = int(area.sum())
+                sizes[id] = float(area.mean())
         if not sizes:
             raise InputError("no motion area is known, so none is intensive", where="--subset")
         count = max(1, round(INTENSIVE * len(self.asked)))
@@ -193,11 +227,16 @@ class Cases:
         groups: dict[tuple[Path, int], dict[Path, str]] = defaultdict(dict)
         own: dict[str, tuple[tuple[Path, int], Path]] = {}
         for id, entry in self.ref.items():
-            if entry.truth is not None and entry.video is not None:
-                truth = entry.truth.resolve()
+            if entry.truth is None or entry.video is None:
+                continue
+            truth = entry.truth.resolve()
+            try:
                 key = truth.parent, read_record(truth)["seed"]
-                groups[key][truth] = id  # a clip that is listed twice is one rival
-                own[id] = key, truth
+            except Exception as error:
+                self.refused.setdefault(id, reason(error))
+                continue
+            groups[key][truth] = id  # a clip that is listed twice is one rival
+            own[id] = key, truth
         self._rivals = {
             id: [other for path, other in groups[key].items() if path != truth]
             for id, (key, truth) in own.items()
@@ -207,9 +246,10 @@ class Cases:
         """L×H×W×3 of all true clips that start from the same image; none where one of them cannot be read."""
         try:
             return tuple(
-                self._read(self.ref[other])[self.context_frames :] for other in self._rivals.get(id, ())
+                self._read(self.ref[other], self.sizes[id])[self.context_frames :]
+                for other in self._rivals.get(id, ())
             )
-        except HandiError:
+        except Exception:
             return ()
 
 
@@ -258,11 +298,20 @@ def _absence(side: str, id: str) -> str:
     return f"there is no generated video of it in {side}"
 
 
-def _usual(shapes: list[Shape]) -> Shape:
-    """The shape that most have; of equally many the larger."""
-    counts = Counter(shapes)
-    return max(counts, key=lambda shape: (counts[shape], shape), default=(0, 0, 0))
+def _length(shapes: Sequence[Sequence[Shape]]) -> int:
+    """Frames that are compared: those that most true videos have (the generated ones, where there are no
+    true ones); a clip's 16, where one side has them and the other has more."""
+    usual = [_usual([shape[0] for shape in column]) for column in zip(*shapes, strict=True)]
+    if not usual:
+        return 0
+    return FRAMES if FRAMES in usual and min(usual) >= FRAMES else usual[0]
 
 
-def _words(shape: Sequence[int]) -> str:
-    return f"{shape[0]} frames of {shape[2]}×{shape[1]}"
+def _usual(values: Sequence[Any]) -> Any:
+    """What most are; of equally many the larger."""
+    counts = Counter(values)
+    return max(counts, key=lambda value: (counts[value], value))
+
+
+def _words(own: Sequence[int], size: Size) -> str:
+    return f"{own[1]}×{own[0]} to {size[1]}×{size[0]}"

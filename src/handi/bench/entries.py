@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -12,10 +13,11 @@ from handi.errors import InputError
 from handi.footage import find_footage
 from handi.images import open_image, read_image, to_mask
 from handi.types import BinaryMask, Frames, Picture
-from handi.video import count_frames, probe_video, read_video
+from handi.video import count_frames, even_indices, probe_video, read_frames, read_video
 from handi.world.files import kind_of_area, read_area, read_record
 
 Shape = tuple[int, int, int]  # frames, H, W
+TextKind = Literal["short", "enriched"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,32 @@ class Entry:
     text: str | None = None
     description: str | None = None
     truth: Path | None = None  # the record of a world clip
+    problem: str | None = None  # why nothing of it can be used
+
+    def check(self) -> None:
+        """Raises: InputError for an entry with a problem."""
+        if self.problem is not None:
+            raise InputError(self.problem)
+
+    def prompt(self, kind: TextKind) -> str | None:
+        """What is generated from: the enriched text, if it is asked for and there is one, else the action."""
+        return (self.description if kind == "enriched" else None) or self.text
 
     def shape(self) -> Shape:
         """Frames, H and W as the files announce them, without decoding. Raises: InputError."""
         return _shape(self._video(), self.truth)
 
-    def frames(self) -> Frames:
-        """F×H×W×3 uint8. Raises: InputError: damaged, NaN, or fewer frames than announced."""
-        return _frames(self._video(), self.truth)
+    def frames(self, most: int | None = None) -> Frames:
+        """F×H×W×3 uint8; of a longer video `most` of them, spread evenly.
+
+        Raises: InputError: damaged, NaN, or fewer frames than announced.
+        """
+        return _frames(self._video(), self.truth, most)
+
+    @property
+    def has_area(self) -> bool:
+        """Whether its motion area is given."""
+        return self.area_file is not None or self.truth is not None
 
     def area(self) -> BinaryMask | None:
         """H×W, or None where none is given. Raises: InputError."""
@@ -58,6 +78,7 @@ class Entry:
         return None if self.context_file is None else read_image(self.context_file)
 
     def _video(self) -> Path:
+        self.check()
         if self.video is None:
             raise InputError("there is no video", where=self.id)
         return self.video
@@ -83,18 +104,35 @@ def _shape(video: Path, truth: Path | None) -> Shape:
     return count_frames(video), info.height, info.width
 
 
-def _frames(video: Path, truth: Path | None) -> Frames:
+def _frames(video: Path, truth: Path | None, most: int | None) -> Frames:
     if truth is not None and video.suffix == ".png":
         count, height, width = _shape(video, truth)
-        return _strip(video, count, height, width)
+        return evenly(_strip(video, count, height, width), most)
     if video.suffix == ".npy":
-        return _whole_array(video)
+        return evenly(_whole_array(video), most)
     if video.is_dir():
-        return np.stack([read_image(path) for path in _pictures(video)])  # they are of one size
+        pictures = np.array(_pictures(video))  # they are of one size
+        return np.stack([read_image(path) for path in evenly(pictures, most)])
+    if most is not None and (count := count_frames(video)) > most:
+        return _picked(video, even_indices(count, most))
     frames = read_video(video)
     if (announced := probe_video(video).frames) > len(frames):
         raise InputError(f"breaks off: {len(frames)} of {announced} frames can be read", where=video)
     return frames
+
+
+def evenly(frames: np.ndarray, most: int | None) -> np.ndarray:
+    """`most` of the frames, spread evenly, both ends included; all where there are no more."""
+    return frames if most is None or len(frames) <= most else frames[even_indices(len(frames), most)]
+
+
+def _picked(video: Path, wanted: list[int]) -> Frames:
+    """These frames of a video, without holding the others."""
+    numbers = set(wanted)
+    frames = [frame for number, frame in enumerate(read_frames(video)) if number in numbers]
+    if len(frames) < len(wanted):
+        raise InputError(f"breaks off: {len(frames)} of {len(wanted)} frames can be read", where=video)
+    return np.stack(frames)
 
 
 def _strip(path: Path, count: int, height: int, width: int) -> Frames:

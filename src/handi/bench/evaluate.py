@@ -9,18 +9,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from handi.bench.areas import TrueAreas
 from handi.bench.cache import FeatureCache
 from handi.bench.cases import Cases, Scope, Subset, scoped
 from handi.bench.entries import kinds_of_area
 from handi.bench.intervals import CONFIDENCE, RESAMPLES
 from handi.bench.sets import Sets
 from handi.bench.show import write_csv
-from handi.bench.sides import read_side
+from handi.bench.sides import GIF, VIDEOS, read_side
 from handi.bench.tally import Tally, difference
-from handi.errors import HandiError, InputError, OutputError, reason
+from handi.errors import InputError, OutputError, reason
 from handi.files import scratch_folder, writing
 from handi.generate import choose_device
-from handi.images import VIDEO_SUFFIXES
 from handi.metrics import METRICS, check_metric, metric_class
 from handi.metrics.protocol import (
     PROTOCOL,
@@ -117,15 +117,20 @@ def evaluate(
     """
     settings.check()
     sides = [pred] if versus is None else [pred, versus]
-    built = build_metrics(settings.metrics, settings.device) if built is None else built
+    entries, true = [read_side(side, say) for side in sides], read_side(ref, say)
+    if built is None:
+        built = build_metrics(settings.metrics, settings.device)
+        require_any(built)
     features = FeatureCache(out / "features" if cache_folder is None else cache_folder)
     features.sweep()
+    areas = TrueAreas(lambda: find_hands(settings.device), features)
+    if settings.scope != "full" or settings.subset != "all":
+        areas.require(true.values())
     cases = Cases(
-        [read_side(side) for side in sides],
-        read_side(ref),
+        entries,
+        true,
         context_frames=settings.context_frames,
-        cache=features,
-        find_hands=lambda: _find_hands(settings.device),
+        areas=areas,
         names=[str(side) for side in sides],
         clips=settings.clips,
     )
@@ -147,8 +152,8 @@ def evaluate(
                 _score(pairs, built, tallies, whole, limited, features, settings.scope)
             except OutputError:  # a full disk is not this video's fault
                 raise
-            except HandiError as error:
-                cases.refused[id] = str(error)
+            except Exception as error:
+                cases.refused[id] = reason(error)
             bar.advance()
         for id in sorted(set(cases.refused) - told):
             say(f"not scored: {id}: {cases.refused[id]}")
@@ -160,7 +165,15 @@ def evaluate(
     return _write(out, tables, cases, built, settings, sides=sides, ref=ref, n=n)
 
 
-def _find_hands(device: str) -> Extractor:
+def require_any(built: Built) -> None:
+    """Raises: InputError where no metric at all can be measured, before any video is read."""
+    if not built.metrics:
+        reasons = "; ".join(f"{name}: {why}" for name, why in built.skipped.items())
+        raise InputError(f"none of the metrics can be measured ({reasons})", where="--metrics")
+
+
+def find_hands(device: str) -> Extractor:
+    """Υ as an extractor. Raises: HandiError where its weights are missing."""
     from handi.metrics.hand import FindHands
 
     return FindHands(choose_device(device))
@@ -289,15 +302,21 @@ def _version(library: str) -> str:
 
 def _notes(cases: Cases, built: Built) -> list[str]:
     notes = []
-    lossy = [
-        entry for side in cases.preds for entry in side.values()
-        if entry.video is not None and entry.video.suffix.lower() in VIDEO_SUFFIXES
-    ]  # fmt: skip
+    made = [entry for side in cases.preds for entry in side.values() if entry.video is not None]
+    suffixes = [str(entry.video.suffix).lower() for entry in made if entry.video is not None]
+    lossy, gifs = [suffix for suffix in suffixes if suffix in VIDEOS], suffixes.count(GIF)
     if built.sets and lossy:
         notes.append(
             f"{len(lossy)} generated videos are compressed, which shifts Fréchet and kernel distances: "
             "`handi generate --save-frames` keeps the frames themselves"
         )
+    if gifs:
+        notes.append(
+            f"{gifs} generated videos are GIFs, which changes their colours (256 of them a frame): use the "
+            "method's own frames where they can be had"
+        )
+    for what, which in cases.changes.items():
+        notes.append(f"{len(which)} {what}: {_examples(which)}")
     if cases.no_area:
         notes.append(f"{len(cases.no_area)} videos have no motion area: {_examples(cases.no_area)}")
     return notes

@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
@@ -31,6 +33,7 @@ from typing import Any
 
 from handi.bench.baselines import FRAMES, Made, Task, conformed
 from handi.bench.entries import Entry
+from handi.bench.tally import failure
 from handi.errors import HandiError, InputError
 from handi.files import scratch_folder
 from handi.images import read_image, write_image
@@ -82,6 +85,15 @@ class Command:
             "seed": seed,
         }
 
+    def check(self) -> None:
+        """Raises: InputError where its folder or its program is not there."""
+        if not self.cwd.is_dir():
+            raise InputError("no such folder for the command to run in", where=self.cwd)
+        program = self.words[0]
+        path = str(self.cwd / program) if os.sep in program else program
+        if "{" not in program and shutil.which(path) is None:
+            raise InputError("no such program", where=program, mend=f"it runs in {self.cwd}")
+
     def make(self, tasks: Iterable[Task]) -> Iterator[Made]:
         """Start the program for each task, or once for all. Seconds include its start."""
         if self.single:
@@ -99,13 +111,13 @@ class Command:
             if not asked:
                 return
             begin = time.perf_counter()
-            failure = self._start(asked[0], inputs, out)
+            last_words = self._start(asked[0], inputs, out)
             seconds = (time.perf_counter() - begin) / len(asked)
             for number, one in enumerate(asked):
                 try:
-                    frames: Frames | HandiError = self._read(one, number, inputs, out, failure)
-                except HandiError as error:
-                    frames = error
+                    frames: Frames | HandiError = self._read(one, number, out, last_words)
+                except Exception as error:
+                    frames = failure(error)
                 yield Made(one.id, frames, seconds)
 
     def _start(self, first: _Asked, inputs: Path, out: Path) -> str | None:
@@ -140,14 +152,14 @@ class Command:
         said = " ".join((done.stderr or done.stdout).split())[-TAIL:]
         return f"{words[0]} ended with code {done.returncode}: {said or 'it said nothing'}"
 
-    def _read(self, asked: _Asked, number: int, inputs: Path, out: Path, failure: str | None) -> Frames:
+    def _read(self, asked: _Asked, number: int, out: Path, last_words: str | None) -> Frames:
         """The program's clip. Raises: InputError."""
         path = out / self.output.format(id=asked.name, number=number)
         if not path.exists():
             raise InputError(
-                failure or f"the program ended well and made no {self.output}",
+                last_words or f"the program ended well and made no {self.output}",
                 where=asked.id,
-                mend=None if failure else f"say in `output` what it makes; there is: {_listed(out)}",
+                mend=None if last_words else f"say in `output` what it makes; there is: {_listed(out)}",
             )
         return conformed(Entry(asked.id, video=path).frames(), read_image(asked.image))
 

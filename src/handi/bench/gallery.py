@@ -24,7 +24,7 @@ from PIL import Image
 from handi import __version__
 from handi.bench.entries import Entry
 from handi.bench.shown import Clip, Shown, clip_of, context_of, own_area, same_context
-from handi.errors import HandiError, InputError
+from handi.errors import HandiError, InputError, reason
 from handi.files import replacing, sweep
 from handi.images import open_image, resize, to_mask
 from handi.metrics.results import read_results
@@ -251,9 +251,8 @@ class _Page:
                     f"{sample.id!r} has {len(clip.frames)} frames, a gallery shows {MAX_FRAMES} at most",
                     where=method.name,
                 )
-        except HandiError as error:
-            self.failures.append(error)
-            return error
+        except Exception as error:
+            return self._failed(error, f"{method.name}, {sample.id}")
         self.fps = self.fps or clip.fps
         self.frames = max(self.frames, len(clip.frames))
         return clip
@@ -262,9 +261,8 @@ class _Page:
         """The context image, in the first column."""
         try:
             picture = self._fitted(context_of(sample))
-        except HandiError as error:
-            self.failures.append(error)
-            return _cell(_absent(error), 0)
+        except Exception as error:
+            return _cell(_absent(self._failed(error, sample.id)), 0)
         return _cell(_still(picture, f"context image of {sample.id}"), 0)
 
     def area(self, sample: Entry, methods: Sequence[Shown]) -> str:
@@ -274,9 +272,8 @@ class _Page:
             return _cell(self._mask(own), 0)
         try:
             area = sample.area()
-        except HandiError as error:
-            self.failures.append(error)
-            return _cell(_absent(error), 0)
+        except Exception as error:
+            return _cell(_absent(self._failed(error, sample.id)), 0)
         return _cell("" if area is None else self._grey(area.astype(np.uint8) * 255), 0)
 
     def area_of(self, method: Shown, sample: Entry) -> str:
@@ -287,9 +284,14 @@ class _Page:
     def _mask(self, path: Path) -> str:
         try:
             return self._grey(np.rint(to_mask(open_image(path)) * 255).astype(np.uint8))
-        except HandiError as error:
-            self.failures.append(error)
-            return _absent(error)
+        except Exception as error:
+            return _absent(self._failed(error, path))
+
+    def _failed(self, error: Exception, where: str | Path) -> HandiError:
+        """Count what could not be shown; any exception is a failure of its own place alone."""
+        found = error if isinstance(error, HandiError) else InputError(reason(error), where=where)
+        self.failures.append(found)
+        return found
 
     def _grey(self, picture: np.ndarray) -> str:
         return _still(self._fitted(picture), "motion area") + "<div class=caption>motion area</div>"
@@ -314,6 +316,12 @@ class _Page:
         """The picture of what moves in a video."""
         if isinstance(clip, HandiError):
             return ""
+        try:
+            return self._flow(clip)
+        except Exception as error:
+            return _absent(self._failed(error, "motion flow"))
+
+    def _flow(self, clip: Clip) -> str:
         if self.settings.flow == "authors":
             return _still(self._fitted(hsv_first_pair(clip.frames)), "motion flow")
         share = np.rint(motion_flow(clip.frames) * 255).astype(np.uint8)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from handi.bench.entries import Entry, Shape
+from handi.bench.entries import Entry, Shape, evenly
 from handi.data.shard_clips import ShardClips
 from handi.data.shards import read_prepared
 from handi.errors import InputError
@@ -26,9 +26,14 @@ class PreparedEntry(Entry):
         clips = self._clips()
         return clips.frames, *clips.size
 
-    def frames(self) -> Frames:
+    def frames(self, most: int | None = None) -> Frames:
         """See `Entry.frames`."""
-        return np.array(self._clips()[self.index].frames)
+        return evenly(np.array(self._clips()[self.index].frames), most)
+
+    @property
+    def has_area(self) -> bool:
+        """See `Entry.has_area`."""
+        return True
 
     def area(self) -> BinaryMask | None:
         """See `Entry.area`."""

@@ -13,15 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from handi.bench.areas import TrueAreas
 from handi.bench.baselines import Made, Method, Task
-from handi.bench.entries import Entry
-from handi.errors import HandiError, InputError
+from handi.bench.entries import Entry, TextKind
+from handi.bench.tally import failure
+from handi.data.sources.common import FRAMES
+from handi.errors import HandiError, InputError, OutputError
 from handi.files import staged
 from handi.generate import RUN_FILE
 from handi.images import write_image
 from handi.names import distinct_names, place_in
 from handi.progress import Progress
 from handi.reading import read_json
+from handi.types import BinaryMask, Frames
 from handi.video import write_video
 
 Failures = dict[str, HandiError]
@@ -36,26 +40,46 @@ class Request:
     pictures: str  # a hash of the context image, and of the parts of the truth that the method was given
 
 
-def task_of(entry: Entry, *, seed: int = 0, peeks: bool = True) -> Task:
+@dataclass(frozen=True)
+class Asking:
+    """How clips of a data set are asked for."""
+
+    text: TextKind = "enriched"  # where a clip has one
+    seed: int = 0
+    areas: TrueAreas | None = None  # finds areas that no file gives; None: there are none then
+
+
+def task_of(entry: Entry, asking: Asking = Asking(), *, peeks: bool = True) -> Task:
     """What a method is asked for one clip of a data set. The true video's next frame and area go along only
     where they may be used.
 
-    Raises: InputError: no text, or a picture that cannot be read.
+    Raises: InputError: no text, or a picture that cannot be read; HandiError where its area cannot be had.
     """
-    if not entry.text:
+    entry.check()
+    prompt = entry.prompt(asking.text)
+    if not prompt:
         raise InputError("has no text to generate from", where=entry.id)
-    context, following = entry.context(), None
-    if context is None or (peeks and entry.video is not None):
-        frames = entry.frames()
+    context, frames, area = entry.context(), None, None
+    if entry.video is not None and (context is None or peeks):
+        frames = entry.frames(FRAMES)
         context = frames[0] if context is None else context
-        following = frames[1] if peeks and len(frames) > 1 else None
-    return Task(entry.id, context, entry.text, seed, entry.area() if peeks else None, following)
+    if context is None:
+        raise InputError("has neither a context image nor a true video", where=entry.id)
+    if peeks:
+        area = _area(entry, asking, frames)
+    following = frames[1] if peeks and frames is not None and len(frames) > 1 else None
+    return Task(entry.id, context, prompt, asking.seed, area, following)
+
+
+def _area(entry: Entry, asking: Asking, frames: Frames | None) -> BinaryMask | None:
+    if entry.has_area or asking.areas is None or frames is None:
+        return entry.area()
+    return asking.areas.of(entry, lambda: frames)
 
 
 def produce(
-    method: Method, data: Mapping[str, Entry], out: Path, *,
-    seed: int = 0, what: str = "generate",
-) -> Failures:  # fmt: skip
+    method: Method, data: Mapping[str, Entry], out: Path, asking: Asking = Asking(), *, what: str = "generate"
+) -> Failures:
     """Make OUT/NAME/ of each clip that is not there: frames/, lossless; video.mp4; motion_area.png; run.json.
 
     NAME is the clip's id wherever a folder can be called so (`distinct_names`). Gives what failed, by id; the
@@ -71,9 +95,11 @@ def produce(
             for entry in data.values():
                 try:
                     folder = place_in(out, names[entry.id])
-                    task = task_of(entry, seed=seed, peeks=bool(method.peeks))
-                except HandiError as error:
-                    failures[entry.id] = error
+                    task = task_of(entry, asking, peeks=bool(method.peeks))
+                except OutputError:  # a full disk is not this clip's fault
+                    raise
+                except Exception as error:
+                    failures[entry.id] = failure(error)
                     continue
                 if is_made(method, task, folder):
                     bar.advance()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from handi.bench.entries import Entry
 from handi.bench.sides import read_side
+from handi.bench.tally import failure
 from handi.errors import HandiError, InputError
 from handi.reading import read_json
 from handi.types import Frames, Picture
@@ -94,6 +95,6 @@ def same_context(samples: dict[str, Entry]) -> tuple[list[list[Entry]], list[Han
     for sample in samples.values():
         try:
             groups.setdefault(context_of(sample).tobytes(), []).append(sample)
-        except HandiError as error:
-            failures.append(error)
+        except Exception as error:
+            failures.append(failure(error))
     return [group for group in groups.values() if len(group) > 1], failures

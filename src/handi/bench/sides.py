@@ -2,7 +2,7 @@
 
 A folder may hold, for the id "24":
 
-    24.mp4 (or .mov, .webm, …)   a video
+    24.mp4 (or .mov, .webm, …)   a video; a .gif is one too, in 256 colours
     24.npy                       F×H×W×3, uint8 or floats in [0, 1]
     24/video.mp4, 24/frames/     what `handi generate` writes; the frames are preferred, they are lossless
     24/0000.png, 24/0001.png …   an image sequence
@@ -20,7 +20,7 @@ its paths count from its own folder.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,8 @@ from typing import Any
 from handi.bench.entries import Entry
 from handi.bench.prepared import prepared_side
 from handi.data.shards import PREPARED
-from handi.errors import InputError
+from handi.data.sources.common import some
+from handi.errors import InputError, reason
 from handi.footage import IMAGE_SUFFIXES, find_footage
 from handi.images import VIDEO_SUFFIXES
 from handi.names import is_name_of, safe_name
@@ -37,7 +38,10 @@ from handi.reading import read_json, read_jsonl, read_lines, text_beside
 from handi.world.files import FORMAT, read_record
 from handi.world.produce import CAPTIONS, MANIFEST
 
+GIF = ".gif"
+VIDEOS = VIDEO_SUFFIXES | {GIF}
 SIDECARS = ("motion_area", "context")  # folders whose pictures belong to ids and are no frames
+PROMPTS = "prompts.jsonl"
 RECORD = ("video", "frames", "size", "text", "enriched", "seed")  # what is read of a world clip's record
 LISTS = (MANIFEST, CAPTIONS)  # what `handi world` says of a folder's clips; they are none
 HASHED = re.compile(r"-[0-9a-f]{8}$")  # the end of a folder's name that stands for an id
@@ -45,13 +49,17 @@ NAMES = {"text": ("text", "action"), "description": ("description", "enriched"),
          "area": ("area", "motion_area")}  # in a manifest or prompts.jsonl  # fmt: skip
 
 
-def read_side(path: str | Path) -> dict[str, Entry]:
-    """Everything of a folder or a manifest (see above), by id in sorted order. Raises: InputError."""
+def read_side(path: str | Path, say: Callable[[str], None] = lambda line: None) -> dict[str, Entry]:
+    """Everything of a folder or a manifest (see above), by id in sorted order.
+
+    What cannot be used of an id is its `problem`; `say` is told what is passed over. Raises: InputError for
+    a folder or manifest that cannot be read or holds nothing.
+    """
     path = Path(path).expanduser()
     if (path / PREPARED).is_file():
         entries = prepared_side(path)
     elif path.is_dir():
-        entries = _of_folder(path)
+        entries = _Folder(path).read(say)
     elif path.is_file():
         entries = _of_manifest(path)
     else:
@@ -63,40 +71,82 @@ def read_side(path: str | Path) -> dict[str, Entry]:
     return dict(sorted(entries.items()))
 
 
-def _of_folder(folder: Path) -> dict[str, Entry]:
-    entries: dict[str, Entry] = {}
+class _Folder:
+    """The entries of a folder while it is read: what goes wrong with a file is its id's problem."""
 
-    def add(id: str, **what: Any) -> None:
-        entries[id] = replace(entries.get(id, Entry(id)), **what)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries: dict[str, Entry] = {}
 
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            if path.name not in SIDECARS and (video := _video_of_folder(path)) is not None:
-                add(_id_of_folder(path), video=video)
-        elif path.suffix.lower() in VIDEO_SUFFIXES or path.suffix == ".npy":
-            other = entries[path.stem].video if path.stem in entries else None
-            if other not in (None, path):
-                raise InputError(f"{path.name} and {other} are two videos of one id", where=folder)
-            add(path.stem, video=path)
-        elif path.suffix == ".json" and path.name not in LISTS and _is_world_clip(path):
-            entries[path.stem] = _world_clip(path)
-    for name, key in (("motion_area", "area_file"), ("context", "context_file")):
-        for path in sorted((folder / name).glob("*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                add(path.stem, **{key: path})
-    if (prompts := folder / "prompts.jsonl").is_file():
-        for number, line in _json_lines(prompts):
-            add(_id_of(line, prompts, number), **_texts(line))
-    for id, entry in entries.items():
-        text = text_beside(folder / f"{safe_name(id)}.mp4")
-        if text.is_file():
-            lines = [line.strip() for line in read_lines(text)]
-            said = [line for line in lines if line]
-            entries[id] = replace(entry, text=said[0] if said else None,
-                                  description=said[1] if len(said) > 1 else entry.description)  # fmt: skip
-    return entries
+    def read(self, say: Callable[[str], None]) -> dict[str, Entry]:
+        files = sorted(path for path in self.folder.iterdir() if not path.name.startswith("."))
+        texts = [path for path in files if path.suffix.lower() == ".txt" and path.is_file()]
+        passed = [path.name for path in files if path not in texts and not self._take(path)]
+        for name, key in (("motion_area", "area_file"), ("context", "context_file")):
+            for path in sorted((self.folder / name).glob("*")):
+                if path.suffix.lower() in IMAGE_SUFFIXES:
+                    self._add(path.stem, **{key: path})
+        for path in files:
+            if path.name == PROMPTS:
+                self._prompts(path)
+        used = {self._text(id) for id in list(self.entries)}
+        alone = [path.name for path in texts if path not in used]
+        # Beside ID.json lie the pictures of a world clip: ID.png, ID.area.png, …
+        passed = [name for name in passed if not self._is_of_world(name.partition(".")[0])]
+        if passed := sorted([*passed, *alone]):
+            say(f"note: {self.folder}: not read, as no video: {some(passed)}")
+        return self.entries
+
+    def _is_of_world(self, id: str) -> bool:
+        return id in self.entries and self.entries[id].truth is not None
+
+    def _add(self, id: str, **what: Any) -> None:
+        self.entries[id] = replace(self.entries.get(id, Entry(id)), **what)
+
+    def _take(self, path: Path) -> bool:
+        """Enter what a file or subfolder stands for; whether it stands for anything."""
+        id = _id_of_folder(path) if path.is_dir() else path.stem
+        try:
+            if path.name in (PROMPTS, *LISTS, *SIDECARS):
+                return True
+            if path.is_dir():
+                if (video := _video_of_folder(path)) is None:
+                    return False
+                self._add(id, video=video)
+            elif path.suffix.lower() in VIDEOS or path.suffix == ".npy":
+                other = self.entries[id].video if id in self.entries else None
+                if other not in (None, path):
+                    names = f"{path.name} and {other.name if other else ''}"
+                    raise InputError(f"{names} are two videos of one id", where=self.folder)
+                self._add(id, video=path)
+            elif path.suffix == ".json" and _is_world_clip(path):
+                self.entries[id] = _world_clip(path)
+            else:
+                return False
+        except Exception as error:
+            self._add(id, problem=reason(error))
+        return True
+
+    def _prompts(self, path: Path) -> None:
+        for number, line in read_jsonl(path):
+            try:
+                self._add(_id_of(line), **_texts(_object(line)))
+            except ValueError as error:
+                self._add(f"{path.name}, line {number}", problem=_at(path, number, error))
+
+    def _text(self, id: str) -> Path | None:
+        """Take the text file of a video's name; its path, where there is one."""
+        path, entry = text_beside(self.folder / f"{safe_name(id)}.mp4"), self.entries[id]
+        if not path.is_file():
+            return None
+        try:
+            said = [line.strip() for line in read_lines(path) if line.strip()]
+        except InputError as error:
+            self._add(id, problem=entry.problem or str(error))
+            return path
+        description = said[1] if len(said) > 1 else entry.description
+        self._add(id, text=said[0] if said else None, description=description)
+        return path
 
 
 def _id_of_folder(folder: Path) -> str:
@@ -144,35 +194,51 @@ def _world_clip(path: Path) -> Entry:
 
 
 def _of_manifest(path: Path) -> dict[str, Entry]:
+    """The entries of a manifest; a line that is none, or names an id again, is one with a problem."""
     entries: dict[str, Entry] = {}
-    for number, line in _json_lines(path):
-        id = _id_of(line, path, number)
-        if id in entries:
-            raise InputError(f"the id {id!r} was used before", where=f"{path}, line {number}")
-
-        def file(key: str, line: dict[str, Any] = line) -> Path | None:
-            named = next((line[name] for name in NAMES.get(key, (key,)) if line.get(name)), None)
-            return None if named is None else path.parent / str(named)
-
-        truth = file("truth")
-        entry = Entry(id) if truth is None else replace(_world_clip(truth), id=id)
-        files = {"video": file("video"), "area_file": file("area"), "context_file": file("context")}
-        given: dict[str, Any] = {key: value for key, value in files.items() if value is not None}
-        entries[id] = replace(entry, **(given | _texts(line)))
+    for number, line in read_jsonl(path):
+        place = f"{path.name}, line {number}"
+        try:
+            id = _id_of(line)
+            if id in entries:
+                raise InputError(f"the id {id!r} was used before")
+            entries[id] = _of_line(id, _object(line), path.parent)
+        except ValueError as error:
+            entries[place] = Entry(place, problem=_at(path, number, error))
     return entries
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object). Raises: InputError naming the line."""
-    for number, value in read_jsonl(path):
-        if isinstance(value, InputError):
-            raise value
-        yield number, value
+def _of_line(id: str, line: dict[str, Any], folder: Path) -> Entry:
+    """Raises: InputError."""
+
+    def file(key: str) -> Path | None:
+        named = next((line[name] for name in NAMES.get(key, (key,)) if line.get(name)), None)
+        return None if named is None else folder / str(named)
+
+    truth = file("truth")
+    entry = Entry(id) if truth is None else replace(_world_clip(truth), id=id)
+    files = {"video": file("video"), "area_file": file("area"), "context_file": file("context")}
+    given: dict[str, Any] = {key: value for key, value in files.items() if value is not None}
+    return replace(entry, **(given | _texts(line)))
 
 
-def _id_of(line: dict[str, Any], path: Path, number: int) -> str:
-    if not line.get("id"):
-        raise InputError("has no id", where=f"{path}, line {number}")
+def _at(path: Path, number: int, error: ValueError) -> str:
+    """What is wrong with a line, with its place in front."""
+    place = f"{path}, line {number}"
+    return str(error) if str(error).startswith(place) else f"{place}: {error}"
+
+
+def _object(line: Any) -> dict[str, Any]:
+    """Raises: InputError for a line that is no object."""
+    if isinstance(line, InputError):
+        raise line
+    found: dict[str, Any] = line
+    return found
+
+
+def _id_of(line: Any) -> str:
+    if not _object(line).get("id"):
+        raise InputError("has no id")
     return str(line["id"])
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from handi import __version__
+from handi.bench.areas import TrueAreas
 from handi.bench.baselines import Spec
-from handi.bench.entries import Entry, kinds_of_area
-from handi.bench.evaluate import Built, Settings, build_metrics, evaluate
-from handi.bench.produce import produce
+from handi.bench.cache import FeatureCache
+from handi.bench.entries import Entry, TextKind, kinds_of_area
+from handi.bench.evaluate import Built, Settings, build_metrics, evaluate, find_hands, require_any
+from handi.bench.produce import Asking, produce
 from handi.bench.sides import read_side
 from handi.errors import HandiError, InputError
 from handi.files import remove, replacing, sweep, writing
@@ -32,20 +34,48 @@ KEY = "key.json"
 
 @dataclass
 class Study:
-    """What a table is made from. `say` is told of every clip that could not be made or scored."""
+    """What a table is made from. `say` is told of every clip that could not be made or scored; `lost` counts
+    what a table lacks because of it."""
 
     data: dict[str, Path]  # name → folder or manifest of the true videos
     methods: list[Spec]
     out: Path
     settings: Settings = field(default_factory=Settings)
     seed: int = 0
+    text: TextKind = "enriched"  # that clips are generated from, where they have one
     say: Callable[[str], None] = print
+    lost: list[str] = field(default_factory=list)
     _built: Built | None = field(default=None, repr=False)
     _notes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     _made: set[tuple[str, str]] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         sweep(self.out, depth=4)  # tables, results, videos/DATA/METHOD/ID
+        features = FeatureCache(self.out / "features")
+        areas = TrueAreas(lambda: find_hands(self.settings.device), features)
+        self.asking = Asking(self.text, self.seed, areas)
+
+    def check(self, *, scores: bool = True, areas: bool = False) -> None:
+        """Find what is missing before anything is loaded or made: data, texts, methods, weights.
+
+        scores, areas: whether metrics, and the clips' true motion areas, will be needed. Raises: HandiError.
+        """
+        for spec in self.methods:
+            spec.check()
+        for data in self.data:
+            entries = self.entries(data)
+            if not any(entry.prompt(self.text) for entry in entries.values()):
+                raise InputError("none of its clips has a text to generate from", where=self.data[data])
+            if areas and self.asking.areas is not None:
+                self.asking.areas.require(entries.values())
+        if scores:
+            require_any(self.built)
+
+    def lose(self, what: str) -> None:
+        """Say, once, what the study lacks."""
+        if what not in self.lost:
+            self.lost.append(what)
+            self.say(f"lost: {what}")
 
     def entries(self, data: str) -> dict[str, Entry]:
         """The clips of a data set that are used, by id. Raises: InputError."""
@@ -61,9 +91,12 @@ class Study:
         method = spec.build()
         if method.peeks:
             self._notes[spec.name, data] = f"{spec.name} is given {method.peeks}"
-        failures = produce(method, self.entries(data), folder, seed=self.seed, what=f"{spec.name}, {data}")
+        entries = self.entries(data)
+        failures = produce(method, entries, folder, self.asking, what=f"{spec.name}, {data}")
         for id, error in sorted(failures.items()):
             self.say(f"not made: {spec.name}: {id}: {error}")
+        if failures:
+            self.lose(f"{len(failures)} of {len(entries)} clips of {data} by {spec.name} could not be made")
         self._made.add((spec.name, data))
         return folder
 
@@ -88,7 +121,7 @@ class Study:
         }
         with suppress(HandiError, OSError, ValueError):
             if read_json(folder / KEY) == json.loads(json.dumps(key)):
-                return read_results(folder)
+                return self._counted(read_results(folder), spec, data)
         with writing(folder):  # or, killed in between, the new figures would pass for those of the old key
             remove(folder / KEY)
         self.say(f"score {spec.name} on {data} ({scope}, {subset})")
@@ -97,6 +130,11 @@ class Study:
         )
         with replacing(folder / KEY) as temporary:
             temporary.write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
+        return self._counted(found, spec, data)
+
+    def _counted(self, found: dict[str, Any], spec: Spec, data: str) -> dict[str, Any]:
+        if gap := found["asked"] - found["n"]:
+            self.lose(f"{gap} of {found['asked']} videos of {data} by {spec.name} could not be scored")
         return found
 
     @property
@@ -108,8 +146,22 @@ class Study:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the figures must know of the methods."""
-        return list(dict.fromkeys(self._notes.values()))
+        """What a reader of the figures must know: of the methods, what they were given, and what is lost."""
+        texts = (
+            [] if all(spec.stored for spec in self.methods) else [self._text_note(data) for data in self.data]
+        )
+        lost = [f"Lost: {what}." for what in self.lost]
+        return list(dict.fromkeys([*self._notes.values(), *texts, *lost]))
+
+    def _text_note(self, data: str) -> str:
+        if self.text == "short":
+            return f"Texts: videos of {data} are generated from the short action."
+        entries = self.entries(data).values()
+        enriched = sum(bool(entry.description) for entry in entries)
+        return (
+            f"Texts: videos of {data} are generated from the enriched text, which {enriched} of "
+            f"{len(entries)} clips have, else from the short action; of stored videos it is not known."
+        )
 
 
 def parse_data(items: tuple[str, ...]) -> dict[str, Path]:

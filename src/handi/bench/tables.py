@@ -12,10 +12,12 @@ from typing import Any
 
 from handi.bench import paper
 from handi.bench.baselines import Method, Spec
+from handi.bench.entries import Entry
 from handi.bench.layout import COMPARABLE, NOT_COMPARABLE, Cell, Column, Row, Table
 from handi.bench.produce import task_of
 from handi.bench.study import Study
-from handi.errors import HandiError, InputError
+from handi.bench.tally import failure
+from handi.errors import HandiError, InputError, OutputError
 from handi.reading import read_lines
 
 HERE, PAPER = "here", "paper"
@@ -48,10 +50,18 @@ def table1(study: Study, *, runs: int = 3, authors: Sequence[str] = ()) -> Table
             cells = dict.fromkeys(("parameters", "seconds"), Cell(why="stored videos: nothing ran here"))
             rows += _with_paper1(spec, cells, authors, "")
             continue
-        method = spec.build()
-        device = getattr(method, "device", "cpu")
-        devices.add(device)
-        rows += _with_paper1(spec, _measured(method, entries, runs, device), authors, device)
+        device = ""
+        try:
+            method = spec.build()
+            device = getattr(method, "device", "cpu")
+            cells = _measured(method, entries, runs, study)
+            devices.add(device)
+        except OutputError:
+            raise
+        except Exception as error:
+            study.lose(f"{spec.name} could not be measured: {failure(error)}")
+            cells = dict.fromkeys(("parameters", "seconds"), Cell(why=str(failure(error))))
+        rows += _with_paper1(spec, cells, authors, device)
     columns = (
         Column("parameters", "parameters (10⁹)", "lower"),
         Column("seconds", "seconds a video", "lower"),
@@ -64,14 +74,15 @@ def table1(study: Study, *, runs: int = 3, authors: Sequence[str] = ()) -> Table
         "at its own size, steps and guidance.",
         "Here parameters are those of all networks that run, each counted once. The paper's 3.674 for HANDI "
         "is twice AnimateAnything's 1.837, so it counts the autoencoder and the text encoder twice.",
+        *study.notes,
     ]
     return Table("Table 1. Efficiency", ("Method", "Source"), columns, rows, notes)
 
 
-def _measured(method: Method, entries: Sequence[Any], runs: int, device: str) -> dict[str, Cell]:
+def _measured(method: Method, entries: Sequence[Entry], runs: int, study: Study) -> dict[str, Cell]:
     """Cells of a method's row; its first clip is not counted, as it loads and compiles."""
     chosen = list(itertools.islice(itertools.cycle(entries), runs + 1))
-    tasks = (task_of(entry, seed=number) for number, entry in enumerate(chosen))
+    tasks = (task_of(entry, replace(study.asking, seed=number)) for number, entry in enumerate(chosen))
     seconds, stages = [], list[dict[str, float]]()
     for made in method.make(tasks):
         if isinstance(made.frames, HandiError):
@@ -265,9 +276,12 @@ def _scored(study: Study, spec: Spec, data: str, **which: str) -> dict[str, Any]
     """Results, or why there are none: one method that cannot run leaves its row empty."""
     try:
         return study.results(spec, data, **which)
-    except HandiError as error:
-        study.say(f"error: {spec.name} on {data}: {error}")
-        return error
+    except OutputError:
+        raise
+    except Exception as error:
+        study.say(f"error: {spec.name} on {data}: {failure(error)}")
+        study.lose(f"{spec.name} on {data} has no figures")
+        return failure(error)
 
 
 def _cells(metrics: dict[str, Any], keys: Sequence[str] | dict[str, str]) -> dict[str, Cell]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handi.bench.intervals import mean_interval
-from handi.errors import OutputError, reason
+from handi.errors import HandiError, InputError, OutputError, reason
 from handi.metrics.protocol import Features, Figure, Pair, PairMetric, Part
 
 PARTS: dict[Part, str] = {
@@ -87,6 +87,11 @@ def difference(ours: Tally, theirs: Tally, figure: Figure, resamples: int) -> di
 
 
 # ------------------------------------------------------------------------------------------ reasons
+
+
+def failure(error: Exception) -> HandiError:
+    """Any exception of an item as that item's failure."""
+    return error if isinstance(error, HandiError) else InputError(reason(error))
 
 
 def usual(reasons: Iterable[str]) -> str:

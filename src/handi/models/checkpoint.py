@@ -122,13 +122,7 @@ def load(
     """
     folder = locate(model, revision=revision)
     _check_variant(folder, variant)
-    for name in COMPONENTS:
-        if not (folder / name).is_dir():
-            raise ModelError(
-                f"the model folder has no {name}/",
-                where=folder,
-                mend=f"it needs {', '.join(c + '/' for c in COMPONENTS)}",
-            )
+    _require_components(folder)
     unet = _load_network(_class_of(folder / "unet", UNETS, HandiUNet), folder / "unet", dtype, variant)
     area_unet = None
     if (area_folder := folder / "area_unet").is_dir():
@@ -183,6 +177,26 @@ def _check_variant(folder: Path, variant: str | None) -> None:
         raise ModelError(f"has no {variant} weights{others}", where=folder, mend="leave --variant out")
 
 
+def require(model: str | Path) -> None:
+    """Look whether a model is there, and load nothing; of a hub id nothing is known before it is fetched.
+
+    Raises: ModelError.
+    """
+    name = str(model)
+    if name != "random" and (Path(name).expanduser().exists() or not _is_hub_id(name)):
+        _require_components(locate(name))
+
+
+def _require_components(folder: Path) -> None:
+    for name in COMPONENTS:
+        if not (folder / name).is_dir():
+            raise ModelError(
+                f"the model folder has no {name}/",
+                where=folder,
+                mend=f"it needs {', '.join(c + '/' for c in COMPONENTS)}",
+            )
+
+
 def load_encoders(model: str | Path) -> tuple[Any, Any, CLIPTokenizer]:
     """(vae, text encoder, tokenizer) of a model folder or hub id alone, float32. Raises: ModelError."""
     folder = locate(model)
@@ -204,7 +218,7 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
     if folder.exists():
         raise ModelError("is a file, not a model folder", where=folder)
     name = str(model)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not _is_hub_id(name):
         raise ModelError(
             "no such model folder", where=name, mend='give a folder, a hub id like "owner/name", or "mini"'
         )
@@ -219,6 +233,10 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
             where=name,
             mend="check the name and the network, or download it elsewhere and give its folder",
         ) from error
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def _class_of(folder: Path, known: Mapping[str, Any], otherwise: Any) -> Any:
