@@ -40,6 +40,7 @@ LAYERS = {
     "handi.metrics": 2,
     "handi.pipeline": 3,
     "handi.folders": 3,
+    "handi.pose_sampling": 3,
     "handi.latents": 3,
     "handi.training": 3,
     "handi.training.loop": 4,

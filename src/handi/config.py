@@ -162,8 +162,8 @@ class RunRecipe:
 class Recipe:
     """A training run."""
 
-    # grounding: stage 1's finder alone, what words mean in a picture
-    stage: Literal["vae", "grounding", "stage1", "stage2"]
+    # grounding: stage 1's finder alone, what words mean in a picture; poses: where the hands will be
+    stage: Literal["vae", "grounding", "stage1", "poses", "stage2"]
     model: ModelRecipe = ModelRecipe()
     data: DataRecipe = DataRecipe()
     loss: LossRecipe = LossRecipe()
@@ -269,7 +269,9 @@ def _build(cls: Any, content: Any, where: str | Path, prefix: str) -> Any:
             raise InputError(f"{prefix}{key} is not an entry of a recipe", where=where, mend=mend)
         values[key] = _value(hints[key], value, where, f"{prefix}{key}")
     if cls is Recipe and "stage" not in values:
-        raise InputError("has no stage", where=where, mend="write stage: vae, grounding, stage1 or stage2")
+        raise InputError(
+            "has no stage", where=where, mend="write stage: vae, grounding, stage1, poses or stage2"
+        )
     return cls(**values)
 
 
@@ -337,7 +339,7 @@ def _check(recipe: Recipe, where: str | Path) -> None:
         "leave it out: only stage 2 is given an area",
     )
     need(
-        recipe.stage == "grounding" or data.kind != "first-frames",
+        recipe.stage in ("grounding", "poses") or data.kind != "first-frames",
         f"data.kind is first-frames for {recipe.stage}",
         "it needs clips: use world, folder or shards",
     )
@@ -363,7 +365,7 @@ def _check(recipe: Recipe, where: str | Path) -> None:
     need(all(x > 0 and x % 16 == 0 for x in data.size), f"data.size is {data.size}", "use multiples of 16")
     need(len(optim.betas) == 2 and all(0 <= b < 1 for b in optim.betas), "optim.betas", "use two in [0, 1)")
     need(0 <= optim.ema < 1, f"optim.ema is {optim.ema}", "use 0 to below 1")
-    least_frames = 1 if recipe.stage == "grounding" else 2
+    least_frames = 1 if recipe.stage in ("grounding", "poses") else 2
     for section, name, least in (
         (data, "frames", least_frames), (data, "workers", 0), (optim, "batch", 1), (optim, "accumulate", 1),
         (optim, "warmup", 0), (optim, "lr", 0), (optim, "clip", 0), (optim, "weight_decay", 0),

@@ -70,6 +70,7 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
             unet=parts.unet,
             scheduler=scheduler,
             area_unet=parts.area_unet,
+            pose_net=parts.pose_net,
             prior_mask=parts.prior_mask,
             card=parts.card,
             source=parts.source,
@@ -81,6 +82,7 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
         return Checkpoint(
             unet=self.unet,
             area_unet=self.area_unet,
+            pose_net=self.pose_net,
             vae=self.vae,
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from handi.poses import present
 from handi.types import Hands
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ PredictionKind = Literal["epsilon", "v_prediction", "sample"]
 HandForm = Literal["roi", "literal"]
 
 READABLE = 0.5  # presence below which a generated hand is not read
+NEAR = 1 / 32  # of the frame's side: errors of predicted joints above it pull with constant force
 HUBER = 0.1  # of a region's side: joint errors above it pull with constant force
 
 # ------------------------------------------------------------------------------------------ diffusion
@@ -167,6 +169,28 @@ def grounding(scores: Tensor, share: Tensor) -> dict[str, Tensor]:
 
 
 # ----------------------------------------------------------------------------------------------- hands
+
+
+def pose_loss(joints: Tensor, presence_logits: Tensor, start: Tensor, way: Tensor) -> dict[str, Tensor]:
+    """Terms of predicted poses B×F×42×2, their hands' presence B×F×2 and frame 0 as it was seen, B×42×2,
+    for the true ones `way`, zeros where a hand is not there.
+
+    Distances are Huber's, in units of NEAR: a wrong hand must not drown the others.
+    """
+    there = present(way)  #                                                           B×F×2
+    counted = there.repeat_interleave(21, -1).to(joints)[..., None].expand_as(joints)
+
+    def distance(guess: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+        return _weighted(F.smooth_l1_loss(guess / NEAR, truth / NEAR, reduction="none"), weights)
+
+    with torch.no_grad():
+        error = _weighted((joints - way).norm(dim=-1), counted[..., 0])
+    return {
+        "way": 4 * distance(joints, way, counted),
+        "start": distance(start, way[:, 0], counted[:, 0]),
+        "there": F.binary_cross_entropy_with_logits(presence_logits, there.to(presence_logits)),
+        "_pose_error": error,  # mean over all joints, as a share of the side
+    }
 
 
 def jitter_rois(

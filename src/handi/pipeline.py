@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import diffusers
 import numpy as np
@@ -33,9 +33,11 @@ from handi.inputs import (
     repeated,
 )
 from handi.models.checkpoint import ModelCard, StageSettings
-from handi.motion.area import clean_area
+from handi.motion.area import clean_area, hull_area
+from handi.pose_sampling import predict_poses
 from handi.types import SoftMask
 
+AreaFrom = Literal["mask", "poses"]
 Callback = Callable[["HandiPipeline", int, Tensor, dict[str, Any]], dict[str, Any] | None]
 
 
@@ -49,6 +51,7 @@ class HandiPipelineOutput:
     context: np.ndarray  # B×H×W×3 uint8, the context images as the model saw them
     notes: list[str] = field(default_factory=list)  # what was changed or is worth knowing, in words
     seconds: dict[str, float] = field(default_factory=dict)  # encode, stage1, stage2, decode
+    poses: np.ndarray | None = None  # B×F×42×2, the hands, given or predicted; None: not known
     interrupted: bool = False  # a callback stopped the run; frames are None if that was in stage 1
 
 
@@ -62,18 +65,19 @@ class _Conditions:
     motions: list[float | None]  # B
     seeds: list[int]  # B
     frames: int
-    poses: Tensor | None  # B×F×42×2
+    poses: Tensor | None  # B×F×42×2, given or predicted
     callback: Callback | None
 
 
 class HandiPipeline(FolderPipeline):
     """Hand-centric text-and-image conditioned video generation; see `__call__` and `from_pretrained`.
 
-    `area_unet` (stage 1) may be None: then a mask is given, or the whole frame is the area.
+    `area_unet` (stage 1) may be None: then a mask is given, or the whole frame is the area. `pose_net` may be
+    None: then the hands' poses are given, or stage 2 does without.
     """
 
-    model_cpu_offload_seq = "text_encoder->area_unet->unet->vae"
-    _optional_components = ["area_unet"]  # noqa: RUF012 (the name and type that diffusers reads)
+    model_cpu_offload_seq = "text_encoder->pose_net->area_unet->unet->vae"
+    _optional_components = ["area_unet", "pose_net"]  # noqa: RUF012 (the name and type that diffusers reads)
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class HandiPipeline(FolderPipeline):
         unet: Any,
         scheduler: SchedulerMixin,
         area_unet: Any = None,
+        pose_net: Any = None,
         prior_mask: Tensor | None = None,
         card: ModelCard | None = None,
         source: str = "",
@@ -95,6 +100,7 @@ class HandiPipeline(FolderPipeline):
             unet=unet,
             scheduler=scheduler,
             area_unet=area_unet,
+            pose_net=pose_net,
         )
         self.prior_mask = prior_mask
         self.card = card or ModelCard(stage1=StageSettings() if area_unet is not None else None)
@@ -114,6 +120,7 @@ class HandiPipeline(FolderPipeline):
         negative_prompt: str | Sequence[str] | None = None,
         motion: float | Sequence[float | None] | None = None,
         poses: np.ndarray | Sequence[np.ndarray] | None = None,
+        area_from: AreaFrom = "mask",
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -121,6 +128,7 @@ class HandiPipeline(FolderPipeline):
         guidance_scale: float | None = None,
         area_inference_steps: int | None = None,
         area_guidance_scale: float | None = None,
+        pose_inference_steps: int = 1,
         strength: float = 1.0,
         num_videos_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -135,7 +143,10 @@ class HandiPipeline(FolderPipeline):
         image: path, PIL or H×W×3 uint8. prompt: the action, "Julienne carrot.". mask: motion area to use
         instead of stage 1's (path, PIL, or H×W / H×W×3 array; its bright part is the area), or "full".
         poses: where the hands are, F×42×2 in [0, 1] as `types.Hands` counts (or B of them), frame 0 first,
-        zeros for a hand that is not there; for models that can be told them.
+        zeros for a hand that is not there; for models that can be told them. Default: as the model's own
+        `pose_net` predicts them, where it has one, in pose_inference_steps; with more than one step the seed
+        chooses the way. area_from: the motion area is stage 1's "mask", joined with the hulls of poses that
+        are given, or the hulls of the "poses" alone (SPEC §2.1).
         motion: AnimateAnything's motion strength. num_frames: of the clip, context included.
         height, width: exact size in pixels, cropped to; default: the picture's aspect at the model's area.
         num_inference_steps, guidance_scale: of stage 2; area_…: of stage 1. What is not given is the model
@@ -155,6 +166,9 @@ class HandiPipeline(FolderPipeline):
         stage2 = _settings(self.card.stage2, num_inference_steps, guidance_scale)
         frames = self.card.frames if num_frames is None else num_frames
         check_numbers(frames=frames, strength=strength)
+        check_numbers(steps=pose_inference_steps, stage="poses")
+        if area_from not in ("mask", "poses"):
+            raise InputError(f"area_from {area_from!r}", mend="use mask or poses")
         check_numbers(steps=stage1.steps, guidance=stage1.guidance, stage="stage 1")
         check_numbers(steps=stage2.steps, guidance=stage2.guidance, stage="stage 2")
         if output_type not in ("np", "pil", "pt", "latent"):
@@ -183,18 +197,31 @@ class HandiPipeline(FolderPipeline):
         seconds: dict[str, float] = {}
         prompts = given["prompt"]
         guided = max(stage1.guidance, stage2.guidance) > 1
+        seeds = diffusion.clip_seeds(generator, len(prompts))
+        hands = self._given_poses(poses, len(prompts), frames)
         with self._timed("encode", seconds):
-            conditions = _Conditions(
-                context=self.encode_images(pictures),
-                text=self.encode_text(prompts, notes),
-                null_text=self.encode_text(negative, notes) if guided else None,
-                motions=given["motion"],
-                seeds=diffusion.clip_seeds(generator, len(prompts)),
-                frames=frames,
-                poses=self._given_poses(poses, len(prompts), frames),
-                callback=callback_on_step_end,
-            )
-        soft, area = self._motion_area(conditions, stage1, masks, pictures.shape[1:3], notes, seconds)
+            context, text = self.encode_images(pictures), self.encode_text(prompts, notes)
+            null_text = self.encode_text(negative, notes) if guided else None
+        if hands is None and self.pose_net is not None:
+            with self._timed("poses", seconds):
+                hands = self.predict_poses(context, text, seeds, frames, pose_inference_steps)
+        conditions = _Conditions(
+            context=context,
+            text=text,
+            null_text=null_text,
+            motions=given["motion"],
+            seeds=seeds,
+            frames=frames,
+            poses=hands,
+            callback=callback_on_step_end,
+        )
+        size = pictures.shape[1:3]
+        if area_from == "poses" and masks[0] is None:
+            soft, area = self._pose_area(hands, size, notes)
+        else:
+            soft, area = self._motion_area(conditions, stage1, masks, size, notes, seconds)
+            if poses is not None and masks[0] is None:
+                area = area | _hulls(hands, size)
         output: Any = None
         if not self._interrupt:
             with self._timed("stage2", seconds):
@@ -259,6 +286,20 @@ class HandiPipeline(FolderPipeline):
             notes.append(f"stage 1 found no motion area for clip {empty}: the whole frame is used")
             area[empty] = True
         return soft, area
+
+    def _pose_area(
+        self, poses: Tensor | None, size: tuple[int, int], notes: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The hulls of poses B×F×42×2 as the motion area: soft B×H×W and binary B×H×W. Raises: InputError."""
+        if poses is None:
+            raise InputError(
+                "area_from poses: there are none", where=self.source, mend="give poses, or use mask"
+            )
+        area = _hulls(poses, size)
+        for empty in np.flatnonzero(~area.any(axis=(1, 2))):
+            notes.append(f"no hand is in the picture in clip {empty}: the whole frame is the motion area")
+            area[empty] = True
+        return area.astype(np.float32), area
 
     @torch.no_grad()
     def soft_areas(
@@ -342,6 +383,17 @@ class HandiPipeline(FolderPipeline):
 
     # --------------------------------------------------------------------------------------- parts
 
+    def predict_poses(
+        self, context: Tensor, text: Tensor, seeds: Sequence[int], frames: int, steps: int = 1
+    ) -> Tensor:
+        """P, B×F×42×2, of B clips that are encoded. Raises: InputError for a model without a pose_net."""
+        if self.pose_net is None:
+            raise InputError("this model has no pose_net: it predicts no poses", where=self.source)
+        finder = self.area_unet.finder
+        return predict_poses(
+            self.pose_net, finder, self.scheduler, context, text, seeds, frames=frames, steps=steps
+        )
+
     def encode_images(self, pictures: np.ndarray) -> Tensor:
         """Latents of B×H×W×3 uint8 pictures: B×C×1×h×w float32, the posterior's mode, scaled."""
         x = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self._execution_device)
@@ -379,6 +431,11 @@ class HandiPipeline(FolderPipeline):
         begin = now()
         yield
         seconds[name] = now() - begin
+
+
+def _hulls(poses: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Motion areas B×H×W of poses B×F×42×2."""
+    return np.stack([hull_area(one, *size) for one in poses.cpu().numpy()])
 
 
 def _settings(card: StageSettings, steps: int | None, guidance: float | None) -> StageSettings:

@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from handi.config import parse_recipe
+from handi.data.clips import mirrored_joints
 from handi.errors import InputError, ModelError
 from handi.models import checkpoint
 from handi.models.lite import LiteTransformer
@@ -168,6 +169,55 @@ def test_grounding_teaches_the_finder_alone_from_first_frames(home, tmp_path):
     assert after.card.frames == before.card.frames
     assert len(read_log(tmp_path / "run" / "log.jsonl", kind="validate")) == 1
     assert (tmp_path / "run" / "samples" / "step-00000030.png").exists()
+
+
+def test_poses_are_learned_from_first_frames_and_from_clips(home, tmp_path):
+    """A PoseNet of its own is all that is trained; the model keeps it, and predicts with it."""
+    first = Settings(size=32, first_frames=True)
+    assert not produce(tmp_path / "first", clips=2, seed=0, settings=first)
+    entries = {"data__frames": 1, "data__dropout": 0.0, "loss__pure_noise": 0.7}
+    recipe = recipe_of(
+        home, "poses", out=tmp_path / "run", data__kind="first-frames", data__path=str(tmp_path / "first"),
+        **entries,
+    )  # fmt: skip
+    recipe = replace(
+        recipe,
+        optim=replace(recipe.optim, batch=12, lr=3e-3, ema=0.0),
+        run=replace(recipe.run, steps=25, save_every=25, sample_every=25, samples=1),
+    )
+    assert train(recipe, say=quiet) == 0
+    lines = read_log(tmp_path / "run" / "log.jsonl", kind="train")
+    for term in ("way", "start", "there"):
+        assert lines[-1][term] < 0.6 * lines[0][term]
+    assert (tmp_path / "run" / "samples" / "step-00000025.png").exists()
+    before, after = checkpoint.load(home / "vae" / "model"), checkpoint.load(tmp_path / "run" / "model")
+    assert before.pose_net is None
+    for name in ("unet", "area_unet", "text_encoder"):
+        old, new = getattr(before, name).state_dict(), getattr(after, name).state_dict()
+        assert all(torch.equal(new[key], old[key]) for key in old)
+
+    again = recipe_of(
+        home, "poses", model={"init": str(tmp_path / "run" / "model")}, out=tmp_path / "more", **entries
+    )
+    assert train(again, say=quiet) == 0  # on clips
+    more = checkpoint.load(tmp_path / "more" / "model").pose_net.state_dict()
+    assert any(not torch.equal(more[key], value) for key, value in after.pose_net.state_dict().items())
+
+
+def test_the_way_of_a_clip_is_mirrored_with_it_and_whole_whatever_frames_are_drawn(home):
+    recipe = recipe_of(home, "poses", out=home / "none", data__frames=1)
+    clips, _ = setup.open_data(recipe)
+    batch = setup.training_batches(recipe, clips).at(0, 8)
+    assert batch.joints.shape[1] == 1
+    torch.testing.assert_close(batch.way[:, :1], batch.joints)
+    names = [name.removesuffix(" mirrored") for name in batch.names]
+    mirrored = [row for row, name in enumerate(batch.names) if name.endswith("mirrored")]
+    assert 0 < len(mirrored) < 8
+    known = {clips[index].name: torch.tensor(clips[index].joints) for index in range(len(clips))}
+    for row, name in enumerate(names):
+        way = known[name].float()
+        expected = mirrored_joints(way, 32) if row in mirrored else way
+        torch.testing.assert_close(batch.way[row], expected)
 
 
 def test_a_picture_with_several_requests_is_looked_at_once(home, tmp_path, monkeypatch):

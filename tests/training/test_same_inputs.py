@@ -17,7 +17,8 @@ from handi.models import presets
 from handi.models.checkpoint import Checkpoint
 from handi.models.random_model import random_checkpoint
 from handi.pipeline import HandiPipeline
-from handi.training.step import STEPS, Networks, encode
+from handi.training.module import STEPS
+from handi.training.step import Networks, encode
 from handi.world.files import write_clip
 
 LAST = LossRecipe(pure_noise=1.0, miou=0.0, hand=HandLossRecipe(weight=0.0))  # t is always the last

@@ -29,7 +29,9 @@ class TrainingClip:
     name: str
     frames: Frames  # F×H×W×3, frame 0 is the context image; F×0×0×3 where only latents are kept
     area: BinaryMask  # H×W, the true motion area
-    joints: np.ndarray  # F×42×2 in [0, 1], left hand first, zeros for a hand that is not there
+    # F×42×2 in [0, 1], left hand first, zeros for a hand that is not there; of the whole clip in a set
+    # that has its first frame alone
+    joints: np.ndarray
     visible: np.ndarray  # F×2 bool: the hand can be read in that frame
     rois: np.ndarray  # F×2×4 as `Hands.rois`, side 0 where not visible
     texts: dict[str, tuple[str, ...]]  # by kind: "short", and where there are any "paraphrase", "enriched"
@@ -79,6 +81,7 @@ class Batch:
     frame_areas: Tensor | None = None  # B×F×H×W float32 in {0, 1} where asked for, as of a clip
     kinds: Sequence[str] | None = None  # of the areas that stage 2 is given (`MaskRecipe`); None: all true
     prior: Tensor | None = None  # H×W float32 in {0, 1}: the area of the kind "prior"
+    way: Tensor | None = None  # B×L×42×2: the joints in every frame of the whole clips, shown or not
 
     def __len__(self) -> int:
         return len(self.names)
@@ -285,6 +288,7 @@ def collate(clips: Sequence[TrainingClip], samples: Sequence[Sample]) -> Batch:
         referents=_known(clips, "referents"),
         generated=_known(clips, "generated"),
         frame_areas=stacked("frame_areas").float() if clips[0].frame_areas is not None else None,
+        way=torch.from_numpy(np.stack([clip.joints for clip in clips])).float(),
     )
 
 
@@ -332,6 +336,7 @@ class _Held:
             frame_index=frames,
             area=self.arrays["area"][rows].float(),
             texts=[sample.text for sample in samples],
+            way=self.arrays["joints"][rows].float(),
             **picked,
             **more,
         )
@@ -375,20 +380,18 @@ def mirrored(batch: Batch, rows: Tensor) -> Batch:
         raise ValueError("cached latents and embeddings cannot be mirrored")
     rows = rows.to(batch.frames.device)
     width = batch.frames.shape[3]
-    hands = batch.joints[rows].unflatten(2, (2, 21)).flip(2)
-    there = hands.any(-1).any(-1)[..., None, None]
-    # Pixel i is at i/W, so column W - 1 - i is at 1 - 1/W - x.
-    x = torch.where(there, 1 - 1 / width - hands[..., :1], 0)
     rois = batch.rois[rows].flip(2)
     across, down, side, angle = rois.unbind(-1)
     across = torch.where(side > 0, width - 1 - across, 0)
     turned = {
         "frames": batch.frames[rows].flip(3),
         "area": batch.area[rows].flip(2),
-        "joints": torch.cat([x, torch.where(there, hands[..., 1:], 0)], -1).flatten(2, 3),
+        "joints": mirrored_joints(batch.joints[rows], width),
         "visible": batch.visible[rows].flip(2),
         "rois": torch.stack([across, down, side, -angle], -1),
     }
+    if batch.way is not None:
+        turned["way"] = mirrored_joints(batch.way[rows], width)
     for name in ("referents", "generated", "frame_areas"):
         if (array := getattr(batch, name)) is not None:
             turned[name] = array[rows].flip(-1)
@@ -398,3 +401,12 @@ def mirrored(batch: Batch, rows: Tensor) -> Batch:
     for name, value in turned.items():
         parts[name][rows] = value
     return replace(batch, names=names, **parts)
+
+
+def mirrored_joints(joints: Tensor, width: int) -> Tensor:
+    """Joints …×42×2 of frames `width` px wide as a mirror shows them, the hands in each other's slots."""
+    hands = joints.unflatten(-2, (2, 21)).flip(-3)
+    there = hands.any(-1).any(-1)[..., None, None]
+    # Pixel i is at i/W, so column W - 1 - i is at 1 - 1/W - x.
+    x = torch.where(there, 1 - 1 / width - hands[..., :1], 0)
+    return torch.cat([x, torch.where(there, hands[..., 1:], 0)], -1).flatten(-3, -2)

@@ -1,4 +1,7 @@
-"""First frames of the world (`handi world --first-frames`) as a clip set: a clip of one frame a request."""
+"""First frames of the world (`handi world --first-frames`) as a clip set: a clip a request.
+
+The frames after the first are not rendered; where the hands are in them is known all the same.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ import numpy as np
 from handi.data.clips import TrainingClip
 from handi.errors import InputError
 from handi.world.files import name_of, seed_of
-from handi.world.first_frames import FirstFrame, read_first_frame
+from handi.world.first_frames import FirstFrame, Request, read_first_frame
 from handi.world.seeds import require_training
 
-REQUESTS = 6  # of a picture; one that affords fewer is asked the same again, in other words
+# Of a picture: one of every action that it affords, then the next of each, and so on; one that affords fewer
+# is asked the same again, in other words.
+REQUESTS = 6
 
 
 class FirstFrames:
@@ -59,15 +64,23 @@ class FirstFrames:
 
 
 def _asked(first: FirstFrame, number: int) -> TrainingClip:
-    request = first.requests[number % len(first.requests)]
+    request = _in_turn(first.requests, number)
     return TrainingClip(
         name=name_of(first.seed),
         frames=first.frame[None],
         area=np.zeros(first.ids.shape, bool),  # not known without the clip
-        joints=np.zeros((1, 42, 2), np.float32),
-        visible=np.zeros((1, 2), bool),
-        rois=np.zeros((1, 2, 4), np.float32),
+        joints=request.joints,
+        visible=np.zeros((len(request.joints), 2), bool),
+        rois=np.zeros((len(request.joints), 2, 4), np.float32),
         texts={"short": (request.text,), "paraphrase": request.paraphrases, "enriched": (request.enriched,)},
         mirrors="clockwise" not in request.action,
         referents=np.stack([np.isin(first.ids, which) for which in (request.things, request.hands)]),
     )
+
+
+def _in_turn(requests: tuple[Request, ...], number: int) -> Request:
+    """Request `number` of a picture, the actions in turn: some afford many ("pick up"), most one."""
+    actions = list(dict.fromkeys(request.action for request in requests))
+    turn, which = divmod(number, len(actions))
+    same = [request for request in requests if request.action == actions[which]]
+    return same[turn % len(same)]

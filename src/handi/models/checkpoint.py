@@ -4,6 +4,7 @@ A folder is AnimateAnything's layout (`unet/`, `vae/`, `text_encoder/`, `tokeniz
 `unet/` is stage 2. Ours adds stage 1 and what a run needs to know:
 
     area_unet/                stage 1
+    pose_net/                 where the hands will be, where there is one
     prior_mask.safetensors    mean motion area of the training clips, H×W float32 in [0, 1]
     model_index.json          for diffusers: `DiffusionPipeline.from_pretrained(folder)`
     handi.json                see ModelCard
@@ -32,10 +33,12 @@ from handi.errors import InputError, ModelError
 from handi.files import present, replace_folder, scratch_folder, writing
 from handi.models.autoencoder import PatchAutoencoder
 from handi.models.lite import LiteTransformer
+from handi.models.pose_net import PoseNet
 from handi.models.unet import HandiUNet
 from handi.reading import parse_json, read_json, read_text
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+OPTIONAL = ("area_unet", "pose_net")
 CARD, PRIOR, INDEX = "handi.json", "prior_mask.safetensors", "model_index.json"
 
 # Classes of our own, by the `_class_name` of a config; any other name is read as the published classes are.
@@ -104,6 +107,7 @@ class Checkpoint:
     card: ModelCard
     source: str  # the folder, the hub id, or "random"
     published: bool = False  # no handi.json: the scheduler is a training schedule, to be sampled with ours
+    pose_net: Any = None  # predicts the hands' poses from what stage 1 sees, or None
 
 
 # --------------------------------------------------------------------------------------------- load
@@ -127,10 +131,16 @@ def load(
     area_unet = None
     if (area_folder := folder / "area_unet").is_dir():
         area_unet = _load_network(_class_of(area_folder, UNETS, HandiUNet), area_folder, dtype, variant)
+    pose_net = None
+    if (pose_folder := folder / "pose_net").is_dir():
+        pose_net = _load_network(PoseNet, pose_folder, dtype, variant)
+        if getattr(area_unet, "finder", None) is None:
+            raise ModelError("a model with a pose_net needs a stage 1 with a finder", where=folder)
     card, prior = load_card(folder, unet, area_unet)
     return Checkpoint(
         unet=unet,
         area_unet=area_unet,
+        pose_net=pose_net,
         vae=_load_network(
             _class_of(folder / "vae", AUTOENCODERS, AutoencoderKL), folder / "vae", dtype, variant
         ),
@@ -224,7 +234,7 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
         )
     from huggingface_hub import snapshot_download
 
-    patterns = [f"{c}/*" for c in (*COMPONENTS, "area_unet")] + [CARD, PRIOR, INDEX]
+    patterns = [f"{c}/*" for c in (*COMPONENTS, *OPTIONAL)] + [CARD, PRIOR, INDEX]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub's client raises a dozen unrelated kinds, network ones among them
@@ -338,7 +348,7 @@ def save(checkpoint: Checkpoint, scheduler: SchedulerMixin, folder: str | Path) 
         )
     with scratch_folder(folder.parent) as scratch, writing(folder):
         whole = scratch / "model"
-        for name in ("unet", "area_unet", "vae", "text_encoder", "tokenizer"):
+        for name in ("unet", *OPTIONAL, "vae", "text_encoder", "tokenizer"):
             if (component := getattr(checkpoint, name)) is not None:
                 component.save_pretrained(whole / name)
         scheduler.save_pretrained(whole / "scheduler")
@@ -389,12 +399,12 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     """SHA-256 over the model's files (names and bytes); of random weights, over the tensors."""
     digest = hashlib.sha256()
     if checkpoint.source == "random":
-        for name in ("unet", "area_unet", "vae", "text_encoder"):
+        for name in ("unet", "area_unet", "vae", "text_encoder"):  # it has no pose_net
             for key, value in sorted(getattr(checkpoint, name).state_dict().items()):
                 digest.update(f"{name}.{key}".encode() + value.cpu().float().numpy().tobytes())
         return digest.hexdigest()
     folder = locate(checkpoint.source)
-    names = [f"{c}/*" for c in (*COMPONENTS, "area_unet")] + [CARD, PRIOR]
+    names = [f"{c}/*" for c in (*COMPONENTS, *OPTIONAL)] + [CARD, PRIOR]
     for path in sorted(p for pattern in names for p in folder.glob(pattern) if p.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:

@@ -59,9 +59,12 @@ def zoomed(batch: Batch, most: float, generator: torch.Generator) -> Batch:
     corner = torch.stack([left, top], -1)[:, None, None]
     half_pixel = 0.5 / torch.tensor([width, height], device=device)
     scale = side[:, None, None, None]
-    joints = (batch.joints + half_pixel - corner) / scale - half_pixel
-    there = present(batch.joints)
-    joints = torch.where(there.repeat_interleave(21, -1)[..., None], joints, 0)
+
+    def enlarged(joints: Tensor) -> Tensor:
+        moved = (joints + half_pixel - corner) / scale - half_pixel
+        return torch.where(present(joints).repeat_interleave(21, -1)[..., None], moved, 0)
+
+    joints = enlarged(batch.joints)
     inside = ((joints >= 0) & (joints < 1)).all(-1).unflatten(-1, (2, 21)).sum(-1)
     centre, side_px, angle = batch.rois.split([2, 1, 1], -1)
     pixels = torch.tensor([width, height], device=device)
@@ -78,6 +81,7 @@ def zoomed(batch: Batch, most: float, generator: torch.Generator) -> Batch:
         rois=rois,
         referents=referents,
         generated=generated,
+        way=None if batch.way is None else enlarged(batch.way),
     )
 
 

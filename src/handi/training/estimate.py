@@ -83,7 +83,9 @@ def estimate(recipe: Recipe) -> Estimate:
     """
     notes: list[str] = []
     parts = _parts(recipe, notes)
-    parameters = sum(_count(part) for part in (parts.unet, parts.area_unet, parts.vae, parts.text_encoder))
+    parameters = sum(
+        _count(part) for part in (parts.unet, parts.area_unet, parts.pose_net, parts.vae, parts.text_encoder)
+    )
     on_gpu = torch.cuda.is_available() and recipe.run.device != "cpu"
     there = parts.unet.device.type != "meta"
     if there and (on_gpu or parameters <= CPU_LIMIT):
@@ -103,11 +105,11 @@ def _parts(recipe: Recipe, notes: list[str]) -> Checkpoint:
     if recipe.model.preset is not None:
         parts = presets.fresh(recipe.model.preset, ["cut the carrot"], seed=recipe.run.seed)
         parts.vae.basis.fit(torch.rand(64, 3, parts.card.height, parts.card.width) * 2 - 1)
-        return parts
+        return setup.with_pose_net(recipe, parts)
     try:
         locate(str(recipe.model.init))
     except ModelError:
-        if setup.grounds(recipe):
+        if setup.needs_finder(recipe):
             raise  # AnimateAnything's model has no finder
         notes.append(f"{recipe.model.init} is not here: taken for a model of AnimateAnything's size")
         parts = published_shapes()
@@ -179,6 +181,7 @@ class _Trial:
         self.size, self.frames = recipe.data.size or (parts.card.height, parts.card.width), recipe.data.frames
         networks = setup.networks_of(recipe, parts)
         networks.prior_mask = torch.zeros(self.size)
+        self.clip_frames = parts.card.frames
         self.hands: list[nn.Module] = []
         if networks.detector is not None:
             self.hands = networks.detector.modules_on(device)
@@ -257,6 +260,7 @@ class _Trial:
             area=area,
             texts=["cut the carrot"] * count,
             joints=torch.rand(count, frames, 42, 2),
+            way=torch.rand(count, self.clip_frames, 42, 2),
             visible=torch.ones(count, frames, 2, dtype=torch.bool),
             rois=roi.expand(count, frames, 2, 4).contiguous(),
             referents=area[:, None].expand(-1, 2, -1, -1).contiguous(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -9,9 +11,25 @@ from torch.distributed.tensor import DTensor
 from handi.config import LossRecipe
 from handi.data.clips import Batch
 from handi.training.gather import whole
-from handi.training.step import STEPS, Networks
+from handi.training.pose_step import poses_step
+from handi.training.step import Networks, Terms, grounding_step, stage1_step, stage2_step, vae_step
 
-PARTS = ("unet", "area_unet", "vae", "text_encoder")  # as in a model folder; names of weights begin so
+PARTS = (
+    "unet",
+    "area_unet",
+    "pose_net",
+    "vae",
+    "text_encoder",
+)  # as in a model folder; names of weights begin so
+
+
+STEPS: dict[str, Callable[[Networks, Batch, LossRecipe, torch.Generator], Terms]] = {
+    "vae": vae_step,
+    "grounding": grounding_step,
+    "stage1": stage1_step,
+    "poses": poses_step,
+    "stage2": stage2_step,
+}
 
 
 class StepModule(nn.Module):

@@ -9,6 +9,7 @@ import torch
 
 from handi.data.clips import ClipSet, TrainingClip
 from handi.hands import HandDetector
+from handi.hands.joints import draw_hands
 from handi.images import resize
 from handi.models.checkpoint import Checkpoint
 from handi.models.lite import likeliness
@@ -29,12 +30,14 @@ def draw_samples(
     """Write `path`.png and .mp4: what a stage makes of the first `count` clips; gives both paths.
 
     vae: the reconstruction. grounding: what the words mean, and what was found. stage1: the motion area.
-    stage2: the clip, given the true area and poses, so that the sheet shows this stage's mistakes and not the
-    other's. Each clip has its own fixed noise. Raises: OutputError.
+    poses: the hands' way over the context image. stage2: the clip, given the true area and poses, so that the
+    sheet shows this stage's mistakes and not the other's. Each clip has its own fixed noise.
+    Raises: OutputError.
     """
     pipe = HandiPipeline.from_checkpoint(parts)
     pipe.set_progress_bar_config(disable=True)
-    pictured = {"vae": _reconstruction, "grounding": _found, "stage1": _area, "stage2": _clip}[stage]
+    kinds = {"vae": _reconstruction, "grounding": _found, "stage1": _area, "poses": _way, "stage2": _clip}
+    pictured = kinds[stage]
     samples = [pictured(pipe, clips[index], index) for index in range(min(count, len(clips)))]
     return sample_sheet(samples, path, detector=detector if stage in ("vae", "stage2") else None)
 
@@ -92,3 +95,14 @@ def _clip(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
         generator=torch.Generator().manual_seed(seed),
     )
     return Sample(clip.texts["short"][0], clip.frames, output.frames[0], area=clip.area, joints=clip.joints)
+
+
+def _way(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
+    """The hands' true way and the predicted one, over the context image."""
+    text, context = clip.texts["short"][0], np.array(clip.frames[:1])
+    latents, states = pipe.encode_images(context), pipe.encode_text([text])
+    poses = pipe.predict_poses(latents, states, [seed], len(clip.joints))[0].cpu().numpy()
+    true, predicted = (
+        np.stack([draw_hands(context[0], hands) for hands in way]) for way in (clip.joints, poses)
+    )
+    return Sample(text, true, predicted, area=clip.area)

@@ -26,6 +26,7 @@ from handi.models import checkpoint, presets
 from handi.models.checkpoint import Checkpoint, StageSettings
 from handi.models.lite import LiteTransformer
 from handi.models.lora import save_lora
+from handi.models.pose_net import PoseNet
 from handi.motion.area import PriorMask, prior_area
 from handi.pipeline import HandiPipeline
 from handi.training.module import PARTS, StepModule
@@ -34,7 +35,13 @@ from handi.training.step import Networks, makes_one_mask
 from handi.world import files
 
 # That a stage trains.
-NETWORK = {"vae": "vae", "grounding": "area_unet", "stage1": "area_unet", "stage2": "unet"}
+NETWORK = {
+    "vae": "vae",
+    "grounding": "area_unet",
+    "stage1": "area_unet",
+    "poses": "pose_net",
+    "stage2": "unet",
+}
 VALIDATION_SEED = 0  # the same held-out samples and noise in every run, so that losses compare
 OUTPUT_LAYERS = ("residual.", "conv_out.")
 BASIS_PICTURES = 512  # that the small autoencoder's basis is fitted to
@@ -276,12 +283,13 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
         card = replace(parts.card, stage1=StageSettings())
         blank = torch.zeros(card.height, card.width)  # until the mean of the training areas takes its place
         parts = replace(parts, area_unet=copy.deepcopy(parts.unet), prior_mask=blank, card=card)
-    if grounds(recipe) and getattr(parts.area_unet, "finder", None) is None:
+    if needs_finder(recipe) and getattr(parts.area_unet, "finder", None) is None:
         raise InputError(
-            "this model's stage 1 has no finder to learn what words mean",
+            "this model's stage 1 has no finder, which knows what words mean",
             where=parts.source,
             mend="start from a preset" + (", or set loss.grounding to 0" if recipe.stage == "stage1" else ""),
         )
+    parts = with_pose_net(recipe, parts)
     if recipe.stage == "stage2" and (recipe.model.poses or recipe.model.area_only):
         parts = replace(parts, unet=grown(parts.unet, recipe, parts.source))
     if recipe.data.target == "per_frame" and makes_one_mask(parts.area_unet):
@@ -311,9 +319,33 @@ def grown(network: torch.nn.Module, recipe: Recipe, source: str) -> LiteTransfor
     return larger.eval()
 
 
+def with_pose_net(recipe: Recipe, parts: Checkpoint) -> Checkpoint:
+    """The model with an untrained PoseNet, where the recipe trains one and the model has none yet."""
+    if recipe.stage != "poses" or parts.pose_net is not None:
+        return parts
+    config, finder = parts.area_unet.config, parts.area_unet.finder
+    width = min(128, 2 * config.width)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.run.seed)
+        network = PoseNet(
+            latent_channels=config.latent_channels,
+            finder_width=finder.WIDTH,
+            cross_attention_dim=config.cross_attention_dim,
+            frames=parts.card.frames,
+            width=width,
+            hidden=7 * width // 2,
+        )
+    return replace(parts, pose_net=network.eval())
+
+
 def grounds(recipe: Recipe) -> bool:
     """Whether the recipe's loss asks stage 1's finder what words mean."""
     return recipe.stage == "grounding" or (recipe.stage == "stage1" and recipe.loss.grounding > 0)
+
+
+def needs_finder(recipe: Recipe) -> bool:
+    """Whether the recipe cannot do without stage 1's finder."""
+    return recipe.stage == "poses" or grounds(recipe)
 
 
 def take_over(source: torch.nn.Module, target: torch.nn.Module) -> None:
@@ -340,6 +372,7 @@ def networks_of(recipe: Recipe, parts: Checkpoint) -> Networks:
         scheduler=HandiPipeline.from_checkpoint(parts).scheduler,
         prior_mask=parts.prior_mask,
         detector=HandDetector.from_pretrained(backend="torch") if reads_hands else None,
+        pose_net=parts.pose_net,
     )
 
 

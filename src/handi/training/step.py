@@ -6,7 +6,7 @@ All chance comes from the generator and is drawn on its device: a step's noise i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ class Networks:
     scheduler: Any  # a diffusers scheduler: its betas and prediction type count
     prior_mask: Tensor | None  # H×W in [0, 1], mean area of the training clips
     detector: HandDetector | None = None  # Υ, where the hand loss is on
+    pose_net: Any = None  # predicts the hands' poses
 
     def schedule(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """√ᾱ and √(1−ᾱ) at timesteps B."""
@@ -73,12 +74,10 @@ def grounding_step(networks: Networks, batch: Batch, recipe: LossRecipe, generat
     A picture that a batch has several times, with other words, is looked at once.
     """
     finder = networks.area_unet.finder
-    first = {name: row for row, name in reversed(list(enumerate(batch.names)))}  # of each picture
-    look = {name: n for n, name in enumerate(first)}
-    context = encode(networks.vae, _video(batch.frames[list(first.values()), :1]))[:, :, 0]
-    cells = finder.see(context.permute(0, 2, 3, 1))[[look[name] for name in batch.names]]
-    scores = finder.answer(cells, encode_text(networks, batch.texts))
-    return _grounding(scores.transpose(1, 2).unflatten(2, context.shape[2:]), batch)
+    context, picture = pictures_of(networks, batch)
+    cells = finder.see(context)[picture]
+    scores = finder.answer(cells, text_states(networks, batch))
+    return _grounding(scores.mT.unflatten(2, context.shape[1:3]), batch)
 
 
 def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
@@ -267,6 +266,18 @@ def hand_terms(
 # --------------------------------------------------------------------------------------------- helpers
 
 
+def pictures_of(networks: Networks, batch: Batch) -> tuple[Tensor, list[int]]:
+    """Latents V×h×w×C of a batch's different context images, and which of them each sample has."""
+    first = {name: row for row, name in reversed(list(enumerate(batch.names)))}
+    number = {name: n for n, name in enumerate(first)}
+    rows = list(first.values())
+    if batch.latents is not None:
+        context = batch.latents[rows, :, 0].float()
+    else:
+        context = encode(networks.vae, _video(batch.frames[rows, :1]))[:, :, 0]
+    return context.permute(0, 2, 3, 1), [number[name] for name in batch.names]
+
+
 def latents_of(networks: Networks, batch: Batch, count: int | None = None) -> Tensor:
     """Latents of a batch's first `count` frames: B×C×F×h×w float32; the cached ones, where there are some."""
     if batch.latents is not None:
@@ -350,11 +361,3 @@ def _config(network: Any) -> Any:
 
 def _device(network: Any) -> torch.device:
     return next(network.parameters()).device
-
-
-STEPS: dict[str, Callable[[Networks, Batch, LossRecipe, torch.Generator], Terms]] = {
-    "vae": vae_step,
-    "grounding": grounding_step,
-    "stage1": stage1_step,
-    "stage2": stage2_step,
-}
