@@ -36,6 +36,9 @@ def generate(
     batch: Annotated[Path | None, _optional("FILE.jsonl")] = None,
     model: str = "mini",
     mask: Annotated[str | None, _optional("FILE")] = None,
+    poses: Annotated[str | None, _optional("FILE")] = None,
+    area_from: Literal["mask", "poses"] = "mask",
+    pose_steps: int = 1,
     seed: int = 0,
     steps: _Int = None,
     guidance: _Float = None,
@@ -57,7 +60,8 @@ def generate(
 ) -> int:
     """Make a video from a picture and a sentence, or many from a batch file.
 
-    Writes video.mp4 (H.264), motion_area.png, motion_area_soft.png, motion_flow.png and run.json to --out.
+    Writes video.mp4 (H.264), motion_area.png, motion_area_soft.png, motion_flow.png and run.json to --out,
+    and poses.json and poses.png where the model says how the hands will move.
 
     One clip:
         handi generate --image kitchen.jpg --prompt "Julienne carrot." --out out/carrot
@@ -65,8 +69,11 @@ def generate(
     With your own motion area, painted white on black, or the one of an earlier run, edited:
         handi generate --image kitchen.jpg --prompt "Julienne carrot." --mask area.png --out out/carrot
 
-    Many; a line of the file is {"image": ..., "prompt": ..., "mask"?, "seed"?, "motion"?, "id"?}. Run it
-    again and it goes on where it stopped:
+    Moving as your own hands do, or as an edited poses.json says (docs/poses.md):
+        handi generate --image kitchen.jpg --prompt "Julienne carrot." --poses my_hands.mp4 --out out/carrot
+
+    Many; a line of the file is {"image": ..., "prompt": ..., "mask"?, "poses"?, "seed"?, "motion"?, "id"?}.
+    Run it again and it goes on where it stopped:
         handi generate --batch clips.jsonl --out out/clips
 
     Args:
@@ -79,6 +86,11 @@ def generate(
             "mini": the small model that ships with handi, 128×128, trained on a synthetic kitchen table
             (docs/mini.md). "random": the same kind of thing untrained; its pixels mean nothing.
         mask: Motion area to use instead of stage 1's: a picture, bright where things may move, or "full".
+        poses: How the hands move, for models that can be told: a poses.json, such as an earlier run's,
+            edited, or a video of hands, whose movement is put into the picture.
+        area_from: Where no mask is given, the motion area is stage 1's, or the hulls of the hands' poses.
+        pose_steps: Denoising steps of the poses. One gives the middle of what may happen, with more the seed
+            chooses.
         seed: Same seed, same clip. In a batch file it counts for the lines that name none.
         steps: Denoising steps of stage 2, the video.
         guidance: Classifier-free guidance of stage 2; at 1 or less there is none.
@@ -108,8 +120,8 @@ def generate(
         _usage("give --image and --prompt, or --batch")
     if batch is None and prompt is None:
         _usage("--image needs a --prompt")
-    if batch is not None and (prompt is not None or mask is not None):
-        _usage("with --batch, prompts and masks stand in the file")
+    if batch is not None and (prompt, mask, poses) != (None, None, None):
+        _usage("with --batch, prompts, masks and poses stand in the file")
     if batch_size < 1:
         _usage(f"--batch-size {batch_size}: use 1 or more")
     if enrich_model is not None and enrich is None:
@@ -126,6 +138,8 @@ def generate(
         guidance=guidance,
         area_steps=area_steps,
         area_guidance=area_guidance,
+        area_from=area_from,
+        pose_steps=pose_steps,
         restore_background=background == "restore",
         save_frames=save_frames,
         device=device,
@@ -135,7 +149,9 @@ def generate(
         enrich_model=enrich_model,
     )
     if batch is None:
-        request = Request(image=str(image), prompt=str(prompt), mask=mask, seed=seed, motion=motion)
+        request = Request(
+            image=str(image), prompt=str(prompt), mask=mask, poses=poses, seed=seed, motion=motion
+        )
         for note in run_one(request, settings, out).notes:
             _say(f"note: {note}")
         _say(f"wrote {out / 'video.mp4'}")
@@ -303,8 +319,8 @@ def train(
 
     Args:
         recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_grounding, mini_stage1,
-            mini_stage2, small_vae, small_stage1, small_stage2, epic_stage1, epic_stage2, ego4d_stage1,
-            ego4d_stage2, epic_animate_anything, folder_lora.
+            mini_poses, mini_stage2, small_vae, small_stage1, small_stage2, epic_stage1, epic_stage2,
+            ego4d_stage1, ego4d_stage2, epic_animate_anything, folder_lora.
         minutes: Stop after so many minutes, with a checkpoint and a model. 0 writes the model of the last
             checkpoint and trains nothing.
         resume: Insist on a checkpoint to go on from. Without it one is used where it is there.

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from handi.data.enrich import Description, open_enricher
 from handi.errors import HandiError, InputError, item_failure
 from handi.files import staged, sweep
+from handi.generate_poses import follows, given_poses, write_pose_files
 from handi.hands.weights import cache_folder
 from handi.images import open_image, read_image, write_image
 from handi.inputs import check_numbers, check_prompt
@@ -44,6 +45,7 @@ class Request:
     image: str
     prompt: str
     mask: str | None = None  # a file, or "full"; None: stage 1 makes the motion area
+    poses: str | None = None  # a poses.json, or a video of hands that move as these shall; None: predicted
     seed: int = 0
     motion: float | None = None
     id: str = ""  # the folder's name in a batch
@@ -54,6 +56,8 @@ class Request:
         open_image(self.image_file)
         if self.mask is not None and self.mask != "full":
             open_image(self.mask)
+        if self.poses is not None and not Path(self.poses).is_file():
+            raise InputError("no such file of poses", where=self.poses, mend="give a poses.json or a video")
 
     @property
     def image_file(self) -> Path:
@@ -77,6 +81,8 @@ class Settings:
     guidance: float | None = None
     area_steps: int | None = None
     area_guidance: float | None = None
+    area_from: Literal["mask", "poses"] = "mask"  # or the hulls of the hands
+    pose_steps: int = 1
     restore_background: bool = True
     save_frames: bool = False
     device: str = "auto"
@@ -90,6 +96,7 @@ class Settings:
         check_numbers(frames=self.frames)
         check_numbers(steps=self.steps, guidance=self.guidance, stage="stage 2")
         check_numbers(steps=self.area_steps, guidance=self.area_guidance, stage="stage 1")
+        check_numbers(steps=self.pose_steps, stage="poses")
         if self.lora is not None and self.lora.endswith(".safetensors") and not Path(self.lora).is_file():
             raise InputError("no such file", where=self.lora, mend="name a file, a folder or a hub id")
 
@@ -129,14 +136,22 @@ def _read_line(entries: dict[str, Any], number: int, folder: Path, seed: int) ->
             raise InputError(
                 f"has an unknown entry {name!r}", mend=f"did you mean {near[0]!r}?" if near else None
             )
-    kinds = {"image": str, "prompt": str, "mask": str, "id": str, "seed": int, "motion": (int, float)}
+    kinds = {
+        "image": str,
+        "prompt": str,
+        "mask": str,
+        "poses": str,
+        "id": str,
+        "seed": int,
+        "motion": (int, float),
+    }
     for name, value in entries.items():
         if not isinstance(value, kinds[name]) or isinstance(value, bool):  # type: ignore[arg-type]
             raise InputError(f"{name} is {value!r}, of the wrong type")
     for name in ("image", "prompt"):
         if not entries.get(name, "").strip():
             raise InputError(f"has no {name}")
-    for name in ("image", "mask"):
+    for name in ("image", "mask", "poses"):
         if name in entries and entries[name] not in ("full", "example"):
             entries[name] = str(folder / entries[name])
     request = Request(**{"seed": seed, "id": f"{number:05d}", **entries})
@@ -303,6 +318,7 @@ class Runner:
 
         s = self.settings
         described = [(descriptions or {}).get(request.id) for request in requests]
+        told, notes = given_poses(self.pipe, requests, s)
         with ExitStack() as stack:
             scratch = [stack.enter_context(staged(folder, last=RUN_FILE, owned=OWNED)) for folder in folders]
             with _StageBars() as bars:
@@ -311,6 +327,9 @@ class Runner:
                     [d.text if d else r.prompt for r, d in zip(requests, described, strict=True)],
                     mask=[r.mask for r in requests],
                     motion=[r.motion for r in requests],
+                    poses=told,
+                    area_from=s.area_from,
+                    pose_inference_steps=s.pose_steps,
                     num_frames=s.frames,
                     height=s.height,
                     width=s.width,
@@ -322,11 +341,14 @@ class Runner:
                     generator=[torch.Generator().manual_seed(r.seed) for r in requests],
                     callback_on_step_end=bars.step,
                 )
+            output.notes += notes
             for index, (request, folder) in enumerate(zip(requests, scratch, strict=True)):
                 begin = time.perf_counter()
                 self._write(output, index, folder)
                 seconds = {"load": self.load_seconds, **output.seconds, "write": time.perf_counter() - begin}
                 record = self._record(request, output, index, len(requests), seconds)
+                if told is not None:
+                    record["result"]["hands"] = follows(output.frames[index], told[index])
                 if (description := described[index]) is not None:
                     record["description"] = asdict(description)
                 (folder / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -338,6 +360,8 @@ class Runner:
         write_image(folder / "motion_area.png", output.motion_area[index])
         write_image(folder / "motion_area_soft.png", _grey(output.motion_area_soft[index]))
         write_image(folder / "motion_flow.png", _grey(motion_flow(clip)))
+        if output.poses is not None:
+            write_pose_files(folder, output, index, self.pipe.card.fps)
         if self.settings.save_frames:
             for number, frame in enumerate(clip):
                 write_image(folder / "frames" / f"{number:04d}.png", frame)

@@ -51,7 +51,8 @@ class HandiPipelineOutput:
     context: np.ndarray  # B×H×W×3 uint8, the context images as the model saw them
     notes: list[str] = field(default_factory=list)  # what was changed or is worth knowing, in words
     seconds: dict[str, float] = field(default_factory=dict)  # encode, stage1, stage2, decode
-    poses: np.ndarray | None = None  # B×F×42×2, the hands, given or predicted; None: not known
+    poses: np.ndarray | None = None  # B×F×42×2, the hands; None: not known
+    poses_by: str = ""  # who says so: given, predicted
     interrupted: bool = False  # a callback stopped the run; frames are None if that was in stage 1
 
 
@@ -220,7 +221,7 @@ class HandiPipeline(FolderPipeline):
             soft, area = self._pose_area(hands, size, notes)
         else:
             soft, area = self._motion_area(conditions, stage1, masks, size, notes, seconds)
-            if poses is not None and masks[0] is None:
+            if poses is not None and hands is not None and masks[0] is None:
                 area = area | _hulls(hands, size)
         output: Any = None
         if not self._interrupt:
@@ -235,7 +236,17 @@ class HandiPipeline(FolderPipeline):
         self.maybe_free_model_hooks()
         if not return_dict:
             return output, area, soft  # type: ignore[return-value]  # as all of diffusers' pipelines
-        return HandiPipelineOutput(output, area, soft, pictures, notes, seconds, self._interrupt)
+        return HandiPipelineOutput(
+            frames=output,
+            motion_area=area,
+            motion_area_soft=soft,
+            context=pictures,
+            notes=notes,
+            seconds=seconds,
+            poses=None if hands is None else hands.cpu().numpy(),
+            poses_by="given" if poses is not None else "predicted",
+            interrupted=self._interrupt,
+        )
 
     def interrupt(self) -> None:
         """Stop after the current step; to be called from a callback. The call returns what there is."""

@@ -362,7 +362,7 @@ def save(checkpoint: Checkpoint, scheduler: SchedulerMixin, folder: str | Path) 
 def _index(checkpoint: Checkpoint, scheduler: SchedulerMixin) -> dict[str, Any]:
     """model_index.json: the class of the pipeline and of each part, and the module that it is found in."""
     index: dict[str, Any] = {"_class_name": "HandiPipeline", "_diffusers_version": diffusers.__version__}
-    for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler", "area_unet"):
+    for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler", *OPTIONAL):
         part = scheduler if name == "scheduler" else getattr(checkpoint, name)
         module = type(part).__module__
         library = module if module.startswith("handi.") else module.partition(".")[0]

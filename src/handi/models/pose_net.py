@@ -20,6 +20,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from handi.models.autoencoder import zero_
+
 JOINTS = 42
 SPREAD = 0.3  # sd of joints in [0, 1] about the middle of the picture: the unit of noisy poses
 STEP = 0.2  # of the picture's side: the unit in which joints are put out
@@ -84,11 +86,8 @@ class PoseNet(ModelMixin, ConfigMixin):
         self.mlp = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, hidden)) for _ in range(2)
         )
-        self.leave = nn.Sequential(
-            nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, frames * (2 * JOINTS + 2))
-        )
-        nn.init.zeros_(self.leave[-1].weight)
-        nn.init.zeros_(self.leave[-1].bias)
+        last = zero_(nn.Linear(hidden, frames * (2 * JOINTS + 2)))
+        self.leave = nn.Sequential(nn.LayerNorm(hidden), nn.GELU(), last)
 
     def forward(
         self,
