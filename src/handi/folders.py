@@ -29,6 +29,7 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
     unet: Any
     scheduler: Any
     area_unet: Any
+    pose_net: Any
     prior_mask: Tensor | None
     card: ModelCard
     source: str
