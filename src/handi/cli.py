@@ -12,7 +12,7 @@ import tyro
 
 from handi.cli_bench import ablate, bench, gallery
 from handi.cli_data import areas, prepare, report
-from handi.errors import HandiError, InputError
+from handi.errors import HandiError, InputError, item_failure
 
 
 def _model_default(metavar: str) -> Any:
@@ -456,9 +456,9 @@ def convert_weights(
         try:
             target, weights = convert(file, out)
             _say(f"{file} is {weights.name} ({weights.serves}): wrote {target}")
-        except HandiError as error:
+        except Exception as error:
             failures += 1
-            _say(f"error: {error}")
+            _say(f"error: {error if isinstance(error, HandiError) else item_failure(error, str(file))}")
     return 1 if failures else 0
 
 
@@ -520,6 +520,10 @@ def main() -> NoReturn:
             raise
         if isinstance(error, HandiError):
             _say(f"error: {error}")
+        elif isinstance(error, OSError) and error.filename is not None:
+            _say(f"error: {str(error.filename)[:200]}: cannot be used ({error.strerror}); check the path")
+        elif isinstance(error, MemoryError):
+            _say("error: there is not enough memory; use smaller sizes or fewer at a time")
         else:
             summary = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             _say(f"error: {summary} (unexpected: run again with --debug and report it)")

@@ -131,9 +131,11 @@ def bench(
     from handi.bench.baselines import parse_spec
     from handi.bench.evaluate import Settings
     from handi.bench.study import Study, parse_data
+    from handi.inputs import check_seed
 
-    if runs < 1:
-        raise InputError(f"--runs {runs}", mend="use 1 or more")
+    if not 1 <= runs <= 1000:
+        raise InputError(f"--runs {runs}", mend="use 1 to 1000")
+    check_seed(seed)
     specs = [parse_spec(text) for text in methods]
     for number, spec in enumerate(specs):
         if spec.name in [other.name for other in specs[:number]]:

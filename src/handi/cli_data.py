@@ -16,6 +16,7 @@ def _optional(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
+MAX_SIDE = 4096  # px of a prepared frame
 _Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -134,6 +135,9 @@ def prepare(
         if split == "val" and not counts["kept"]:
             _say("note: not one held-out clip was kept, so training has none to check itself on")
     _say(f"wrote {out}; rejected clips and why: {out / 'ledger.jsonl'}")
+    if faults := sum(counts.get("failed", 0) for counts in summary["splits"].values()):
+        _say(f"error: handi failed on {faults:,} clips: {out / 'ledger.jsonl'} says on which, and how")
+        return 1
     if not any(counts["kept"] for counts in summary["splits"].values()):
         _say("error: not one clip was kept")
         return 1
@@ -221,8 +225,9 @@ def _parse_size(size: str) -> tuple[int, int]:
         height, width = (int(side) for side in size.lower().replace("×", "x").split("x"))
     except ValueError:
         height = width = 0
-    if min(height, width) < 16 or height % 8 or width % 8:
-        raise InputError(f"--size {size!r}", mend="write HEIGHTxWIDTH in multiples of 8, e.g. 256x448")
+    if not 16 <= min(height, width) <= max(height, width) <= MAX_SIDE or height % 8 or width % 8:
+        mend = f"write HEIGHTxWIDTH in multiples of 8, {MAX_SIDE} at most, e.g. 256x448"
+        raise InputError(f"--size {size!r}", mend=mend)
     return height, width
 
 

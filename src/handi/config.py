@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -14,6 +13,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from handi.errors import InputError
 from handi.reading import finite, read_yaml
+
+# Entries that take memory, and the most of them (`data.size` in pixels too).
+SIZES, MOST = (
+    ("frames", "workers", "batch", "accumulate", "lora_rank", "validation_clips", "samples", "keep"),
+    4096,
+)
 
 
 @dataclass(frozen=True)
@@ -362,7 +367,11 @@ def _check(recipe: Recipe, where: str | Path) -> None:
     for name, count in (("miou_clips", recipe.loss.miou_clips), ("miou_frames", recipe.loss.miou_frames)):
         need(count is None or count >= 1, f"loss.{name} is {count}", "use 1 or more, or none for all")
     need(len(data.size) in (0, 2), f"data.size is {data.size}", "use [height, width]")
-    need(all(x > 0 and x % 16 == 0 for x in data.size), f"data.size is {data.size}", "use multiples of 16")
+    need(
+        all(0 < x <= MOST and x % 16 == 0 for x in data.size),
+        f"data.size is {data.size}",
+        f"use multiples of 16, {MOST} at most",
+    )
     need(len(optim.betas) == 2 and all(0 <= b < 1 for b in optim.betas), "optim.betas", "use two in [0, 1)")
     need(0 <= optim.ema < 1, f"optim.ema is {optim.ema}", "use 0 to below 1")
     least_frames = 1 if recipe.stage in ("grounding", "poses") else 2
@@ -376,7 +385,8 @@ def _check(recipe: Recipe, where: str | Path) -> None:
     ):  # fmt: skip
         value = getattr(section, name)
         place = type(section).__name__.removesuffix("Recipe").lower()
-        need(math.isfinite(value) and value >= least, f"{place}.{name} is {value}", f"use {least} or more")
+        most = MOST if name in SIZES else 2**63 - 1
+        need(least <= value <= most, f"{place}.{name} is {value}", f"use {least} or more, {most} at most")
     need(
         model.frozen in ("fp32", run.precision) or (model.frozen, run.precision) == ("bf16", "auto"),
         f"model.frozen is {model.frozen}, run.precision {run.precision}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from handi.files import staged, sweep
 from handi.generate_poses import follows, given_poses, write_pose_files
 from handi.hands.weights import cache_folder
 from handi.images import open_image, read_image, write_image
-from handi.inputs import check_numbers, check_prompt
+from handi.inputs import check_clip, check_numbers, check_prompt, check_seed
 from handi.motion.flow import motion_flow
 from handi.names import alike, check_name, place_in
 from handi.progress import Progress
@@ -53,6 +54,9 @@ class Request:
     def check(self) -> None:
         """Raises: InputError for a prompt or a file that cannot be used; before any model is loaded."""
         check_prompt(self.prompt)
+        check_seed(self.seed)
+        if self.motion is not None and not math.isfinite(self.motion):
+            raise InputError(f"motion is {self.motion}", mend="use a finite number")
         open_image(self.image_file)
         if self.mask is not None and self.mask != "full":
             open_image(self.mask)
@@ -92,8 +96,11 @@ class Settings:
     enrich_model: str | None = None
 
     def check(self) -> None:
-        """Raises: InputError for a number that cannot be; before any model is loaded."""
+        """Raises: InputError for a number or a device that cannot be; before any model is loaded."""
         check_numbers(frames=self.frames)
+        if self.height is not None and self.width is not None:
+            check_clip(self.frames or 2, self.height, self.width)
+        choose_device(self.device)
         check_numbers(steps=self.steps, guidance=self.guidance, stage="stage 2")
         check_numbers(steps=self.area_steps, guidance=self.area_guidance, stage="stage 1")
         check_numbers(steps=self.pose_steps, stage="poses")
@@ -164,8 +171,11 @@ def _read_line(entries: dict[str, Any], number: int, folder: Path, seed: int) ->
 
 def run_one(request: Request, settings: Settings, out: str | Path) -> HandiPipelineOutput:
     """Generate one clip into the folder `out`. Raises: HandiError; then nothing is left behind."""
+    from handi.models.checkpoint import require
+
     settings.check()
     request.check()
+    require(settings.model)
     descriptions, errors = describe([request], settings)
     if errors:
         raise errors[0]
@@ -185,6 +195,8 @@ def run_batch(
 
     A request that fails is reported and the others go on. Gives the failures.
     """
+    from handi.models.checkpoint import require
+
     settings.check()
     out = Path(out)
     sweep(out, depth=1)
@@ -198,6 +210,8 @@ def run_batch(
             todo.append(request)
         except Exception as error:
             errors.append(_of_request(error, request))
+    if todo:
+        require(settings.model)  # before a model that enriches is loaded, and asked for an hour
     if finished := len(requests) - len(todo) - len(errors):
         say(f"{finished} of {len(requests)} are finished already")
     descriptions, unsaid = describe(todo, settings)
@@ -402,7 +416,9 @@ def choose_device(name: str) -> str:
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind = name.split(":")[0]
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if kind not in there or not there[kind]:
+    number = name.removeprefix(kind).removeprefix(":")
+    known = not number or (number.isdecimal() and kind == "cuda" and int(number) < torch.cuda.device_count())
+    if not there.get(kind) or not known:
         usable = ", ".join(k for k, v in there.items() if v)
         raise InputError(f"there is no device {name!r} here", mend=f"use one of: {usable}")
     return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 ImageInput = str | Path | Image.Image | np.ndarray
 
 MIN_SIDE, MAX_ASPECT = 32, 4.0  # pixels; longer side over shorter
+MAX_STEPS, MAX_FRAMES = 1000, 1024  # of denoising: noise schedules have no more; of a clip
+MAX_CLIP_PIXELS = 2**29  # of all frames: 1.5 GiB as bytes, and several times that while it is decoded
+SEEDS = range(-(2**63), 2**64)  # that torch takes
 
 
 def check_numbers(
@@ -30,20 +34,39 @@ def check_numbers(
     stage: str = "",
 ) -> None:
     """Raises: InputError for a number that cannot be; None is not looked at."""
-    if frames is not None and frames < 2:
-        raise InputError(f"a clip of {frames} frames", mend="use 2 or more: the context image counts as one")
+    if frames is not None and not 2 <= frames <= MAX_FRAMES:
+        mend = f"use 2 to {MAX_FRAMES}: the context image counts as one"
+        raise InputError(f"a clip of {frames} frames", mend=mend)
     if strength is not None and not 0 < strength <= 1:
         raise InputError(f"strength {strength}", mend="use a number above 0, at most 1")
-    if steps is not None and steps < 1:
-        raise InputError(f"{steps} denoising steps for {stage}", mend="use 1 or more")
+    if steps is not None and not 1 <= steps <= MAX_STEPS:
+        raise InputError(f"{steps} denoising steps for {stage}", mend=f"use 1 or more, {MAX_STEPS} at most")
     if guidance is not None and not 0 <= guidance < float("inf"):
         raise InputError(f"guidance {guidance} for {stage}", mend="use a number from 0 up")
+
+
+def check_clip(frames: int, height: int, width: int) -> None:
+    """Raises: InputError for a clip that no machine holds; before its memory is taken."""
+    if frames * height * width > MAX_CLIP_PIXELS:
+        raise InputError(
+            f"{frames} frames of {height}×{width} are {frames * height * width / 1e6:,.0f} megapixels",
+            mend=f"{MAX_CLIP_PIXELS / 1e6:,.0f} are the most: use fewer frames, or a smaller size",
+        )
+
+
+def check_seed(seed: int) -> None:
+    """Raises: InputError for a seed that is none."""
+    if seed not in SEEDS:
+        raise InputError(f"the seed has {seed.bit_length()} bits", mend="use a whole number of 64 bits")
 
 
 def check_prompt(prompt: Any) -> None:
     """Raises: InputError for a prompt that says nothing."""
     if not isinstance(prompt, str) or not prompt.strip():
         raise InputError("the prompt is empty", mend='say what the hands do: "Cut the carrot."')
+    if (found := re.search("[\0\ud800-\udfff]", prompt)) is not None:
+        what = "a NUL character" if found[0] == "\0" else "half a character (a lone surrogate)"
+        raise InputError(f"the prompt holds {what} at place {found.start() + 1}", mend="take it out")
 
 
 def check_names(unknown: Mapping[str, Any], call: Callable[..., Any]) -> None:

@@ -26,6 +26,7 @@ from handi.folders import FolderPipeline
 from handi.inputs import (
     ImageInput,
     broadcast,
+    check_clip,
     check_names,
     check_numbers,
     check_prompt,
@@ -189,6 +190,7 @@ class HandiPipeline(FolderPipeline):
             area=self.card.height * self.card.width,
             multiple=self.vae_factor,
         )
+        check_clip(frames * len(pictures), *pictures.shape[1:3])
         if self.card.weights == "random":
             notes.append("this model's weights are random: its pixels mean nothing")
         if not self.unet.config.motion_mask:

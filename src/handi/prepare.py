@@ -16,6 +16,7 @@ from handi.data.produce import produce
 from handi.data.sources import Found, Kind, read_source
 from handi.data.sources.held_out import SHARE, hold_out
 from handi.errors import InputError
+from handi.generate import choose_device
 from handi.hands import HandDetector
 from handi.hands.weights import Complexity
 from handi.types import Frames, Hands, Picture
@@ -69,6 +70,13 @@ class Models:
             return torch.device("cuda", number % count) if count else torch.device("cpu")
         return torch.device(self.device)
 
+    def check(self) -> None:
+        """Raises: InputError, ModelError for a device or a detector that is not there: before a source is
+        read, which may take long."""
+        if self.device != "auto":
+            choose_device(self.device)
+        HandDetector.from_pretrained(self.complexity, threads=1)
+
     def hashes(self) -> dict[str, str]:
         """What is written down about the models. Raises: ModelError."""
         names: dict[str, str] = {"hands": self.complexity}
@@ -113,6 +121,7 @@ def prepare_source(
     limit: only so many clips, spread evenly over the source, to try things out. held_out: share of the videos
     that become the split "val", where the source names no splits.
     """
+    models.check()
     executor = make_executor(work.executor, work.workers, address=work.ray_address, gpus=work.gpus_per_worker)
     found = read_source(kind, path, videos=videos, annotations=annotations)
     about: dict[str, Any] = {"kind": kind}

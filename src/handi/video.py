@@ -27,6 +27,7 @@ from handi.files import replacing
 from handi.images import resize
 from handi.types import Frames, Picture
 
+MAX_BYTES = 2 * 2**30  # of a video that is read as a whole; it takes twice that for a moment
 TIME_SLACK = 1e-4  # s: times of frames are equal to within it
 SEEK_MARGIN = 1.0  # s before what is looked for
 END_SLACK = 0.5  # s that a container's length may be beyond its last frame
@@ -275,7 +276,16 @@ def count_frames(path: str | Path) -> int:
 
 def read_video(path: str | Path) -> Frames:
     """All frames of a video, F×H×W×3 uint8 RGB. Raises: InputError, also for a video of no frames."""
-    frames = list(read_frames(path))
+    frames: list[Picture] = []
+    for frame in read_frames(path):
+        if frames and frame.shape != frames[0].shape:
+            sizes = [f"{one.shape[1]}×{one.shape[0]}" for one in (frames[0], frame)]
+            raise InputError(f"its frames change their size from {sizes[0]} to {sizes[1]}", where=path,
+                             mend="convert it to one size")  # fmt: skip
+        if (len(frames) + 1) * frame.nbytes > MAX_BYTES:
+            what = f"is longer than fits in memory: {len(frames)} frames are {MAX_BYTES / 2**30:.0f} GiB"
+            raise InputError(what, where=path, mend="cut it, or make it smaller")
+        frames.append(frame)
     if not frames:
         raise InputError("the video holds no frame that can be decoded", where=path)
     return np.stack(frames)

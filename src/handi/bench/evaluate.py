@@ -47,6 +47,9 @@ LIBRARIES = (
 )
 
 
+MOST_RESAMPLES = 1_000_000
+
+
 @dataclass(frozen=True)
 class Settings:
     """What is measured, and on what."""
@@ -65,8 +68,8 @@ class Settings:
             check_metric(name)
         if self.context_frames < 0:
             raise InputError(f"{self.context_frames} context frames", mend="use 0 or more")
-        if self.resamples < 2:
-            raise InputError(f"{self.resamples} resamples", mend="use 2 or more")
+        if not 2 <= self.resamples <= MOST_RESAMPLES:
+            raise InputError(f"{self.resamples} resamples", mend=f"use 2 to {MOST_RESAMPLES:,}")
         if self.clips is not None and self.clips < 1:
             raise InputError(f"--clips {self.clips}", mend="use 1 or more")
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from handi.data import shards
-from handi.data.ledger import KEPT, Row, write_rows
+from handi.data.ledger import FAILED, KEPT, Row, write_rows
 from handi.data.prepare import Settings
 from handi.files import replacing, writing
 
@@ -126,7 +126,7 @@ class _Split:
     """Counts and sums of one split."""
 
     def __init__(self) -> None:
-        self.clips = self.kept = self.bytes = 0
+        self.clips = self.kept = self.failed = self.bytes = 0
         self.reasons: Counter[str] = Counter()
         self.verbs: Counter[str] = Counter()
         self.nouns: Counter[str] = Counter()
@@ -139,6 +139,7 @@ class _Split:
         self.clips += 1
         if row["status"] != KEPT:
             self.reasons[_kind(row["reason"])] += 1
+            self.failed += row["reason"].startswith(FAILED)
             return
         self.kept += 1
         self.bytes += row["bytes"]
@@ -158,6 +159,7 @@ class _Split:
             "clips": self.clips,
             "kept": self.kept,
             "rejected": self.clips - self.kept,
+            **({"failed": self.failed} if self.failed else {}),  # of the rejected: by a fault of handi's
             "bytes": self.bytes,
             "sha256": self.hash.hexdigest(),
         }

@@ -12,6 +12,7 @@ from handi.errors import InputError
 from handi.reading import parse_json, stream_lines
 
 KEPT, REJECTED = "kept", "rejected"
+FAILED = "handi failed on it"  # the reason of a clip that was rejected by a fault of handi's, and its text
 Row = dict[str, Any]
 
 

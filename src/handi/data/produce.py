@@ -24,10 +24,10 @@ from handi.data import shards
 from handi.data.claim import WORK, claimed
 from handi.data.executors import Executor
 from handi.data.finish import finish
-from handi.data.ledger import KEPT, Rejected, row_of
+from handi.data.ledger import FAILED, KEPT, Rejected, row_of
 from handi.data.prepare import Settings, Tools, prepare_clip
 from handi.data.sources.common import Clip, Found
-from handi.errors import InputError
+from handi.errors import HandiError, InputError, reason
 from handi.files import replacing, writing
 from handi.progress import Progress
 from handi.reading import read_json
@@ -174,8 +174,13 @@ class ShardWork:
                     try:
                         trials.begin(clip.id)
                         made = prepare_clip(clip, self.settings, self.tools)
-                    except Rejected as reason:
-                        rows.append(row_of(clip, reason=str(reason)))
+                    except Rejected as why:
+                        rows.append(row_of(clip, reason=str(why)))
+                        continue
+                    except (HandiError, MemoryError, torch.OutOfMemoryError):
+                        raise  # not this clip's fault: a disk, a server, a machine
+                    except Exception as error:
+                        rows.append(row_of(clip, reason=f"{FAILED}: {reason(error)}"))
                         continue
                     piece = shards.pack(clip.id, made.members)
                     place = (shard.name, offset, len(piece), hashlib.sha256(piece).hexdigest())

@@ -73,6 +73,7 @@ class Run:
         self.accelerator = open_accelerator(recipe, self.arithmetic.precision)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.say = say if self.rank == 0 else lambda message: None
+        setup.check_parts(recipe)  # packing clips may take an hour
         with self.accelerator.main_process_first():  # the first one packs, the others find it done
             self.clips, self.held_out = setup.open_data(recipe)
         for note in self.clips.notes:

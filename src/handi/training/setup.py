@@ -273,6 +273,20 @@ def make_start(recipe: Recipe, clips: ClipSet, folder: Path) -> None:
     write_model(parts, folder)
 
 
+def check_parts(recipe: Recipe) -> None:
+    """Raises: InputError, ModelError for a model to start from, or a hand detector, that is not there."""
+    if recipe.model.init is not None:
+        checkpoint.check_folder(checkpoint.locate(str(recipe.model.init)))
+    elif recipe.model.preset not in presets.PRESETS:
+        raise InputError(f"model.preset is {recipe.model.preset!r}", mend=f"use {', '.join(presets.PRESETS)}")
+    if _reads_hands(recipe):
+        HandDetector.from_pretrained(backend="torch")
+
+
+def _reads_hands(recipe: Recipe) -> bool:
+    return recipe.stage == "stage2" and recipe.loss.hand.weight > 0
+
+
 def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     """The model to start from. Stage 1 of a model without one starts as a copy of stage 2's network.
 
@@ -362,7 +376,6 @@ def take_over(source: torch.nn.Module, target: torch.nn.Module) -> None:
 
 def networks_of(recipe: Recipe, parts: Checkpoint) -> Networks:
     """What a step computes with; with Υ where the recipe's loss reads hands."""
-    reads_hands = recipe.stage == "stage2" and recipe.loss.hand.weight > 0
     return Networks(
         vae=parts.vae,
         text_encoder=parts.text_encoder,
@@ -371,7 +384,7 @@ def networks_of(recipe: Recipe, parts: Checkpoint) -> Networks:
         area_unet=parts.area_unet,
         scheduler=HandiPipeline.from_checkpoint(parts).scheduler,
         prior_mask=parts.prior_mask,
-        detector=HandDetector.from_pretrained(backend="torch") if reads_hands else None,
+        detector=HandDetector.from_pretrained(backend="torch") if _reads_hands(recipe) else None,
         pose_net=parts.pose_net,
     )
 

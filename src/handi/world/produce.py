@@ -38,6 +38,7 @@ from handi.world.files import (
 from handi.world.first_frames import render_first_frame, write_first_frame
 from handi.world.seeds import check_seed
 
+MOST_CLIPS = 10_000_000
 CAPTIONS = "clips.json"  # AnimateAnything-style list of captions and videos
 
 
@@ -66,6 +67,8 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
     """
     if clips < 1:
         raise InputError(f"{clips} clips", where="--clips", mend="use 1 or more")
+    if clips > MOST_CLIPS:
+        raise InputError(f"{clips} clips", where="--clips", mend=f"{MOST_CLIPS:,} at most go into a folder")
     if workers < 1:
         raise InputError(f"{workers} workers", where="--workers", mend="use 1 or more")
     check_size(settings.size)
