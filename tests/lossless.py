@@ -16,6 +16,7 @@ def lossless(
     path: Path, frames: Sequence[np.ndarray] | np.ndarray, *, fps: float = 8, times: Sequence[float] = ()
 ) -> Path:
     """Write H×W×3 uint8 frames as lossless H.264, shown at `times` (s), or else evenly; gives the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     times = times or [number / fps for number in range(len(frames))]
     options = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=options) as container:

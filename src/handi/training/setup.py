@@ -275,6 +275,8 @@ def make_start(recipe: Recipe, clips: ClipSet, folder: Path) -> None:
 
 def check_parts(recipe: Recipe) -> None:
     """Raises: InputError, ModelError for a model to start from, or a hand detector, that is not there."""
+    if not Path(recipe.data.path).expanduser().is_dir():
+        return  # clips that are not there come first: opening them says how they are made
     if recipe.model.init is not None:
         checkpoint.check_folder(checkpoint.locate(str(recipe.model.init)))
     elif recipe.model.preset not in presets.PRESETS:
