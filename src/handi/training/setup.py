@@ -278,7 +278,7 @@ def check_parts(recipe: Recipe) -> None:
     if not Path(recipe.data.path).expanduser().is_dir():
         return  # clips that are not there come first: opening them says how they are made
     if recipe.model.init is not None:
-        checkpoint.check_folder(checkpoint.locate(str(recipe.model.init)))
+        checkpoint.require(str(recipe.model.init))
     elif recipe.model.preset not in presets.PRESETS:
         raise InputError(f"model.preset is {recipe.model.preset!r}", mend=f"use {', '.join(presets.PRESETS)}")
     if _reads_hands(recipe):
