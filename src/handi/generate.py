@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from handi.pipeline import HandiPipeline, HandiPipelineOutput
 
 RUN_FILE = "run.json"  # written last: a folder that has it is finished
-OWNED = ("video.mp4", "motion_area.png", "motion_area_soft.png", "motion_flow.png", "frames")
+OWNED = ("video.mp4", "motion_area.png", "motion_area_soft.png", "motion_flow.png", "poses.json", "poses.png",
+         "frames")  # fmt: skip
 LIBRARIES = ("handi", "torch", "diffusers", "transformers", "numpy", "av", "opencv-python-headless")
 
 
