@@ -39,6 +39,7 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
         cls,
         model: str | Path,
         *,
+        dtype: torch.dtype | None = None,
         torch_dtype: torch.dtype | None = None,
         revision: str | None = None,
         variant: str | None = None,
@@ -46,12 +47,14 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
         """A pipeline from "mini", a folder (ours, AnimateAnything's, HANDI/IVG's), a hub id, or "random".
 
         "mini" ships with handi (docs/mini.md); "random" is small and untrained: its pixels mean nothing.
+        dtype: precision of the weights, else float32; torch_dtype is diffusers' older name for it.
         Raises: ModelError.
         """
+        dtype = dtype or torch_dtype
         if str(model) == "random":
-            parts = random_checkpoint(dtype=torch_dtype)
+            parts = random_checkpoint(dtype=dtype)
         else:
-            parts = checkpoint.load(model, dtype=torch_dtype, revision=revision, variant=variant)
+            parts = checkpoint.load(model, dtype=dtype, revision=revision, variant=variant)
         return cls.from_checkpoint(parts)
 
     @classmethod

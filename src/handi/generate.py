@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from handi.data.enrich import Description, open_enricher
+from handi.data.shards import hash_of
 from handi.errors import HandiError, InputError, item_failure
 from handi.files import staged, sweep
 from handi.generate_poses import follows, given_poses, write_pose_files
@@ -304,8 +305,10 @@ class Runner:
             torch_dtype=choose_dtype(settings.dtype, self.device),
             variant=settings.variant,
         )
+        self._lora_hash: str | None = None
         if settings.lora is not None:
             self.pipe.load_lora_weights(settings.lora)
+            self._lora_hash = hash_of(Path(settings.lora)) if Path(settings.lora).is_file() else None
         if settings.offload and self.device != "cpu":
             self.pipe.enable_model_cpu_offload(device=self.device)
         else:
@@ -391,6 +394,7 @@ class Runner:
             "settings": asdict(self.settings),
             "seed": request.seed,
             "model": {"source": self.pipe.source, "weights": card.weights, "sha256": self._hash.result()},
+            "lora_sha256": self._lora_hash,
             "result": {
                 "frames": frames,
                 "height": height,

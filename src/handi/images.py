@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,9 @@ TURNS = {  # what makes a picture of each orientation upright
     8: Image.Transpose.ROTATE_90,
 }
 MAX_PIXELS = 400_000_000  # a bigger picture is more likely a decompression bomb than a photo
+
+# Broken EXIF counts as none (see `upright`): there is nothing that a user could do about Pillow's warning.
+warnings.filterwarnings("ignore", "Corrupt EXIF data|Truncated File Read", UserWarning)
 
 
 def open_image(path: str | Path) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -173,7 +174,9 @@ def test_generate_takes_a_lora(lora, handi, model_folder, picture, tmp_path):
     assert handi(*one, *fast, "--out", tmp_path / "b")[0] == 0
     frames = [(tmp_path / name / "frames" / "0001.png").read_bytes() for name in "ab"]
     assert frames[0] != frames[1]
-    assert json.loads((tmp_path / "a/run.json").read_text())["settings"]["lora"] == str(lora[0])
+    record = json.loads((tmp_path / "a/run.json").read_text())
+    assert record["settings"]["lora"] == str(lora[0])
+    assert record["lora_sha256"] == hashlib.sha256(lora[0].read_bytes()).hexdigest()
     code, _, err = handi(*one, *fast, "--out", tmp_path / "c", "--lora", "none.safetensors")
     assert code == 1
     assert "none.safetensors: no such file; name a file" in err
