@@ -7,6 +7,7 @@ import io
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import quote
@@ -106,15 +107,16 @@ def head(handler: BaseHTTPRequestHandler, status: int = 200, length: int | None 
 
 
 def drip(handler: BaseHTTPRequestHandler, what: bytes) -> None:
-    for _ in range(15):
-        handler.wfile.write(what)
-        handler.wfile.flush()
-        time.sleep(0.1)
+    with suppress(OSError):  # the client has hung up, as it should
+        for _ in range(600):
+            handler.wfile.write(what)
+            handler.wfile.flush()
+            time.sleep(0.1)
 
 
 SLOW = {
-    "nothing": lambda handler: time.sleep(1.5),
-    "no body": lambda handler: (head(handler), time.sleep(1.5)),
+    "nothing": lambda handler: time.sleep(60),
+    "no body": lambda handler: (head(handler), time.sleep(60)),
     "body": lambda handler: (head(handler), drip(handler, b" ")),
     "endless body": lambda handler: (head(handler, length=None), drip(handler, b" ")),
     "error body": lambda handler: (head(handler, 500), drip(handler, b"x")),
@@ -129,7 +131,7 @@ def test_a_server_that_does_not_answer_in_time_is_left(server, kind):
     begin = time.monotonic()
     with pytest.raises(ModelError, match=r"no answer in 1 tries.*(timed out|too long|HTTP 500)"):
         ask(server, tries=1, timeout=0.3)
-    assert time.monotonic() - begin < 1.2
+    assert time.monotonic() - begin < 30  # also on a machine under load; the server goes on for 60
 
 
 @pytest.mark.parametrize("around", ["\r", "\n", " {} ", "\t{}\r\n"])

@@ -195,7 +195,7 @@ def test_a_yaml_file_is_refused_quickly_and_in_words(tmp_path, text, what):
     begin = time.perf_counter()
     with pytest.raises(InputError, match=rf"a\.yaml(, line 3)?: .*({what})"):
         reading.read_yaml(path)
-    assert time.perf_counter() - begin < 20  # unbounded, the first would take years
+    assert time.perf_counter() - begin < 60  # unbounded, the first would take years
 
 
 def test_plain_aliases_work(tmp_path):
