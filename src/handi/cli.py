@@ -384,14 +384,17 @@ def evaluate(
     folder holds videos (ID.mp4), arrays (ID.npy, F×H×W×3), what `handi generate --batch` wrote (ID/), frames
     (ID/0000.png …), clips of `handi world` or what `handi prepare` wrote; --ref may also hold
     motion_area/ID.png, context/ID.png, ID.txt and prompts.jsonl:
-        handi evaluate --pred out/clips --ref data/test --out out/scores
+        handi world --clips 4 --seed 900000 --out data/test
+        handi bench table2 --data data/test --methods handi=handi:mini static --out out/table2
+        handi evaluate --pred out/table2/videos/test/handi --ref data/test --out out/scores
 
     Two models on the same videos, with the difference and its interval:
-        handi evaluate --pred out/ours --versus out/theirs --ref data/test --out out/scores
+        handi evaluate --pred out/table2/videos/test/handi --versus out/table2/videos/test/static \\
+            --ref data/test --out out/both
 
     Some metrics, inside the motion area alone, on the tenth of the clips with the largest areas:
-        handi evaluate --pred out/clips --ref data/test --metrics hand pixels --scope area-mask \\
-            --subset motion-intensive --out out/scores
+        handi evaluate --pred out/table2/videos/test/handi --ref data/test --metrics hand pixels \\
+            --scope area-mask --subset motion-intensive --out out/inside
 
     Without true videos (a --ref that holds motion areas and prompts) what needs none is still measured.
     docs/metrics.md defines every figure.

@@ -35,11 +35,15 @@ def gallery(
     frame by frame, up and down from sample to sample, a number shows one method alone.
 
     The videos of two methods, of samples that a folder or manifest describes:
-        handi gallery --ref data/test --methods handi=out/handi static=out/static --out gallery.html
+        handi world --clips 4 --seed 900000 --out data/test
+        handi bench table2 --data data/test --methods handi=handi:mini static --out out/table2
+        handi gallery --ref data/test --methods out/table2/videos/test/handi out/table2/videos/test/static \\
+            --out gallery.html
 
     With scores, of results/handi/results.json and so on, as `handi evaluate --out results/handi` writes them
     (or OUT/results/DATA of `handi bench`):
-        handi gallery --ref data/test --methods handi=out/handi --results results --out gallery.html
+        handi gallery --ref data/test --methods out/table2/videos/test/handi \\
+            --results out/table2/results/test --out gallery.html
 
     What `handi generate --batch` made; several actions from one context image (appendix D):
         handi gallery --methods out/clips --form actions --out actions.html
@@ -103,11 +107,12 @@ def bench(
     what keeps them from being comparable. Stop it and run it again: it goes on where it stopped.
 
         handi bench table2 --data epic-kitchens=data/epic \\
-            --methods handi=handi:runs/epic_stage2/model static lfdm=videos:out/lfdm \\
+            --methods handi=handi:runs/epic_stage2/model static \\
             aa=animate-anything:runs/epic_animate_anything/model --out out/table2
 
     Rows of table 3 are called MASK-HRL (true, generated, prior, full; off, on); `handi ablate` makes them:
-        handi bench table3 --data data/test --methods generated-on=handi:A true-on=handi:B --out out/table3
+        handi bench table3 --data world=data/world/test --out out/table3 \\
+            --methods generated-on=handi:out/ablation/train/true-on/model
 
     Args:
         table: Which one.

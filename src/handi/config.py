@@ -82,6 +82,11 @@ class DataRecipe:
         False  # hold all clips on the device: a GPU never waits for them, and they need its memory
     )
 
+    @property
+    def shown_text(self) -> str:
+        """Held-out losses and sample sheets: the enriched text where clips are trained on it and have one."""
+        return "enriched" if "enriched" in self.texts else "short"
+
 
 @dataclass(frozen=True)
 class HandLossRecipe:

@@ -283,6 +283,7 @@ class Run:
                         path,
                         count=self.recipe.run.samples,
                         detector=installed_detector(),
+                        text=self.recipe.data.shown_text,
                     )
             self.module.train()
         self.accelerator.wait_for_everyone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ def draw_samples(
     *,
     count: int,
     detector: HandDetector | None = None,
+    text: str = "short",
 ) -> list[Path]:
     """Write `path`.png and .mp4: what a stage makes of the first `count` clips; gives both paths.
 
@@ -38,8 +40,13 @@ def draw_samples(
     pipe.set_progress_bar_config(disable=True)
     kinds = {"vae": _reconstruction, "grounding": _found, "stage1": _area, "poses": _way, "stage2": _clip}
     pictured = kinds[stage]
-    samples = [pictured(pipe, clips[index], index) for index in range(min(count, len(clips)))]
+    samples = [pictured(pipe, _told(clips[index], text), index) for index in range(min(count, len(clips)))]
     return sample_sheet(samples, path, detector=detector if stage in ("vae", "stage2") else None)
+
+
+def _told(clip: TrainingClip, text: str) -> TrainingClip:
+    """The clip with one of its texts, where it has it, as its short one."""
+    return replace(clip, texts={"short": clip.texts.get(text) or clip.texts["short"]})
 
 
 def _reconstruction(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:

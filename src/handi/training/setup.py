@@ -61,8 +61,8 @@ def open_data(recipe: Recipe) -> tuple[ClipSet, Batches | None]:
         return clips, None
     held_out = _open_clips(recipe, data.validation, training=False)
     _check_frames(data, held_out)
-    # The clips in order, their short texts, the same frames every time.
-    drawing = Drawing(data.frames, masks=tuple(asdict(data.mask).items()))
+    # The clips in order, one text each, the same frames every time.
+    drawing = Drawing(data.frames, texts=(data.shown_text,), masks=tuple(asdict(data.mask).items()))
     prior = prior_of_recipe(recipe, clips)
     return clips, Batches(held_out, drawing, VALIDATION_SEED, shuffle=False, prior=prior)
 
