@@ -14,6 +14,7 @@ LAYERS = {
     "handi": 0,  # the package's __init__ imports its pipeline only when asked for it
     "handi.types": 0,
     "handi.errors": 0,
+    "handi.devices": 0,
     "handi.files": 0,
     "handi.names": 0,
     "handi.reading": 0,

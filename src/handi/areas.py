@@ -15,8 +15,8 @@ import torch
 from handi.data import areas
 from handi.data.shard_clips import HELD_OUT, ShardClips
 from handi.data.shards import read_prepared
+from handi.devices import choose_device, choose_dtype
 from handi.errors import InputError
-from handi.generate import choose_device, choose_dtype
 from handi.models.checkpoint import encoder_hash, stage1_hash
 from handi.motion.area import usable_area
 from handi.pipeline import HandiPipeline

@@ -20,6 +20,7 @@ import numpy as np
 
 from handi.data.enrich import Description, open_enricher
 from handi.data.shards import hash_of
+from handi.devices import choose_device, choose_dtype
 from handi.errors import HandiError, InputError, item_failure
 from handi.files import staged, sweep
 from handi.generate_poses import follows, given_poses, write_pose_files
@@ -409,32 +410,6 @@ class Runner:
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         }
-
-
-def choose_device(name: str) -> str:
-    """ "auto" → "cuda" or "mps" where there is one, else "cpu". Raises: InputError for one that is not."""
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = name.split(":")[0]
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    number = name.removeprefix(kind).removeprefix(":")
-    known = not number or (number.isdecimal() and kind == "cuda" and int(number) < torch.cuda.device_count())
-    if not there.get(kind) or not known:
-        usable = ", ".join(k for k, v in there.items() if v)
-        raise InputError(f"there is no device {name!r} here", mend=f"use one of: {usable}")
-    return name
-
-
-def choose_dtype(name: str, device: str) -> Any:
-    """ "auto" → bfloat16 on a GPU, float32 on a CPU."""
-    import torch
-
-    names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    return names["bfloat16" if device.startswith("cuda") else "float32"] if name == "auto" else names[name]
 
 
 def _grey(mask: np.ndarray) -> np.ndarray:

@@ -15,8 +15,8 @@ from handi.data.prepare import Settings, Tools
 from handi.data.produce import produce
 from handi.data.sources import Found, Kind, read_source
 from handi.data.sources.held_out import SHARE, hold_out
+from handi.devices import choose_device
 from handi.errors import InputError
-from handi.generate import choose_device
 from handi.hands import HandDetector
 from handi.hands.weights import Complexity
 from handi.types import Frames, Hands, Picture

@@ -166,7 +166,7 @@ class Handi:
         device: str = "auto",
         dtype: str = "auto",
     ) -> None:
-        from handi.generate import choose_device, choose_dtype
+        from handi.devices import choose_device, choose_dtype
         from handi.models.checkpoint import fingerprint
         from handi.pipeline import HandiPipeline
 

@@ -18,9 +18,9 @@ from handi.bench.sets import Sets
 from handi.bench.show import write_csv
 from handi.bench.sides import GIF, VIDEOS, read_side
 from handi.bench.tally import Tally, difference
+from handi.devices import choose_device
 from handi.errors import InputError, OutputError, reason
 from handi.files import scratch_folder, writing
-from handi.generate import choose_device
 from handi.metrics import METRICS, check_metric, metric_class
 from handi.metrics.protocol import (
     PROTOCOL,

@@ -21,7 +21,7 @@ class _Diffusers:
     peeks = ""
 
     def __init__(self, kind: str, model: str, device: str, dtype: str, calls: dict[str, Any]) -> None:
-        from handi.generate import choose_device, choose_dtype
+        from handi.devices import choose_device, choose_dtype
 
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
