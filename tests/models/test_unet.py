@@ -162,6 +162,29 @@ def test_widened_input_needs_a_mask():
         unet(*positional, **{**named, "mask": None})
 
 
+def test_poses_begin_as_nothing_and_are_then_told(reference_unet):
+    plain, tensors = reference_unet
+    case, _ = reference("unet")
+    unet = HandiUNet(**case["unet"], poses=True).eval()
+    info = unet.load_state_dict(plain.state_dict(), strict=False)
+    assert info.missing_keys == ["pose_stem.weight", "pose_stem.bias"]
+    positional, named = inputs(tensors)
+    batch, _, frames = positional[0].shape[:3]
+    poses = torch.rand(batch, frames, 42, 2, generator=torch.Generator().manual_seed(0))
+    told = unet(*positional, **named, poses=poses)
+    assert (told - tensors["output"]).abs().max() <= 1e-5
+    told.square().sum().backward()  # there is something to learn
+    assert unet.pose_stem.weight.grad.abs().max() > 0
+    torch.nn.init.normal_(unet.pose_stem.weight, std=0.1)
+    with torch.no_grad():
+        assert (unet(*positional, **named) - tensors["output"]).abs().max() <= 1e-5  # not told
+        other = poses.clone()
+        other[-1] = 0
+        outputs = [unet(*positional, **named, poses=given) for given in (poses, other)]
+    assert (outputs[0][-1] - outputs[1][-1]).abs().max() > 1e-4
+    torch.testing.assert_close(outputs[0][:-1], outputs[1][:-1])
+
+
 def test_config_says_whether_mask_and_motion_are_read():
     case, tensors = reference("unet")
     unet = HandiUNet(**{**case["unet"], "motion_mask": False, "motion_strength": False}).eval()
@@ -172,7 +195,7 @@ def test_config_says_whether_mask_and_motion_are_read():
     assert torch.equal(full, bare)
 
 
-def test_config_has_the_originals_keys_and_no_others():
+def test_config_has_the_originals_keys_and_poses():
     case, _ = reference("unet")
     config = HandiUNet(**case["unet"]).config
     expected = {
@@ -180,5 +203,6 @@ def test_config_has_the_originals_keys_and_no_others():
         *("block_out_channels", "layers_per_block", "downsample_padding", "mid_block_scale_factor"),
         *("act_fn", "norm_num_groups", "norm_eps", "cross_attention_dim", "attention_head_dim"),
         *("motion_mask", "motion_strength"),
+        "poses",  # ours; off, there is nothing of it
     }
     assert {key for key in config if not key.startswith("_")} == expected

@@ -591,6 +591,17 @@ def test_the_command(home, tmp_path, handi):
         assert err.count("\n") == 1
 
 
+def test_the_published_kind_of_network_learns_poses_too(home, model_folder, tmp_path):
+    model = {"init": str(model_folder), "poses": True}
+    assert train(recipe_of(home, "stage2", model=model, out=tmp_path / "run"), say=quiet) == 0
+    unet = checkpoint.load(tmp_path / "run/model").unet
+    assert unet.config.poses
+    assert unet.pose_stem.weight.any()
+    refused = recipe_of(home, "stage2", model={**model, "area_only": True}, out=tmp_path / "no")
+    with pytest.raises(InputError, match=r"model\.area_only is for lean networks"):
+        train(refused, say=quiet)
+
+
 def test_stage2_told_poses_in_the_areas_cells_trains_and_goes_on_to_the_bit(home, tmp_path):
     changes = {
         "model__poses": True, "model__area_only": True, "data__choice": "random", "data__zoom": 0.3,

@@ -4,7 +4,8 @@ Its weights are AnimateAnything's, name for name. Against diffusers' `UNet3DCond
 conditions: the context latent, prepended as an extra frame; the mask, as an extra input channel through
 a second input convolution; the motion strength, added to the timestep's embedding. It leaves out what
 costs and changes nothing: the text's keys and values are computed once a clip instead of once a frame,
-the timestep's projections likewise, and there is no division by 1.
+the timestep's projections likewise, and there is no division by 1. Where `config.poses` says so, a fourth
+condition is ours: the hands' poses, as maps through a convolution that starts at zero.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from handi.models.autoencoder import zero_
+from handi.poses import MAPS, pose_maps
+
 __all__ = ["HandiUNet", "ModelMixin"]  # diffusers looks for its base class beside ours
+
+POSE_DETAIL = 4  # pixels of a pose map a side of a latent cell
 
 
 class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
@@ -64,6 +70,7 @@ class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
         attention_head_dim: int = 64,
         motion_mask: bool = False,
         motion_strength: bool = False,
+        poses: bool = False,
     ) -> None:
         width = block_out_channels[0]
         # The undecorated constructor: the decorated one would record its own arguments in our config.
@@ -86,6 +93,8 @@ class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
             time_cond_proj_dim=width,
         )
         self.conv_in2 = nn.Conv2d(out_channels + 1, width, 3, padding=1)  # mask first, then latents
+        seen = MAPS * POSE_DETAIL**2
+        self.pose_stem = zero_(nn.Conv2d(seen, width, 3, padding=1)) if poses else None
         self.motion_proj = Timesteps(width, True, 0)
         # Dead in the original too (nothing reads it): here only so that its checkpoints load whole.
         last = nn.Linear(4 * width, 4 * width)
@@ -108,12 +117,14 @@ class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
         condition_latent: Tensor,
         mask: Tensor | None = None,
         motion: Tensor | float | None = None,
+        poses: Tensor | None = None,
     ) -> Tensor:
         """Prediction for `sample`, B×C×F×h×w.
 
         sample B×C×F×h×w noisy latents; timestep a number or B; encoder_hidden_states B×N×D text;
         condition_latent B×C×1×h×w latent of the context image; mask B×1×1×h×w in [0, 1] motion area (or
-        batch 1, for all); motion a number or B, strength of the motion.
+        batch 1, for all); motion a number or B, strength of the motion; poses B×F×42×2, the hands' joints,
+        those of the context image first (None: not known).
         Raises: ValueError for a missing mask where the mask-less input convolution is a widened one.
         """
         batch, _, frames, height, width = sample.shape
@@ -133,6 +144,8 @@ class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
                 f"{x.shape[1]}: it needs a mask (config: motion_mask={self.config.motion_mask})"
             )
         x = conv_in(x.transpose(1, 2).flatten(0, 1))  #                          (B·F)×c×h×w
+        if poses is not None and self.pose_stem is not None:
+            x = x + self.pose_stem(_shown(poses, (height, width)).to(dtype))
         x = self.transformer_in(x, num_frames=frames, return_dict=False)[0]
 
         skips = [x]
@@ -185,6 +198,13 @@ class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             return self._gradient_checkpointing_func(_run_layer, layer, *inputs)
         return _run_layer(layer, *inputs)
+
+
+def _shown(poses: Tensor, cells: tuple[int, int]) -> Tensor:
+    """Pose maps of joints B×F×42×2 in the cells of the context and of the frames: (B·(F+1))×192×h×w."""
+    both = torch.cat([poses[:, :1], poses], dim=1).flatten(0, 1)
+    maps = pose_maps(both, (POSE_DETAIL * cells[0], POSE_DETAIL * cells[1]))
+    return F.pixel_unshuffle(maps, POSE_DETAIL)
 
 
 def _layers(block: Any) -> Iterator[tuple[Any, ...]]:

@@ -27,6 +27,7 @@ from handi.models.checkpoint import Checkpoint, StageSettings
 from handi.models.lite import LiteTransformer
 from handi.models.lora import save_lora
 from handi.models.pose_net import PoseNet
+from handi.models.unet import HandiUNet
 from handi.motion.area import PriorMask, prior_area
 from handi.pipeline import HandiPipeline
 from handi.training.module import PARTS, StepModule
@@ -318,19 +319,21 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     return parts
 
 
-def grown(network: torch.nn.Module, recipe: Recipe, source: str) -> LiteTransformer:
-    """A lean network with the inputs and habits that `model.poses` and `model.area_only` ask for; what is new
-    starts at zero. Raises: InputError for another kind of network."""
-    if not isinstance(network, LiteTransformer):
+def grown(network: torch.nn.Module, recipe: Recipe, source: str) -> LiteTransformer | HandiUNet:
+    """A network with the inputs and habits that `model.poses` and `model.area_only` ask for; what is new
+    starts at zero. Raises: InputError for a kind of network that cannot have them."""
+    lean = isinstance(network, LiteTransformer)
+    if not isinstance(network, LiteTransformer | HandiUNet) or (recipe.model.area_only and not lean):
         raise InputError(
-            f"model.poses and model.area_only are of lean networks, this one is {type(network).__name__}",
+            f"model.area_only is for lean networks, this one is {type(network).__name__}",
             where=source,
-            mend="leave them out",
+            mend="leave it out",
         )
     config = {name: value for name, value in network.config.items() if not name.startswith("_")}
     config["poses"] = recipe.model.poses or network.config.poses
-    config["area_only"] = recipe.model.area_only or network.config.area_only
-    larger = LiteTransformer(**config).to(network.dtype)
+    if lean:
+        config["area_only"] = recipe.model.area_only or network.config.area_only
+    larger = type(network)(**config).to(network.dtype)
     larger.load_state_dict(larger.state_dict() | network.state_dict())
     return larger.eval()
 
