@@ -150,7 +150,7 @@ def bench_once(clips: Path, out: Path) -> None:
 
 def ablate_once(clips: Path, out: Path) -> None:
     recipe = recipe_of(clips / "train", out, 1)
-    grid = Grid(recipe, ("squares", clips / "test"), out, cells=(("none", "off"),), scopes=("full",))
+    grid = Grid(recipe, ("squares", clips / "test"), out, cells=(("full", "off"),), scopes=("full",))
     assert ablate(grid, Scoring(("pixels",), resamples=5), **QUIET) == 0
 
 

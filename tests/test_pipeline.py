@@ -339,7 +339,8 @@ def test_stages_share_vae_and_text_encoder(pipe):
 def test_the_offload_order_names_every_network(pipe):
     """A network left out of it would stay on the GPU; what offloading does is tested on one, below."""
     networks = {name for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    assert set(pipe.model_cpu_offload_seq.split("->")) == networks
+    absent = {name for name, part in pipe.components.items() if part is None}
+    assert networks <= set(pipe.model_cpu_offload_seq.split("->")) <= networks | absent
 
 
 @pytest.mark.gpu

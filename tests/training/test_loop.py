@@ -424,7 +424,7 @@ def test_wrong_recipes_are_refused_before_a_folder_is_made(home, tmp_path):
     assert not out.exists()
     with pytest.raises(InputError, match="needs a GPU"):
         train(recipe_of(home, "stage1", out=out, run__precision="fp16"), say=quiet)
-    with pytest.raises(InputError, match="no preset 'large'"):
+    with pytest.raises(InputError, match=r"model\.preset is 'large'"):
         train(recipe_of(home, "vae", out=out, model={"preset": "large"}), say=quiet)
     with pytest.raises(InputError, match=r"'area_net\.\*' matches no weight"):
         train(recipe_of(home, "stage1", out=out, model__train="area_net.*"), say=quiet)

@@ -45,9 +45,10 @@ def test_a_sheet_of_everything(sample, tmp_path):
     video = read_video(mp4)
     # two area tiles, three moving strips
     assert video.shape == (16, 2 * (BAND + SIDE + GAP), 5 * SIDE, 3)
-    moved = np.abs(video[0].astype(int) - video[-1]).max(axis=-1) > 30
-    assert not moved[:, : 2 * SIDE].any()
-    assert moved[:, 2 * SIDE : 4 * SIDE].sum() > 2 * 2 * 300
+    # by whole tiles: single pixels are the encoder's
+    moved = np.abs(video[0].astype(int) - video[-1]).max(axis=-1)
+    tiles = [moved[:, SIDE * n : SIDE * (n + 1)].mean() for n in range(5)]
+    assert max(tiles[:2]) < 2 < 10 < min(tiles[2:])
 
 
 def test_a_sheet_of_what_little_is_known(sample, tmp_path):
