@@ -7,7 +7,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from handi import losses
-from handi.models.lite import Finder
+from handi.models.finder import Finder
 from handi.models.pose_net import PoseNet, centred, middles
 from handi.models.presets import SCHEDULER
 from handi.pose_sampling import predict_poses

@@ -1,6 +1,6 @@
 """PoseNet: where the hands will be in every frame, from what stage 1's finder sees and what the words say.
 
-The finder (`lite.Finder`) knows which thing and which hands the words mean. PoseNet looks at its cells again
+The finder (`finder.Finder`) knows which thing and which hands the words mean. PoseNet looks at its cells again
 for the joints of the hands, and asks the picture the words' own questions (where does it go? what is in the
 way?). What was said, found and felt is a thousand numbers; an MLP makes the way of 42 joints of them.
 

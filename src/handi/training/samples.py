@@ -13,7 +13,7 @@ from handi.hands import HandDetector
 from handi.hands.joints import draw_hands
 from handi.images import resize
 from handi.models.checkpoint import Checkpoint
-from handi.models.lite import likeliness
+from handi.models.finder import likeliness
 from handi.pipeline import HandiPipeline
 from handi.training.sheets import Sample, sample_sheet
 
