@@ -22,6 +22,8 @@ LAYERS = {
     "handi.recipes": 0,
     "handi.assets": 0,
     "handi.images": 1,
+    "handi.kinds": 1,
+    "handi.animation": 1,
     "handi.inputs": 1,
     "handi.counting": 1,
     "handi.processes": 1,

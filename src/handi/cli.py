@@ -230,7 +230,7 @@ def world(
     action: Annotated[str | None, _optional("NAME")] = None,
     motion_blur: _Switch = False,
     handheld: _Switch = False,
-    pictures: Literal["mp4", "png"] = "mp4",
+    pictures: Literal["png", "mp4"] = "png",
     siblings: int = 1,
     first_frames: _Switch = False,
     area: Literal["moved", "hull"] = "moved",
@@ -260,7 +260,7 @@ def world(
             of the seeds that are left come with all their requests, of other actions too.
         motion_blur: Blur what moves, as an open shutter does.
         handheld: Let the camera sway.
-        pictures: mp4, or png for a lossless film strip.
+        pictures: png, a lossless film strip, or mp4: smaller, and not quite the rendered pictures.
         siblings: Clips of one seed at most, each of another action; --clips then counts the seeds.
         first_frames: No clips but what they begin with, and what the words of every request mean in it.
         area: What the clips' motion area is in training and in all measuring: every pixel that changes, or

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from handi.errors import InputError
-from handi.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_image, read_image
+from handi.images import open_image, read_image
+from handi.kinds import Kind, files_in, kind_of, natural
 from handi.types import Picture
 from handi.video import count_frames, probe_video, timed_frames
 
@@ -70,34 +71,39 @@ def _size(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape[:2]))
 
 
-def find_footage(source: str | Path) -> list[Footage]:
+def find_footage(source: str | Path, say: Callable[[str], None] | None = None) -> list[Footage]:
     """What a path means: a file; a pattern such as frames/%04d.png; or all pictures and videos of a folder.
 
     A folder of pictures alone that are of one size and numbered evenly is one image sequence; pictures of any
-    other folder are taken one by one. Raises: InputError, also when there is nothing.
+    other folder are taken one by one. What a file is, its content says; `say` is told what is passed over.
+    Raises: InputError, also when there is nothing.
     """
     path = Path(source)
     if path.is_dir():
-        return _in_folder(path)
+        return _in_folder(path, say)
     if "%" in path.name and not path.exists():
         return [_sequence_of_pattern(path)]
     if not path.exists():
         raise InputError("no such file or folder", where=path)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return [Footage("picture", path, (path,))]
-    return [Footage("video", path)]
+    return [_one(path, kind_of(path) or "video")]
 
 
-def _in_folder(folder: Path) -> list[Footage]:
-    files = sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=_natural)
-    pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
-    if not pictures and not videos:
+def _one(path: Path, kind: Kind) -> Footage:
+    return Footage(kind, path, (path,) if kind == "picture" else ())
+
+
+def _in_folder(folder: Path, say: Callable[[str], None] | None) -> list[Footage]:
+    files = files_in(folder)
+    if say is not None:
+        for note in files.passed_over():
+            say(f"note: {folder}: {note}")
+    if not files.pictures and not files.videos:
         raise InputError("holds no picture and no video", where=folder)
-    if not videos and _is_sequence(pictures):
-        return [Footage("sequence", folder, tuple(pictures))]
-    return [Footage("picture" if path in pictures else "video", path, (path,) if path in pictures else ())
-            for path in sorted(pictures + videos, key=_natural)]  # fmt: skip
+    if not files.videos and _is_sequence(files.pictures):
+        return [Footage("sequence", folder, tuple(files.pictures))]
+    kinds: dict[Path, Kind] = dict.fromkeys(files.pictures, "picture")
+    kinds |= dict.fromkeys(files.videos, "video")
+    return [_one(path, kinds[path]) for path in sorted(kinds, key=natural)]
 
 
 def _is_sequence(pictures: list[Path]) -> bool:
@@ -116,11 +122,6 @@ def _is_sequence(pictures: list[Path]) -> bool:
         return False
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort key by which frame2 comes before frame10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
-
-
 def _sequence_of_pattern(pattern: Path) -> Footage:
     parts = re.split(r"%(0?)(\d*)d", pattern.name)
     if len(parts) != 4:
@@ -132,4 +133,4 @@ def _sequence_of_pattern(pattern: Path) -> Footage:
     found = [path for path in folder.iterdir() if form.fullmatch(path.name)] if folder.is_dir() else []
     if not found:
         raise InputError("no picture has such a name", where=pattern)
-    return Footage("sequence", pattern, tuple(sorted(found, key=_natural)))
+    return Footage("sequence", pattern, tuple(sorted(found, key=natural)))

@@ -73,7 +73,7 @@ def report_hands(
     is returned and the others are done. Raises: HandiError for what stops everything.
     """
     settings.check()
-    pieces = find_footage(source)
+    pieces = find_footage(source, say)
     folders = _folders(pieces, out)
     detector = HandDetector.from_pretrained(
         settings.complexity,

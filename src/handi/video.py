@@ -22,9 +22,11 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange
 from PIL import Image, ImageDraw
 
+from handi.animation import animation_frames
 from handi.errors import InputError
 from handi.files import replacing
 from handi.images import resize
+from handi.kinds import is_animation
 from handi.types import Frames, Picture
 
 MAX_BYTES = 2 * 2**30  # of a video that is read as a whole; it takes twice that for a moment
@@ -99,6 +101,10 @@ def _decoded(path: str | Path, start: float = 0.0) -> Iterator[_Shown]:
 
     Raises: InputError for what cannot be opened or decoded, and for a size that changes midway.
     """
+    if is_animation(Path(path)):
+        for begin, until, picture in animation_frames(Path(path)):
+            yield _Shown(begin, until, partial(np.copy, picture))
+        return
     with _opened(path) as (container, stream):
         base, rate = stream.time_base or Fraction(1, 1000), _rate(stream)
         zero = Fraction(container.start_time or 0, av.time_base)
@@ -244,6 +250,8 @@ def frame_times(path: str | Path, start: float = 0.0, end: float | None = None) 
 
 def _announced_end(path: str | Path) -> float:
     """Where a video should end, s on the container's clock; 0 where it does not say."""
+    if is_animation(Path(path)):
+        return 0.0
     with _opened(path) as (container, stream):
         length = (stream.duration or 0) * (stream.time_base or 0)
         begin = (stream.start_time or 0) * (stream.time_base or 0)
@@ -270,6 +278,8 @@ def frames_at(path: str | Path, times: Sequence[float], start: float | None = No
 
 def count_frames(path: str | Path) -> int:
     """How many frames a player should show, from the packets; nothing is decoded. Raises: InputError."""
+    if is_animation(Path(path)):
+        return len(list(animation_frames(Path(path))))
     with _opened(path) as (container, stream):
         return sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
 
@@ -293,6 +303,10 @@ def read_video(path: str | Path) -> Frames:
 
 def probe_video(path: str | Path) -> VideoInfo:
     """Size as displayed, frame rate, frame count, rotation. Raises: InputError."""
+    if is_animation(Path(path)):
+        frames = list(animation_frames(Path(path)))
+        height, width = frames[0][2].shape[:2]
+        return VideoInfo(width, height, len(frames) / frames[-1][1], len(frames), 0)
     with _opened(path) as (container, stream):
         first = next((frame for _, frame in _frames(container, stream) if frame is not None), None)
         if first is None:
@@ -301,8 +315,8 @@ def probe_video(path: str | Path) -> VideoInfo:
         a, b, c, d = _matrix(first)
         mirrored = a * d < b * c
         rotation = round(math.degrees(math.atan2(-b if mirrored else b, d)) / 90) * 90 % 360
-        frames = count_frames(path) if stream.frames else 0
-        return VideoInfo(width, height, float(_rate(stream)), frames, rotation, mirrored)
+        count = count_frames(path) if stream.frames else 0
+        return VideoInfo(width, height, float(_rate(stream)), count, rotation, mirrored)
 
 
 def even_indices(total: int, count: int) -> list[int]:

@@ -74,7 +74,7 @@ def test_world_clips_as_films(tmp_path, world):
     from handi.world.files import read_clip
 
     id = next(iter(read_side(world)))
-    write_clip(tmp_path, read_clip(world / f"{id}.json"))
+    write_clip(tmp_path, read_clip(world / f"{id}.json"), pictures="mp4")
     entry = read_side(tmp_path)[id]
     assert entry.video == tmp_path / f"{id}.mp4"
     assert entry.shape() == entry.frames().shape[:3]

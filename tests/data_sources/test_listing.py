@@ -80,7 +80,7 @@ def test_a_folder_of_videos_and_texts(tmp_path):
         ("f", "", "there is no f.txt"),
     ]
     assert found.clips[0].paraphrases == ("Slice it thinly.",)
-    assert found.notes == ["text without a video: z.txt", "neither video nor text, not read: notes.pdf"]
+    assert found.notes == ["text without a video: z.txt", "neither picture nor video, not read: notes.pdf"]
 
 
 def test_the_caption_cases(shared):

@@ -29,10 +29,10 @@ from typing import Any
 from handi.bench.entries import Entry
 from handi.bench.prepared import prepared_side
 from handi.data.shards import PREPARED
-from handi.data.sources.common import some
 from handi.errors import InputError, reason
-from handi.footage import IMAGE_SUFFIXES, find_footage
-from handi.images import VIDEO_SUFFIXES
+from handi.footage import find_footage
+from handi.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from handi.kinds import some
 from handi.names import is_name_of, safe_name
 from handi.reading import read_json, read_jsonl, read_lines, text_beside
 from handi.world.files import FORMAT, read_record

@@ -20,7 +20,8 @@ from handi.data.packed import LeftOut, Packed, PackedClip
 from handi.data.sources.common import sentences_of
 from handi.errors import InputError
 from handi.hands.detector import HandDetector
-from handi.images import VIDEO_SUFFIXES, cover
+from handi.images import cover
+from handi.kinds import files_in
 from handi.motion.area import hull_area, hull_masks
 from handi.reading import text_beside
 from handi.types import Frames
@@ -50,7 +51,8 @@ class FolderClips:
         folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise InputError("is not a folder of videos", where=folder)
-        videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+        files = files_in(folder)
+        videos = files.videos
         if not videos:
             raise InputError(
                 "holds no videos", where=folder, mend="put videos and text files of the same names there"
@@ -64,6 +66,7 @@ class FolderClips:
         self._packed.fill(list(by_key), lambda key: _pack(key, by_key[key], size, detect), what="pack")
         left_out = {by_key[key].name: why for key, why in self._packed.left_out.items() if key in by_key}
         self.notes = [f"left out: {name}: {why}" for name, why in left_out.items()]
+        self.notes += files.passed_over(file for file in files.others if file.suffix.lower() == ".txt")
         if not self._packed.names:
             raise InputError(
                 f"none of {len(videos)} videos can be used; {'; '.join(self.notes[:3])}", where=folder

@@ -13,7 +13,17 @@ from handi.errors import InputError
 from handi.hands.regions import tracked_region
 from handi.reading import read_json
 from handi.world.clip import WorldClip, meant_ids
-from handi.world.files import BITS, HULL_BIT, MANIFEST, MOVED_BIT, kind_of_area, read_clip, seed_of
+from handi.world.files import (
+    BITS,
+    HULL_BIT,
+    MANIFEST,
+    MOVED_BIT,
+    kind_of_area,
+    read_clip,
+    seed_of,
+    strays,
+)
+from handi.world.produce import LISTS
 from handi.world.seeds import require_training
 from handi.world.truth import OCCLUDED, VISIBLE
 
@@ -42,7 +52,7 @@ class WorldClips:
             )
         if training:
             require_training(map(seed_of, names))
-        self.name, self.notes = str(folder), list[str]()
+        self.name, self.notes = str(folder), strays(folder, names, LISTS)
         self.kind_of_area = kind_of_area(folder)
         self._bit = BITS[self.kind_of_area]
         self._packed = Packed(

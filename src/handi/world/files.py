@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 from handi.errors import InputError
 from handi.files import replacing
 from handi.images import read_image, write_image
+from handi.kinds import some
 from handi.reading import read_json
 from handi.types import BinaryMask
 from handi.video import read_video, write_video
@@ -36,8 +38,16 @@ def seed_of(name: str) -> int:
     return int(name.partition("-")[0])
 
 
+def strays(folder: Path, names: Iterable[str], lists: Iterable[str] = ()) -> list[str]:
+    """A note on the files of a world folder that belong to none of these clips or lists; [] for none."""
+    stems = {*names, *(name.partition(".")[0] for name in lists)}
+    there = [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    found = [name for name in there if name.partition(".")[0] not in stems]
+    return [f"{folder}: belongs to no clip, not read: {some(found)}"] if found else []
+
+
 def write_clip(
-    folder: str | Path, clip: WorldClip, *, pictures: Pictures = "mp4", sibling: int | None = None
+    folder: str | Path, clip: WorldClip, *, pictures: Pictures = "png", sibling: int | None = None
 ) -> Path:
     """Write a clip's four files and return the JSON's path. The JSON comes last: where it is, all is.
 

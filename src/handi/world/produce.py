@@ -40,6 +40,7 @@ from handi.world.seeds import check_seed
 
 MOST_CLIPS = 10_000_000
 CAPTIONS = "clips.json"  # AnimateAnything-style list of captions and videos
+LISTS = (MANIFEST, CAPTIONS)  # what is said of a folder's clips; they are none
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Settings:
     action: str | None = None
     motion_blur: bool = False
     handheld: bool = False
-    pictures: Pictures = "mp4"
+    pictures: Pictures = "png"
     siblings: int = 1  # clips of one seed at most: different actions from the identical first frame
     first_frames: bool = False  # no clips: what each begins with, and all that can be asked of it
     area: Area = "moved"  # which of the clips' two areas is their motion area (`files.kind_of_area`)

@@ -136,10 +136,3 @@ def sentences_of(path: Path) -> tuple[str, ...]:
     if not sentences:
         raise InputError(f"{path.name} is empty")
     return sentences
-
-
-def some(names: Iterable[str], limit: int = 5) -> str:
-    """A list of names for a note: the first few, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from handi.data.sources.common import FRAMES, Clip, Entry, Found, clip_id, sentence, some
+from handi.data.sources.common import FRAMES, Clip, Entry, Found, clip_id, sentence
 from handi.data.sources.ego4d_layout import (
     KINDS_OF_VIDEO,
     METADATA,
@@ -19,6 +19,7 @@ from handi.data.sources.ego4d_layout import (
     positive,
 )
 from handi.errors import InputError
+from handi.kinds import some
 from handi.reading import finite, read_json, stream_array
 
 MAIN, NARRATION = "fho_main.json", "narration.json"

@@ -83,7 +83,8 @@ class Footage:
             (kind, path.stem): path
             for root in reversed(self.roots)
             for kind in (*KINDS_OF_VIDEO, "clips")
-            for path in (root / kind).glob("*.mp4")
+            for path in (root / kind).glob("*")
+            if path.suffix.lower() == ".mp4"
         }
 
     def find(self, video: str, piece: str | None) -> tuple[Path | None, bool]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from handi.data.sources.common import FRAMES, SPLITS, Clip, Entry, Found, Split, clip_id, sentence, some
+from handi.data.sources.common import FRAMES, SPLITS, Clip, Entry, Found, Split, clip_id, sentence
 from handi.errors import InputError
+from handi.kinds import some
 from handi.reading import Row, read_csv
 
 FILES: dict[Split, str] = {"train": "EPIC_100_train.csv", "val": "EPIC_100_validation.csv"}

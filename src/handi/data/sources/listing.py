@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from handi.data.sources.common import Clip, Found, Split, check_split, clip_id, sentences_of, some
+from handi.data.sources.common import Clip, Found, Split, check_split, clip_id, sentences_of
 from handi.errors import InputError
-from handi.images import VIDEO_SUFFIXES
+from handi.kinds import files_in, named, some
 from handi.reading import check_plain, read_csv, read_json, read_jsonl, text_beside
 
 LISTS = {".csv", ".jsonl"}
@@ -43,17 +43,20 @@ def read_folder(path: Path, videos: Sequence[Path]) -> Found:
         return _list(path, videos or [path.parent])
     if not path.is_dir():
         raise InputError("no such file or folder", where=path)
-    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    clips = [_clip(file) for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    files = files_in(path)
+    clips = [_clip(file) for file in files.videos]
     if not clips:
         raise InputError(
-            "holds no videos", where=path, mend="put videos and text files of the same names there"
+            "; ".join(["holds no videos", *files.passed_over()]),
+            where=path,
+            mend="put videos and text files of the same names there",
         )
-    used = {text_beside(file) for file in files if file.suffix.lower() in VIDEO_SUFFIXES}
-    alone = [f.name for f in files if f.suffix.lower() == ".txt" and f not in used]
-    other = [f.name for f in files if f.suffix.lower() not in {*VIDEO_SUFFIXES, ".txt"}]
+    texts = [file for file in files.others if file.suffix.lower() == ".txt"]
+    used = {text_beside(file) for file in files.videos}
+    alone = [file.name for file in texts if file not in used]
     notes = [f"text without a video: {some(alone)}"] if alone else []
-    notes += [f"neither video nor text, not read: {some(other)}"] if other else []
+    notes += [f"pictures, not read: {some(file.name for file in files.pictures)}"] if files.pictures else []
+    notes += files.passed_over(texts)
     return Found(clips, notes, has_splits=False)
 
 
@@ -123,7 +126,7 @@ def _of_row(row: dict[str, Any], place: str, problem: str | None, roots: Sequenc
     if not isinstance(name, str) or not name.strip():
         problem = problem or "names no video"
     else:
-        video = next((path for root in roots if (path := root / name).exists()), None)
+        video = next((path for root in roots if (path := named(root, name)) is not None), None)
         problem = problem or (None if video else f"there is no video {name}")
     words = next((row[word] for word in WORDS if row.get(word)), None)
     if not isinstance(words, str) or not words.strip():

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from handi.data.sources.common import Clip, Found, check_split
 from handi.errors import InputError
-from handi.world.files import read_record
+from handi.world.files import read_record, strays
+from handi.world.produce import LISTS
 
 
 def read_world(folder: Path) -> Found:
@@ -21,7 +22,7 @@ def read_world(folder: Path) -> Found:
             where=folder,
             mend=f"render some: handi world --clips 1000 --out {folder}",
         )
-    return Found([_clip(path) for path in paths])
+    return Found([_clip(path) for path in paths], strays(folder, [path.stem for path in paths], LISTS))
 
 
 def _clip(path: Path) -> Clip:
