@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import numpy as np
@@ -14,6 +15,7 @@ from handi.data.sources import read_source
 from handi.data.world import WorldClips
 from handi.errors import InputError
 from handi.footage import find_footage
+from handi.generate import read_batch
 from handi.kinds import files_in, is_animation, kind_of, named
 from handi.video import count_frames, frame_times, frames_at, probe_video, read_video, timed_frames
 
@@ -83,6 +85,15 @@ def test_names_in_either_unicode_form(tmp_path):
     assert clip.problem is None
     (tmp_path / "m.jsonl").write_text(f'{{"id": "1", "video": "{composed}"}}')
     assert len(read_side(tmp_path / "m.jsonl")["1"].frames()) == 4
+    assert "Käse" in read_side(tmp_path)  # one id, however a side's file system writes it
+    inner = tmp_path / unicodedata.normalize("NFD", "Küche")
+    inner.mkdir()
+    Image.new("RGB", (64, 64)).save(inner / unicodedata.normalize("NFD", "é.png"))
+    line = {"image": unicodedata.normalize("NFC", "Küche/é.png"), "prompt": "Cut it."}
+    (tmp_path / "b.jsonl").write_text(json.dumps(line))
+    (request,), errors = read_batch(tmp_path / "b.jsonl")
+    assert errors == []
+    request.check()
 
 
 @pytest.fixture
@@ -108,13 +119,20 @@ def test_folders_say_what_they_pass_over(folder, handi):
     said: list[str] = []
     assert [one.kind for one in find_footage(folder, said.append)] == ["video", "picture", "video"]
     assert said == [f"note: {folder}: neither picture nor video, not read: list.xlsx, one.TXT"]
-    assert list(read_side(folder)) == ["one", "two"]
+    said.clear()
+    (folder / "motion_area").mkdir()
+    (folder / "motion_area/one.xcf").write_bytes(b"gimp xcf")
+    assert list(read_side(folder, said.append)) == ["one", "two"]
+    passed = "list.xlsx, motion_area/one.xcf, photo.png"
+    assert said == [f"note: {folder}: not read, as no video: {passed}"]
 
 
 def test_world_readers_say_what_they_pass_over(tmp_path):
     from tiny_training import tiny_clip
 
+    from handi.data.first_frames import FirstFrames
     from handi.world.files import write_clip
+    from handi.world.first_frames import render_first_frame, write_first_frame
 
     write_clip(tmp_path, tiny_clip(0))
     (tmp_path / "world.json").write_text("{}")
@@ -122,6 +140,10 @@ def test_world_readers_say_what_they_pass_over(tmp_path):
     note = f"{tmp_path}: belongs to no clip, not read: 0000000007.png"
     assert WorldClips(tmp_path).notes == [note]
     assert read_source("world", tmp_path).notes == [note]
+    firsts = tmp_path / "firsts"
+    write_first_frame(firsts, render_first_frame(0, size=32))
+    (firsts / "notes.doc").write_bytes(b"")
+    assert FirstFrames(firsts).notes == [f"{firsts}: belongs to no clip, not read: notes.doc"]
 
 
 def test_the_shared_cases(shared):

@@ -27,6 +27,7 @@ from handi.generate_poses import follows, given_poses, write_pose_files
 from handi.hands.weights import cache_folder
 from handi.images import open_image, read_image, write_image
 from handi.inputs import check_clip, check_numbers, check_prompt, check_seed
+from handi.kinds import named
 from handi.motion.flow import motion_flow
 from handi.names import alike, check_name, place_in
 from handi.progress import Progress
@@ -163,7 +164,7 @@ def _read_line(entries: dict[str, Any], number: int, folder: Path, seed: int) ->
             raise InputError(f"has no {name}")
     for name in ("image", "mask", "poses"):
         if name in entries and entries[name] not in ("full", "example"):
-            entries[name] = str(folder / entries[name])
+            entries[name] = str(named(folder, entries[name]) or folder / entries[name])
     request = Request(**{"seed": seed, "id": f"{number:05d}", **entries})
     check_name(request.id)
     return request

@@ -131,13 +131,19 @@ def some(names: Iterable[str], limit: int = 5) -> str:
 
 def named(folder: Path, name: str) -> Path | None:
     """The file that a list calls `name`, also in another Unicode form; None where there is none."""
-    path = folder / name
     try:
-        if path.exists():
-            return path
-        wanted = unicodedata.normalize("NFC", path.name)
-        return next(
-            (p for p in path.parent.iterdir() if unicodedata.normalize("NFC", p.name) == wanted), None
-        )
+        if (folder / name).exists():
+            return folder / name
+        return None if name.isascii() else _in_another_form(folder / name)
     except (OSError, ValueError):
         return None
+
+
+def _in_another_form(path: Path) -> Path | None:
+    """A path whose folders, too, may be in another Unicode form. Raises: OSError."""
+    if path.exists():
+        return path
+    if path.parent == path or (parent := _in_another_form(path.parent)) is None:
+        return None
+    wanted = unicodedata.normalize("NFC", path.name)
+    return next((p for p in parent.iterdir() if unicodedata.normalize("NFC", p.name) == wanted), None)

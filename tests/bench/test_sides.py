@@ -159,7 +159,7 @@ def test_a_bad_text_is_named_and_what_is_passed_over_is_said(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"Cut the chef\x92s carrot.")
     (tmp_path / "b.TXT").write_text("Cut.\x85really")
     (tmp_path / "alone.txt").write_text("Cut.")
-    (tmp_path / "d.mts").write_bytes(b"video")
+    (tmp_path / "d.xlsx").write_bytes(b"PK")
     (tmp_path / "prompts.jsonl").write_text('{"id": "c", "action": "Stir."}\n{"action": "Whisk."}\n')
     said = []
     side = read_side(tmp_path, said.append)
@@ -167,7 +167,7 @@ def test_a_bad_text_is_named_and_what_is_passed_over_is_said(tmp_path):
     assert side["a"].problem.startswith(f"{tmp_path / 'a.txt'}: is not UTF-8 text (byte 0x92 in line 1")
     assert side["b"].text == "Cut.\x85really"
     assert side["c"].text == "Stir."
-    assert said == [f"note: {tmp_path}: not read, as no video: alone.txt, d.mts"]
+    assert said == [f"note: {tmp_path}: not read, as no video: alone.txt, d.xlsx"]
 
 
 def test_nothing_of_a_world_s_folder_is_called_passed_over(world):

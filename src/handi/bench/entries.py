@@ -12,6 +12,7 @@ import numpy as np
 from handi.errors import InputError
 from handi.footage import find_footage
 from handi.images import open_image, read_image, to_mask
+from handi.kinds import kind_of
 from handi.types import BinaryMask, Frames, Picture
 from handi.video import count_frames, even_indices, probe_video, read_frames, read_video
 from handi.world.files import kind_of_area, read_area, read_record
@@ -84,6 +85,11 @@ class Entry:
         return self.video
 
 
+def is_video(path: Path) -> bool:
+    """Whether a file is a video by its content; what is named .gif is one, even of one frame or damaged."""
+    return path.is_file() and (path.suffix.lower() == ".gif" or kind_of(path) == "video")
+
+
 def kinds_of_area(entries: Iterable[Entry]) -> list[str]:
     """What the motion areas of these clips are, each kind once. Raises: InputError."""
     return sorted({entry.kind_of_area() for entry in entries})
@@ -93,7 +99,7 @@ def _shape(video: Path, truth: Path | None) -> Shape:
     if truth is not None and video.suffix == ".png":
         record = read_record(truth)
         return record["frames"], record["size"], record["size"]
-    if video.suffix == ".npy":
+    if video.suffix.lower() == ".npy":
         frames, height, width, _ = _array(video).shape
         return frames, height, width
     if video.is_dir():
@@ -108,7 +114,7 @@ def _frames(video: Path, truth: Path | None, most: int | None) -> Frames:
     if truth is not None and video.suffix == ".png":
         count, height, width = _shape(video, truth)
         return evenly(_strip(video, count, height, width), most)
-    if video.suffix == ".npy":
+    if video.suffix.lower() == ".npy":
         return evenly(_whole_array(video), most)
     if video.is_dir():
         pictures = np.array(_pictures(video))  # they are of one size

@@ -12,15 +12,16 @@ from typing import Any
 from handi.bench.areas import TrueAreas
 from handi.bench.cache import FeatureCache
 from handi.bench.cases import Cases, Scope, Subset, scoped
-from handi.bench.entries import kinds_of_area
+from handi.bench.entries import is_video, kinds_of_area
 from handi.bench.intervals import CONFIDENCE, RESAMPLES
 from handi.bench.sets import Sets
 from handi.bench.show import write_csv
-from handi.bench.sides import GIF, VIDEOS, read_side
+from handi.bench.sides import read_side
 from handi.bench.tally import Tally, difference
 from handi.devices import choose_device
 from handi.errors import InputError, OutputError, reason
 from handi.files import scratch_folder, writing
+from handi.kinds import is_gif
 from handi.metrics import METRICS, check_metric, metric_class
 from handi.metrics.protocol import (
     PROTOCOL,
@@ -305,9 +306,9 @@ def _version(library: str) -> str:
 
 def _notes(cases: Cases, built: Built) -> list[str]:
     notes = []
-    made = [entry for side in cases.preds for entry in side.values() if entry.video is not None]
-    suffixes = [str(entry.video.suffix).lower() for entry in made if entry.video is not None]
-    lossy, gifs = [suffix for suffix in suffixes if suffix in VIDEOS], suffixes.count(GIF)
+    made = [entry.video for side in cases.preds for entry in side.values() if entry.video is not None]
+    lossy = [path for path in made if is_video(path)]
+    gifs = sum(map(is_gif, lossy))
     if built.sets and lossy:
         notes.append(
             f"{len(lossy)} generated videos are compressed, which shifts Fréchet and kernel distances: "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from handi.bench.entries import Entry
+from handi.bench.entries import Entry, is_video
 from handi.bench.sides import read_side
 from handi.bench.tally import failure
 from handi.errors import HandiError, InputError
@@ -68,7 +69,7 @@ def clip_of(method: Shown, id: str) -> Clip:
     entry = method.videos.get(id)
     if entry is None or entry.video is None:
         raise InputError(f"no video of {id!r}", where=method.name)
-    fps = probe_video(entry.video).fps if entry.video.is_file() and entry.video.suffix == ".mp4" else FPS
+    fps = probe_video(entry.video).fps if is_video(entry.video) else FPS
     return Clip(entry.frames(), fps)
 
 
@@ -85,7 +86,7 @@ def own_area(method: Shown, id: str) -> Path | None:
         return None
     folder = entry.video.parent  # ID/frames and ID/video.mp4 lie in the clip's own folder
     path = folder / "motion_area.png"
-    return path if folder.name == id and path.is_file() else None
+    return path if unicodedata.normalize("NFC", folder.name) == id and path.is_file() else None
 
 
 def same_context(samples: dict[str, Entry]) -> tuple[list[list[Entry]], list[HandiError]]:

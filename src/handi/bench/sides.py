@@ -2,7 +2,7 @@
 
 A folder may hold, for the id "24":
 
-    24.mp4 (or .mov, .webm, …)   a video; a .gif is one too, in 256 colours
+    24.mp4 (or .MTS, .webm, …)   a video, as its content says; a .gif is one too, in 256 colours
     24.npy                       F×H×W×3, uint8 or floats in [0, 1]
     24/video.mp4, 24/frames/     what `handi generate` writes; the frames are preferred, they are lossless
     24/0000.png, 24/0001.png …   an image sequence
@@ -20,26 +20,24 @@ its paths count from its own folder.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from handi.bench.entries import Entry
+from handi.bench.entries import Entry, is_video
 from handi.bench.prepared import prepared_side
 from handi.data.shards import PREPARED
 from handi.errors import InputError, reason
 from handi.footage import find_footage
-from handi.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from handi.kinds import some
+from handi.kinds import files_in, named, some
 from handi.names import is_name_of, safe_name
 from handi.reading import read_json, read_jsonl, read_lines, text_beside
 from handi.world.files import FORMAT, read_record
 from handi.world.produce import CAPTIONS, MANIFEST
 
-GIF = ".gif"
-VIDEOS = VIDEO_SUFFIXES | {GIF}
 SIDECARS = ("motion_area", "context")  # folders whose pictures belong to ids and are no frames
 PROMPTS = "prompts.jsonl"
 RECORD = ("video", "frames", "size", "text", "enriched", "seed")  # what is read of a world clip's record
@@ -83,9 +81,11 @@ class _Folder:
         texts = [path for path in files if path.suffix.lower() == ".txt" and path.is_file()]
         passed = [path.name for path in files if path not in texts and not self._take(path)]
         for name, key in (("motion_area", "area_file"), ("context", "context_file")):
-            for path in sorted((self.folder / name).glob("*")):
-                if path.suffix.lower() in IMAGE_SUFFIXES:
-                    self._add(path.stem, **{key: path})
+            if (self.folder / name).is_dir():
+                found = files_in(self.folder / name)
+                for path in found.pictures:
+                    self._add(_nfc(path.stem), **{key: path})
+                passed += [f"{name}/{path.name}" for path in (*found.videos, *found.others)]
         for path in files:
             if path.name == PROMPTS:
                 self._prompts(path)
@@ -105,7 +105,7 @@ class _Folder:
 
     def _take(self, path: Path) -> bool:
         """Enter what a file or subfolder stands for; whether it stands for anything."""
-        id = _id_of_folder(path) if path.is_dir() else path.stem
+        id = _nfc(_id_of_folder(path) if path.is_dir() else path.stem)
         try:
             if path.name in (PROMPTS, *LISTS, *SIDECARS):
                 return True
@@ -113,7 +113,7 @@ class _Folder:
                 if (video := _video_of_folder(path)) is None:
                     return False
                 self._add(id, video=video)
-            elif path.suffix.lower() in VIDEOS or path.suffix == ".npy":
+            elif path.suffix.lower() == ".npy" or is_video(path):
                 other = self.entries[id].video if id in self.entries else None
                 if other not in (None, path):
                     names = f"{path.name} and {other.name if other else ''}"
@@ -212,8 +212,8 @@ def _of_line(id: str, line: dict[str, Any], folder: Path) -> Entry:
     """Raises: InputError."""
 
     def file(key: str) -> Path | None:
-        named = next((line[name] for name in NAMES.get(key, (key,)) if line.get(name)), None)
-        return None if named is None else folder / str(named)
+        given = next((str(line[name]) for name in NAMES.get(key, (key,)) if line.get(name)), None)
+        return None if given is None else named(folder, given) or folder / given
 
     truth = file("truth")
     entry = Entry(id) if truth is None else replace(_world_clip(truth), id=id)
@@ -239,7 +239,12 @@ def _object(line: Any) -> dict[str, Any]:
 def _id_of(line: Any) -> str:
     if not _object(line).get("id"):
         raise InputError("has no id")
-    return str(line["id"])
+    return _nfc(str(line["id"]))
+
+
+def _nfc(id: str) -> str:
+    """One form of an id for all sides: file systems and archives change the Unicode form of names."""
+    return unicodedata.normalize("NFC", id)
 
 
 def _texts(line: dict[str, Any]) -> dict[str, str]:

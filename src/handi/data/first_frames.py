@@ -13,8 +13,9 @@ import numpy as np
 
 from handi.data.clips import TrainingClip
 from handi.errors import InputError
-from handi.world.files import name_of, seed_of
+from handi.world.files import name_of, seed_of, strays
 from handi.world.first_frames import FirstFrame, Request, read_first_frame
+from handi.world.produce import LISTS
 from handi.world.seeds import require_training
 
 # Of a picture: one of every action that it affords, then the next of each, and so on; one that affords fewer
@@ -42,7 +43,7 @@ class FirstFrames:
             )
         if training:
             require_training(seed_of(path.stem) for path in self._paths)
-        self.name, self.notes = str(folder), list[str]()
+        self.name, self.notes = str(folder), strays(folder, [path.stem for path in self._paths], LISTS)
         self._read = lru_cache(maxsize=256)(read_first_frame)
         height, width = self._read(self._paths[0]).ids.shape
         self.size = height, width
