@@ -1,8 +1,8 @@
 """PoseNet: where the hands will be in every frame, from what stage 1's finder sees and what the words say.
 
-The finder (`finder.Finder`) knows which thing and which hands the words mean. PoseNet looks at its cells again
-for the joints of the hands, and asks the picture the words' own questions (where does it go? what is in the
-way?). What was said, found and felt is a thousand numbers; an MLP makes the way of 42 joints of them.
+The finder (`finder.Finder`) knows which thing and which hands the words mean. PoseNet looks at its cells
+again for the joints of the hands, and asks the picture the words' own questions (where does it go? what is in
+the way?). What was said, found and felt is a thousand numbers; an MLP makes the way of 42 joints of them.
 
 It is a small diffusion over P, which predicts the clean poses. Noisy poses enter scaled by what is left of
 the signal in them: at the schedule's last step, pure noise, nothing enters, and one step is the regression.
