@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint clean
+.PHONY: help install demo test test-slow fuzz lint clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,10 @@ test: $(READY)   ## run the whole test suite
 
 test-slow: $(READY) ## run the long checks too
 	$(BIN)/python -m pytest -n auto
+
+CASES ?= 20000
+fuzz: $(READY)   ## try 20,000 damaged inputs (CASES=…), a process per core; names each failure and its command
+	PYTHONPATH=tests OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m fuzzing --cases $(CASES)
 
 lint: $(READY)   ## ruff and mypy
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ import tyro
 
 from handi.cli_bench import ablate, bench, gallery
 from handi.cli_data import areas, prepare, report
-from handi.errors import HandiError, InputError, item_failure
+from handi.errors import HandiError, InputError, expected, item_failure
 
 
 def _model_default(metavar: str) -> Any:
@@ -521,10 +521,8 @@ def main() -> NoReturn:
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, HandiError):
-            _say(f"error: {error}")
-        elif isinstance(error, OSError) and error.filename is not None:
-            _say(f"error: {str(error.filename)[:200]}: cannot be used ({error.strerror}); check the path")
+        if (known := expected(error)) is not None:
+            _say(f"error: {known}")
         elif isinstance(error, MemoryError):
             _say("error: there is not enough memory; use smaller sizes or fewer at a time")
         else:

@@ -139,7 +139,7 @@ def prepare(
         _say(f"error: handi failed on {faults:,} clips: {out / 'ledger.jsonl'} says on which, and how")
         return 1
     if not any(counts["kept"] for counts in summary["splits"].values()):
-        _say("error: not one clip was kept")
+        _say(f"error: {out}: not one clip was kept; {out / 'ledger.jsonl'} says why for each")
         return 1
     return 0
 

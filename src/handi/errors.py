@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+LONGEST = 600  # characters of each part of an error's text: a value that it quotes may have any length
 
 
 class HandiError(Exception):
@@ -13,8 +16,15 @@ class HandiError(Exception):
 
     def __init__(self, what: str, *, where: str | Path | None = None, mend: str | None = None) -> None:
         self.what, self.where, self.mend = what, where, mend
-        text = f"{where}: {what}" if where is not None else what
-        super().__init__(" ".join((f"{text}; {mend}" if mend else text).split()))
+        parts = [_short(part) for part in (where, what, mend) if part]
+        text = ": ".join(parts[:-1] if mend else parts)
+        super().__init__(f"{text}; {parts[-1]}" if mend else text)
+
+
+def _short(part: str | Path) -> str:
+    """One line of it, of what it quotes no more than its beginning and its end."""
+    line = " ".join(str(part).split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
 
 
 class InputError(HandiError, ValueError):
@@ -31,10 +41,18 @@ class OutputError(HandiError):
     everywhere = False  # nor can any other: the disk is full, or read-only
 
 
+def expected(error: Exception) -> HandiError | None:
+    """The failure that a user can mend: a HandiError itself, or a file that the system refuses; else None."""
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike):
+        what = f"cannot be used ({error.strerror})"
+        return InputError(what, where=os.fsdecode(error.filename), mend="check the path")
+    return error if isinstance(error, HandiError) else None
+
+
 def reason(error: Exception) -> str:
     """An exception in one line: a HandiError's own text, or the kind of an unexpected one too."""
-    if isinstance(error, HandiError):
-        return str(error)
+    if (known := expected(error)) is not None:
+        return str(known)
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
 
 

@@ -59,14 +59,23 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
 
     @classmethod
     def from_checkpoint(cls, parts: Checkpoint) -> Self:
-        """A pipeline of parts in memory. Raises: ModelError for a scheduler that diffusers does not have."""
+        """A pipeline of parts in memory. Raises: ModelError for a scheduler that cannot be made."""
         name = str(parts.scheduler_config.get("_class_name"))
+        kind = getattr(schedulers, name, None)
         if parts.published:
-            scheduler = diffusion.dpm_solver(parts.scheduler_config)
-        elif (kind := getattr(schedulers, name, None)) is not None:
-            scheduler = kind.from_config(dict(parts.scheduler_config))
+            make = diffusion.dpm_solver
+        elif kind is not None:
+            make = kind.from_config
         else:
             raise ModelError(f"the scheduler {name!r} is none of diffusers'", where=parts.source)
+        try:
+            scheduler = make(dict(parts.scheduler_config))
+        except Exception as error:  # whatever arithmetic makes of a wrong entry
+            raise ModelError(
+                f"the scheduler cannot be made of its entries ({error})",
+                where=f"{parts.source}/scheduler/scheduler_config.json",
+                mend="copy the file again",
+            ) from error
         return cls(
             vae=parts.vae,
             text_encoder=parts.text_encoder,

@@ -53,6 +53,9 @@ def test_a_pattern_or_network_that_is_not_there():
 def test_lora_that_cannot_be(monkeypatch):
     with pytest.raises(InputError, match="no layer's name ends in to_k"):
         add_lora(Model().unet, ModelRecipe(lora_rank=2, lora_targets=("to_k",)))
+    network = nn.ModuleDict({"norm": nn.LayerNorm(4)})
+    with pytest.raises(InputError, match="cannot adapt a layer whose name ends in norm"):
+        add_lora(network, ModelRecipe(lora_rank=2, lora_targets=("norm",)))
     monkeypatch.setattr(optim, "find_spec", lambda name: None)
     monkeypatch.setattr("handi.models.lora.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'handi\[train\]'"):

@@ -69,7 +69,7 @@ def build_gallery(
     text = page.render(blocks, len(samples), _summary(methods, results))
     sweep(out.parent)
     with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")
     return page.failures
 
 

@@ -59,7 +59,7 @@ def write_report(
     out = out if out is not None else folder / REPORT
     sweep(out.parent)
     with replacing(out) as temporary:
-        temporary.write_text(page(title, body), encoding="utf-8")
+        temporary.write_text(page(title, body), encoding="utf-8", errors="replace")
     return out
 
 

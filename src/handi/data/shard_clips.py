@@ -15,6 +15,7 @@ from handi.data.sources.common import FRAMES
 from handi.errors import InputError
 from handi.images import open_image
 from handi.motion.area import hull_masks
+from handi.types import BinaryMask
 
 HELD_OUT = ("val", "test")  # the first of them that there is
 
@@ -75,8 +76,9 @@ class ShardClips:
     def __getitem__(self, index: int) -> TrainingClip:
         row = self.row(index)
         members = shards.read_piece(self.folder, row)
+        generated = self.areas.area(row) if self.areas else None  # a damaged one is not the shard's fault
         try:
-            return self._clip(row, members)
+            return self._clip(row, members, generated)
         except (KeyError, ValueError) as error:
             raise InputError(
                 f"clip {row['id']} is damaged ({type(error).__name__}: {error})",
@@ -84,7 +86,9 @@ class ShardClips:
                 mend=shards.DELETE,
             ) from error
 
-    def _clip(self, row: dict[str, Any], members: dict[str, bytes]) -> TrainingClip:
+    def _clip(
+        self, row: dict[str, Any], members: dict[str, bytes], generated: BinaryMask | None
+    ) -> TrainingClip:
         hands = shards.decode_array(members["hands.npz"])
         if self.pictures == "none":
             frames = np.zeros((FRAMES, 0, 0, 3), np.uint8)  # who looks at them fails, and does not see black
@@ -104,7 +108,7 @@ class ShardClips:
             mirrors=row["mirrors"],
             latents=shards.decode_array(members["latents.npy"]) if self.latents else None,
             embeddings=self._embeddings(texts, members) if self.embeddings else None,
-            generated=self.areas.area(row) if self.areas else None,
+            generated=generated,
             # A stabilised frame counts only where it shows something of its own: the area knows.
             frame_areas=self._hulls(hands["joints"]) & area if self.per_frame else None,
         )

@@ -141,9 +141,7 @@ def load(
         unet=unet,
         area_unet=area_unet,
         pose_net=pose_net,
-        vae=_load_network(
-            _class_of(folder / "vae", AUTOENCODERS, AutoencoderKL), folder / "vae", dtype, variant
-        ),
+        vae=_load_autoencoder(folder / "vae", dtype, variant),
         text_encoder=_load_network(CLIPTextModel, folder / "text_encoder", dtype, variant),
         tokenizer=_load_tokenizer(folder / "tokenizer"),
         scheduler_config=_read_json(folder / "scheduler" / "scheduler_config.json"),
@@ -210,8 +208,7 @@ def _require_components(folder: Path) -> None:
 def load_encoders(model: str | Path) -> tuple[Any, Any, CLIPTokenizer]:
     """(vae, text encoder, tokenizer) of a model folder or hub id alone, float32. Raises: ModelError."""
     folder = locate(model)
-    kind = _class_of(folder / "vae", AUTOENCODERS, AutoencoderKL)
-    vae = _load_network(kind, folder / "vae", torch.float32, None)
+    vae = _load_autoencoder(folder / "vae", torch.float32, None)
     text_encoder = _load_network(CLIPTextModel, folder / "text_encoder", torch.float32, None)
     return vae, text_encoder, _load_tokenizer(folder / "tokenizer")
 
@@ -286,6 +283,18 @@ def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: st
     if missing := sorted(info["missing_keys"]):
         raise ModelError(f"{len(missing)} weights are missing, among them {missing[0]}", where=folder)
     return network.eval()
+
+
+def _load_autoencoder(folder: Path, dtype: torch.dtype | None, variant: str | None) -> Any:
+    vae = _load_network(_class_of(folder, AUTOENCODERS, AutoencoderKL), folder, dtype, variant)
+    scale = vae.config.scaling_factor
+    if not isinstance(scale, int | float) or not 0 < scale < float("inf"):
+        raise ModelError(
+            f"scaling_factor is {scale!r}",
+            where=folder / "config.json",
+            mend="use the number of its training",
+        )
+    return vae
 
 
 def _load_tokenizer(folder: Path) -> CLIPTokenizer:

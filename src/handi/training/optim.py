@@ -62,7 +62,7 @@ def choose_trained(networks: nn.Module, model: ModelRecipe, default: str) -> lis
 def add_lora(network: nn.Module, model: ModelRecipe) -> None:
     """Low-rank adapters on the layers whose names end as `model.lora_targets`, through peft.
 
-    Raises: InputError where peft is not installed or no layer has such a name.
+    Raises: InputError where peft is not installed, no layer has such a name, or peft adapts none of its kind.
     """
     need_peft()
     from peft import LoraConfig, inject_adapter_in_model
@@ -79,7 +79,13 @@ def add_lora(network: nn.Module, model: ModelRecipe) -> None:
         lora_alpha=model.lora_rank if model.lora_alpha is None else model.lora_alpha,  # type: ignore[arg-type]
         target_modules=list(ends),
     )
-    inject_adapter_in_model(config, network)
+    try:
+        inject_adapter_in_model(config, network)
+    except ValueError as error:  # a layer of a kind that peft does not adapt
+        raise InputError(
+            f"model.lora_targets: peft cannot adapt a layer whose name ends in {' or '.join(ends)} ({error})",
+            mend="name linear layers or convolutions",
+        ) from error
 
 
 def _ends(name: str, ends: Sequence[str]) -> bool:

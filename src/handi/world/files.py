@@ -172,5 +172,7 @@ def read_clip(path: str | Path) -> WorldClip:
                 Camera(np.array(c["eye"]), np.array(c["rotation"]), c["fov"]) for c in record["cameras"]
             ),
         )
+    except InputError:  # names the file at fault
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the clip is damaged ({type(error).__name__}: {error})", where=path) from error

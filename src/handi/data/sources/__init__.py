@@ -55,6 +55,10 @@ def read_source(
     else:
         raise InputError(f"there is no source {kind!r}", mend=f"use {', '.join(KINDS)}")
     clips = unique(found.clips)
+    if not clips:
+        raise InputError(
+            "; ".join(["lists no clip", *found.notes[:3]]), where=path, mend="check what it lists"
+        )
     if all(clip.problem for clip in clips):
         reason, count = Counter(str(clip.problem) for clip in clips).most_common(1)[0]
         what = f"none of {len(clips):,} clips can be used; {count:,} of them: {reason}"
