@@ -373,6 +373,9 @@ def test_specs_name_kind_and_place(tmp_path):
     file.write_text("kind: pia\nmodel: x\nstrength: 3\n")
     with pytest.raises(InputError, match="strength"):
         parse_spec(str(file)).build()
+    file.write_text("kind: {pia: 1}\n")
+    with pytest.raises(InputError, match="does not say which kind of method"):
+        parse_spec(str(file))
 
 
 # --------------------------------------------------------------------------------------- producing

@@ -186,7 +186,12 @@ class Surfaces(Datasets):
         else:
             path.write_bytes(damaged(rng, path.read_bytes()))
             if path.name == ".unfinished.npz":
-                (box.out / "joints.json").unlink()
+                for finished in (
+                    *box.out.glob("overlay.*"),
+                    *box.out.glob("*area*"),
+                    box.out / "joints.json",
+                ):
+                    finished.unlink()
         return Case(["hands", box.files / "v.avi", "--no-flow", "--out", box.out], check=hands_are_whole)
 
     # ----------------------------------------------------------------------------------- handi train

@@ -319,7 +319,7 @@ def parse_spec(text: str) -> Spec:
 
 def _of_file(name: str, path: Path) -> Spec:
     content = read_yaml(path)
-    if not isinstance(content, dict) or content.get("kind") not in KINDS:
+    if not isinstance(content, dict) or content.get("kind") not in list(KINDS):
         raise InputError("does not say which kind of method", where=path, mend=f"kind: {' | '.join(KINDS)}")
     options = {key: value for key, value in content.items() if key != "kind"}
     if content["kind"] == "command":
