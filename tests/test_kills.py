@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from alone import alone
 from faults import changes, killed, tree
 from tiny_training import TINY, start, tiny_clip
 
@@ -157,7 +158,7 @@ def ablate_once(clips: Path, out: Path) -> None:
 COMMANDS = {"train": (train_once, 5), "bench": (bench_once, 12), "ablate": (ablate_once, 2)}
 
 
-@pytest.mark.filterwarnings("ignore:This process")  # of forking beside threads: no torch thread is started
+@alone
 @pytest.mark.parametrize("name", COMMANDS)
 def test_killed_and_run_again(name, clips, tmp_path):
     once, moments = COMMANDS[name]

@@ -14,6 +14,7 @@ from dataclasses import replace
 import cv2
 import pytest
 import torch
+from alone import alone
 from small_footage import DEADLY, clip_of, content, deadly_tools, movie, read_hands, simple_tools
 
 from handi.data import shards
@@ -105,10 +106,7 @@ def child(work: Callable[[], object]) -> int:
         os._exit(status)
 
 
-FORKS = pytest.mark.filterwarnings("ignore:This process")  # beside threads: the child starts none of torch's
-
-
-@FORKS
+@alone
 def test_ten_kills_at_random_points_of_two_hundred_clips_leave_no_trace(tmp_path):
     video = movie(tmp_path / "a.mp4", frames=40, size=(32, 32))
     clips = [clip_of(video, f"a{n}", start=(n % 20) / 10, split=("train", "val")[n % 2]) for n in range(200)]
@@ -150,7 +148,7 @@ def test_a_cut_off_shard_is_made_anew(found, whole, tmp_path):
 # ---------------------------------------------------------------------------------- what goes wrong
 
 
-@FORKS
+@alone
 def test_a_clip_that_kills_its_workers_is_rejected_and_costs_no_other(tmp_path):
     good, bad = movie(tmp_path / "good.mp4"), movie(tmp_path / "bad.mp4", brightness=DEADLY)
     clips = [clip_of(good, f"good{n}") for n in range(4)] + [clip_of(bad, "good1.deadly")]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from alone import alone
 
 from handi.training import stop as stopping
 from handi.training.state import Checkpoints
@@ -33,9 +34,7 @@ def child(work: Callable[[int], object]) -> tuple[int, int]:
         os._exit(status)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:This process"
-)  # of forking beside threads: the child starts none of torch's
+@alone
 def test_kill_9_while_saving(tmp_path):
     store = Checkpoints(tmp_path / "checkpoints", keep=2, say=pytest.fail)
     big = torch.arange(300_000, dtype=torch.float32)
