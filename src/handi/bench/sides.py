@@ -105,7 +105,7 @@ class _Folder:
 
     def _take(self, path: Path) -> bool:
         """Enter what a file or subfolder stands for; whether it stands for anything."""
-        id = _nfc(_id_of_folder(path) if path.is_dir() else path.stem)
+        id = _id_of_folder(path) if path.is_dir() else _nfc(path.stem)
         try:
             if path.name in (PROMPTS, *LISTS, *SIDECARS):
                 return True
@@ -156,8 +156,8 @@ def _id_of_folder(folder: Path) -> str:
             record = read_json(folder / "run.json")
             id = record.get("id") if isinstance(record, dict) else None
             if isinstance(id, str) and is_name_of(folder.name, id):
-                return id
-    return folder.name
+                return id  # to the letter: it may differ from another one in its Unicode form alone
+    return _nfc(folder.name)
 
 
 def _video_of_folder(folder: Path) -> Path | None:
