@@ -1,7 +1,7 @@
 """How well a model's PoseNet knows where the hands will be, on clips of the world with one action each.
 
     handi world --clips 200 --seed 900000 --pictures png --out data/world/test
-    python benchmarks/poses.py --model mini --clips data/world/test
+    python benchmarks/poses.py --model runs/mini_poses/model --clips data/world/test
 
 Errors are of the acting hands' joints over all frames but the first, in px of 128. Areas are scored against
 the pixels that move, and against the hulls of the true joints (SPEC §2.1).
@@ -51,12 +51,14 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", default="mini")
+    parser.add_argument("--model", required=True, help="a model folder with a pose_net/")
     parser.add_argument("--clips", type=Path, required=True, help="a folder of `handi world`")
     parser.add_argument("--limit", type=int, default=200, help="clips, the first ones")
     parser.add_argument("--steps", type=int, default=1, help="denoising steps of the poses")
     arguments = parser.parse_args()
     pipe = HandiPipeline.from_pretrained(arguments.model)
+    if pipe.pose_net is None:
+        raise SystemExit(f"{arguments.model} has no pose_net/: train one with handi train mini_poses")
     pipe.set_progress_bar_config(disable=True)
     scores: dict[str, list[float]] = defaultdict(list)
     by_action: dict[str, list[float]] = defaultdict(list)

@@ -10,7 +10,7 @@ with all frames. With --go-on MODEL they are those from the pose predictor on, f
 
 --minutes are those of each part; what a piece does not finish the next one does, and the model is bundled
 from what there is. --train-steps are each part's, and its schedule's; by default its recipe's. Parts of one
-recipe go on with one run: a later one needs more steps than an earlier one, or minutes for both. --beside
+recipe go on with one run, so a later one needs more steps than an earlier one, or minutes for both. --beside
 renders while it trains: every part takes the clips that there are when it begins, and the pose predictor is
 trained beside stage 2, as soon as its first frames are there. Further options of stage 2's recipe stand after
 "--", such as `-- --optim.lr 5e-4`.
@@ -50,12 +50,13 @@ class Part:
     clips: int | None = None  # of a step on a GPU, all in one pass
     start: str | None = None  # the part whose model it starts from; None: a fresh one
     data: str = "train"  # the folder of its clips; val_… has the held-out ones
+    steps: int | None = None  # of the run, where a part goes on with one that has done its recipe's
 
 
 CLIPS = (
     Part("mini_stage2", clips=256, start="mini_stage1"),
     Part("mini_stage2", clips=256, start="mini_stage1"),
-    Part("mini_stage2", ALL_FRAMES, clips=96, start="mini_stage1"),
+    Part("mini_stage2", ALL_FRAMES, clips=96, start="mini_stage1", steps=6000),
 )
 POSES = Part("mini_poses", clips=576, start="mini_stage1", data="first")
 FROM_NOTHING = (Part("mini_vae"), Part("mini_stage1", start="mini_vae"), POSES, *CLIPS)
@@ -123,6 +124,8 @@ def training(arguments: argparse.Namespace, number: int, part: Part, options: Se
         given += ["--minutes", str(arguments.minutes[number])]
     if arguments.train_steps is not None:
         given += ["--run.steps", str(arguments.train_steps[number])]
+    elif part.steps is not None and arguments.minutes is None:
+        given += ["--run.steps", str(part.steps)]
     given += part.changes
     if torch.cuda.is_available():
         given += ON_A_GPU

@@ -41,6 +41,9 @@ def test_from_nothing_and_on_from_a_model(monkeypatch, tmp_path):
     starts = [tmp_path / name / "model" for name in ("mini_vae", "mini_stage1")]
     assert [one.model.init for one in recipes[1:3]] == list(map(str, starts))
     assert recipes[2].model.from_stage1
+    runs = asked(monkeypatch, "--out", tmp_path)  # without minutes: all frames come after the recipe's steps
+    steps = [recipe(*run).run.steps for run in runs if run[0] == "mini_stage2"]
+    assert steps[0] == steps[1] < steps[2]
 
     runs = asked(monkeypatch, "--out", tmp_path, "--go-on", "mini", "--train-steps", 5, 10, 10, 20)
     assert [name for name, _ in runs] == ["mini_poses", *["mini_stage2"] * 3]
