@@ -24,15 +24,15 @@ import torch
 from hand_loss import entries
 from prepare import clips_of, film
 
-from handi.config import load_recipe
 from handi.data.clips import Batches, Drawing
 from handi.data.executors import Serial
 from handi.data.prepare import Settings, Tools
+from handi.data.prepare_run import Models
 from handi.data.produce import produce
 from handi.data.shard_clips import ShardClips
-from handi.prepare import Models
 from handi.recipes import find_recipe
 from handi.training.estimate import estimate
+from handi.training.recipe import load_recipe
 
 
 @dataclass(frozen=True)

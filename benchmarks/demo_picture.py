@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from handi import HandiPipeline
-from handi.images import write_image
+from handi.core.images import write_image
 
 
 def main(path: str) -> None:

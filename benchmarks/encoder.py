@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from handi import video
+from handi.core import video
 from handi.world import render_clip
 
 QUALITY = {"crf": "14", "preset": "medium"}

@@ -28,12 +28,12 @@ import torch
 from estimates import table
 from random_weights import put_random_weights
 
-from handi.bench.cache import FeatureCache
-from handi.bench.evaluate import Settings, build_metrics, evaluate
-from handi.images import resize, write_image
-from handi.metrics import distances
-from handi.metrics.frechet import kernel_distance
-from handi.metrics.protocol import Metric, Pair, PairMetric, SetMetric
+from handi.core.images import resize, write_image
+from handi.evaluation.cache import FeatureCache
+from handi.evaluation.evaluate import Settings, build_metrics, evaluate
+from handi.evaluation.metrics import distances
+from handi.evaluation.metrics.frechet import kernel_distance
+from handi.evaluation.metrics.protocol import Metric, Pair, PairMetric, SetMetric
 from handi.world import render_clip, write_clip
 
 SEED, SIZE = 900_000, 128
@@ -58,8 +58,8 @@ def pairs(count: int) -> Iterator[Pair]:
 
 def speed(metric: Metric, count: int) -> list[object]:
     """A metric's row: CPU seconds a video (median, range), videos a minute, of how many videos."""
-    from handi.bench.sets import Sets
-    from handi.bench.tally import Tally
+    from handi.evaluation.sets import Sets
+    from handi.evaluation.tally import Tally
 
     cache, seconds = FeatureCache(None), []
     for pair in pairs(count):

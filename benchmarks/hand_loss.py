@@ -29,10 +29,10 @@ from mini_data import Store, load_clips
 from mini_model import Model, PipelineModel, restored
 from mini_scores import Bench, score_videos
 
-from handi.config import load_recipe
-from handi.files import replacing
+from handi.core.files import replacing
 from handi.recipes import find_recipe
 from handi.training.loop import train
+from handi.training.recipe import load_recipe
 from handi.training.track import read_log
 from handi.world import WorldClip
 

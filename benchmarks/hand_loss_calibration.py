@@ -33,10 +33,11 @@ from mini_data import load_clips
 from torch import Tensor
 from torch.nn import functional as F
 
-from handi import HandiPipeline, diffusion, losses
+from handi import HandiPipeline
+from handi.core.files import replacing
 from handi.data.world import rois_of
-from handi.files import replacing
 from handi.hands import HandDetector
+from handi.method import diffusion, losses
 from handi.world import WorldClip
 from handi.world.hand_match import ACTION_FRAMES, INSIDE, enlarge, match_hands
 from handi.world.truth import OUTSIDE

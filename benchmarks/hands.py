@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from hands_parity import Clips, load_clips, machine, run_native
 
+from handi.core.video import even_indices
 from handi.hands import HandDetector, Hands
 from handi.hands.networks import litert_installed
-from handi.video import even_indices
 
 WARM_UP = 4  # frames
 

@@ -3,9 +3,9 @@
     python3.11 -m venv /tmp/native && /tmp/native/bin/pip install mediapipe==0.10.21
     python benchmarks/hands_parity.py --native /tmp/native/bin/python VIDEO_OR_FOLDER...
 
-Prints the tables of docs/hands.md. `--golden tests/data/hands` re-makes the tests' golden numbers instead:
-what native MediaPipe says of the pictures there. Needs `pip install 'handi[litert]'`; the environment with
-native MediaPipe is apart, as it wants another numpy.
+Prints the tables of docs/hands.md. `--golden tests/pictures/hands` re-makes the tests' golden numbers
+instead: what native MediaPipe says of the pictures there. Needs `pip install 'handi[litert]'`; native
+MediaPipe has an environment of its own, as it needs another numpy.
 
 The row "native, one pixel" compares native MediaPipe with itself on frames in which one pixel is one level
 brighter: as far as that moves its answer, no other implementation can be told from it.
@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from handi.footage import find_footage
+from handi.core.footage import find_footage
+from handi.core.images import read_image
 from handi.hands import HandDetector
 from handi.hands.crops import LEVEL
 from handi.hands.tflite import TFLiteModule, read_graph
 from handi.hands.weights import load_hand_weights
-from handi.images import read_image
 
 Clips = dict[str, np.ndarray]  # name → F×H×W×3 uint8
 REFERENCE_WIDTH = 448  # px; landmark distances are stated as in a frame this wide

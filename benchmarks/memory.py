@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handi.counting import PeakBytes
 from handi.models import HandiUNet
 from handi.models.published import published_shapes
+from handi.training.counting import PeakBytes
 
 GIB = 2**30
 SMALL = {"block_out_channels": (64, 128, 256, 256), "cross_attention_dim": 64, "attention_head_dim": 8}

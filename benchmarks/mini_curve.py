@@ -17,8 +17,8 @@ from mini_scores import BATCH, Bench
 from torch import Tensor
 from torch.nn import functional as F
 
-from handi import diffusion
-from handi.losses import predict_x0
+from handi.method import diffusion
+from handi.method.losses import predict_x0
 from handi.world import WorldClip
 
 TIMES = (999, 700, 300)

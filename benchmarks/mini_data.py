@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from handi.files import replacing
+from handi.core.files import replacing
 from handi.world import WorldClip, read_clip, siblings, split_of, write_clip
 from handi.world.produce import Settings, produce
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from handi import HandiPipeline
-from handi.finish import restore
+from handi.method.finish import restore
 from handi.models.checkpoint import StageSettings, fingerprint
 from handi.world import WorldClip
 

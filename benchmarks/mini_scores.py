@@ -14,7 +14,7 @@ from estimates import Estimate, mean, pooled_psnr, ratio
 from mini_data import Row, Store, column
 from mini_model import Model
 
-from handi.errors import InputError
+from handi.core.errors import InputError
 from handi.hands import HandDetector
 from handi.world import WorldClip, judges
 from handi.world.hand_match import ACTION_FRAMES, enlarge, match_hands

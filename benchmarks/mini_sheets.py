@@ -10,8 +10,8 @@ import numpy as np
 from mini_model import restored
 from mini_scores import Bench
 
-from handi.images import write_image
-from handi.video import contact_sheet
+from handi.core.images import write_image
+from handi.core.video import contact_sheet
 from handi.world import WorldClip
 
 COLUMNS = 8

@@ -13,9 +13,9 @@ from mini_model import NULL
 from mini_scores import Bench, iou, pack
 from mini_siblings import area_table
 
+from handi.core.images import read_image
 from handi.data.world import referents_of
-from handi.images import read_image
-from handi.motion.area import clean_area
+from handi.method.area import clean_area
 from handi.world import WorldClip, require_training
 from handi.world.clip import either_hand
 from handi.world.files import MOVED_BIT, read_record

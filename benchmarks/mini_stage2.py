@@ -24,7 +24,7 @@ from mini_scores import (
 )
 from mini_stage1 import own_areas
 
-from handi.motion.area import clean_area
+from handi.method.area import clean_area
 from handi.world import WorldClip
 
 STEPS = (1, 2, 4, 8, 16)

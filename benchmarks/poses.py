@@ -18,8 +18,8 @@ import torch
 from estimates import mean, table
 
 from handi import HandiPipeline
-from handi.motion.area import clean_area, hull_area
-from handi.pose_files import there
+from handi.hands.pose_files import there
+from handi.method.area import clean_area, hull_area
 from handi.world import WorldClip
 from handi.world.clip import either_hand
 from handi.world.files import read_clip

@@ -29,15 +29,15 @@ import numpy as np
 import psutil
 import torch
 
+from handi.core.types import Frames, Hands
+from handi.core.video import frame_times, write_video
 from handi.data import shards
 from handi.data.executors import executor
 from handi.data.ledger import read_rows
 from handi.data.prepare import Settings, Tools
+from handi.data.prepare_run import Models
 from handi.data.produce import produce
 from handi.data.sources.common import Clip, Found
-from handi.prepare import Models
-from handi.types import Frames, Hands
-from handi.video import frame_times, write_video
 from handi.world import render_clip
 from handi.world.files import FPS
 

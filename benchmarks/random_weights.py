@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from transformers import BlipConfig, BlipForConditionalGeneration, CLIPConfig, CLIPModel, CLIPTokenizer
 
 from handi.assets import MINI
-from handi.metrics import metric_class
-from handi.metrics.networks.egovlp import EgoVLP
-from handi.metrics.networks.i3d import I3D
-from handi.metrics.networks.inception import Inception
-from handi.metrics.weights import CATALOGUE
+from handi.evaluation.metrics import metric_class
+from handi.evaluation.metrics.networks.egovlp import EgoVLP
+from handi.evaluation.metrics.networks.i3d import I3D
+from handi.evaluation.metrics.networks.inception import Inception
+from handi.evaluation.metrics.weights import CATALOGUE
 
 SEED = 0
 WORDS = 30522  # in BERT's list

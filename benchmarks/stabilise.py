@@ -22,10 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from handi.core.types import BinaryMask, Frames
 from handi.hands import HandDetector
-from handi.motion.area import hull_area
+from handi.method.area import hull_area
 from handi.motion.stabilise import CameraMotion, measure_camera, stabilise
-from handi.types import BinaryMask, Frames
 from handi.world import WorldClip, render_clip
 from handi.world.hand import rest_hand
 from handi.world.render import Renderer

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from hand_loss import entries
 
-from handi.config import Recipe, load_recipe
 from handi.recipes import find_recipe
 from handi.training.estimate import estimate
+from handi.training.recipe import Recipe, load_recipe
 
 LIMIT = 1.25
 

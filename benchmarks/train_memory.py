@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from handi.config import parse_recipe
 from handi.training.estimate import estimate
+from handi.training.recipe import parse_recipe
 
 GIB = 2**30
 LORA = {"lora_rank": 16, "frozen": "bf16"}

@@ -1,4 +1,4 @@
-"""A small data set and videos of it for the tests of `handi.bench`: squares that slide over noise."""
+"""A small data set and videos of it for the tests of `handi.evaluation`: squares that slide over noise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from handi.images import write_image
+from handi.core.images import write_image
 
 SIZE, FRAMES = 64, 16
 

@@ -65,7 +65,7 @@ def handi(monkeypatch, capsys):
     """The command line in this process: handi("generate", …) → (exit code, stdout, stderr)."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        from handi import cli
+        from handi.commands import app as cli
 
         monkeypatch.setattr(sys, "argv", ["handi", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from handi import files
+from handi.core import files
 
 NO_PROCESS = 2**22 + 1  # above the highest number that Linux gives
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from handi.errors import OutputError
+from handi.core.errors import OutputError
 
 
 def doubles(number: int) -> Callable[[int], tuple[int, int]]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-FOLDER = Path(__file__).parent / "data" / "animate_anything"
+FOLDER = Path(__file__).parent / "pictures" / "animate_anything"
 
 
 def fixture_weights(module: torch.nn.Module, seed: int, prefix: str = "") -> None:
@@ -28,5 +28,5 @@ def fixture_weights(module: torch.nn.Module, seed: int, prefix: str = "") -> Non
 
 
 def reference(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
-    """A case of tests/data/animate_anything: its description and its tensors."""
+    """A case of tests/pictures/animate_anything: its description and its tensors."""
     return json.loads((FOLDER / f"{name}.json").read_text()), load_file(FOLDER / f"{name}.safetensors")

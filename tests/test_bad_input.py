@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from small_footage import clip_of, movie, simple_tools
 
-from handi import generate as generating
-from handi import hand_report
+from handi.core.errors import HandiError, InputError, OutputError, item_failure
+from handi.core.files import writing
+from handi.core.images import open_image, write_image
+from handi.core.inputs import check_clip, check_numbers, check_prompt
+from handi.core.video import read_video, write_video
 from handi.data.executors import Serial
 from handi.data.prepare import Settings
 from handi.data.produce import produce
 from handi.data.sources.common import Found
-from handi.errors import HandiError, InputError, OutputError, item_failure
-from handi.files import writing
-from handi.images import open_image, write_image
-from handi.inputs import check_clip, check_numbers, check_prompt
-from handi.video import read_video, write_video
+from handi.generation import generate as generating
+from handi.hands import report as hand_report
 from handi.world import produce as world
 
 HUGE = 10**9
@@ -235,14 +235,14 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path):
 def test_a_video_that_fits_in_no_memory_is_refused_on_the_way(tmp_path, monkeypatch):
     path = tmp_path / "long.mp4"
     write_video(path, np.zeros((9, 16, 16, 3), np.uint8))
-    monkeypatch.setattr("handi.video.MAX_BYTES", 5 * 16 * 16 * 3)
+    monkeypatch.setattr("handi.core.video.MAX_BYTES", 5 * 16 * 16 * 3)
     with pytest.raises(InputError, match="longer than fits in memory: 5 frames"):
         read_video(path)
 
 
 def test_frames_that_change_their_size_are_said(tmp_path, monkeypatch):
     frames = [np.zeros((16, 16, 3), np.uint8), np.zeros((16, 24, 3), np.uint8)]
-    monkeypatch.setattr("handi.video.read_frames", lambda path: iter(frames))
+    monkeypatch.setattr("handi.core.video.read_frames", lambda path: iter(frames))
     with pytest.raises(InputError, match="change their size from 16×16 to 24×16"):
         read_video(tmp_path / "odd.ts")
 

@@ -13,9 +13,9 @@ from bench_data import clip
 from small_footage import read_hands
 
 from handi import HandiPipeline
-from handi.images import resize, write_image
+from handi.core.images import resize, write_image
+from handi.data.prepare_run import Models
 from handi.models.random_model import random_checkpoint
-from handi.prepare import Models
 
 SIZE = (64, 128)
 TINY = ("--data.size", "64,128", "--data.frames", "4", "--data.workers", "0", "--optim.batch", "1",

@@ -74,7 +74,7 @@ def test_the_harness_sees_what_it_should(bench, tmp_path):
     """Each property fails for a command that breaks it."""
     from fuzzing.harness import Case, run_case
 
-    from handi import cli
+    from handi.commands import app as cli
 
     def outcome(command) -> list[str]:
         box_of = {}

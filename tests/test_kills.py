@@ -2,7 +2,7 @@
 
 Every command is ended in this process, before one of its changes of the file system (tests/faults.py), and
 for real: by SIGKILL at random times. `handi prepare` and the steps of `handi train` have theirs elsewhere
-(tests/test_produce.py, tests/training/test_resume.py).
+(tests/data/test_produce.py, tests/training/test_resume.py).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from alone import alone
 from faults import changes, killed, tree
 from tiny_training import TINY, start, tiny_clip
 
-from handi.bench import tables
-from handi.bench.ablate import Grid, ablate
-from handi.bench.baselines import parse_spec
-from handi.bench.evaluate import Settings as Scoring
-from handi.bench.study import Study
-from handi.config import Recipe, parse_recipe
+from handi.evaluation import tables
+from handi.evaluation.ablate import Grid, ablate
+from handi.evaluation.baselines import parse_spec
+from handi.evaluation.evaluate import Settings as Scoring
+from handi.evaluation.study import Study
 from handi.training.loop import train
+from handi.training.recipe import Recipe, parse_recipe
 from handi.world import produce
 from handi.world.files import write_clip
 

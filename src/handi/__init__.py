@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from handi.pipeline import HandiPipeline, HandiPipelineOutput
+    from handi.method.pipeline import HandiPipeline, HandiPipelineOutput
 
 try:
     __version__ = version("handi")
@@ -19,7 +19,7 @@ __all__ = ["HandiPipeline", "HandiPipelineOutput", "__version__"]
 def __getattr__(name: str) -> Any:
     # torch and diffusers take seconds to import: `handi --help` must not wait for them.
     if name in ("HandiPipeline", "HandiPipelineOutput"):
-        from handi import pipeline
+        from handi.method import pipeline
 
         return getattr(pipeline, name)
     raise AttributeError(f"module 'handi' has no attribute {name!r}")

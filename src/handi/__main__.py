@@ -1,5 +1,5 @@
 """`python -m handi`."""
 
-from handi.cli import main
+from handi.commands.app import main
 
 main()

@@ -118,7 +118,7 @@ def run_case(surface: Surface, name: str, number: int, home: Path) -> Outcome:
 
 def _run(case: Case, box: Box) -> tuple[int, str, set[str]]:
     """(exit code, what was said on stderr, paths that were written where nothing may be)."""
-    from handi import cli
+    from handi.commands import app as cli
 
     stderr, temporary, there = io.StringIO(), box.folder / "tmp", os.getcwd()
     temporary.mkdir()

@@ -25,7 +25,7 @@ from PIL import Image
 from small_footage import movie, read_hands
 from tiny_training import TINY, tiny_clip
 
-from handi.images import write_image
+from handi.core.images import write_image
 
 SIDE = 32
 
@@ -117,8 +117,8 @@ def _videos(folder: Path, _: Materials) -> None:
 
 def tiny_pipe() -> Any:
     """A pipeline of the `tiny` preset, fresh."""
+    from handi.method.pipeline import HandiPipeline
     from handi.models import presets
-    from handi.pipeline import HandiPipeline
 
     parts = presets.fresh("tiny", ["Cut the carrot.", "Stir the soup."])
     pipe = HandiPipeline.from_checkpoint(replace(parts, source="random"))
@@ -204,10 +204,10 @@ def areas_of(model: Path, data: Path) -> list[Any]:
 
 
 def _lora(folder: Path, materials: Materials) -> None:
-    from handi.config import ModelRecipe
+    from handi.method.pipeline import HandiPipeline
     from handi.models.lora import save_lora
-    from handi.pipeline import HandiPipeline
     from handi.training.optim import add_lora
+    from handi.training.recipe import ModelRecipe
 
     network = HandiPipeline.from_pretrained(str(materials.model)).unet
     add_lora(network, ModelRecipe(lora_rank=2, lora_targets=("query",)))
@@ -216,7 +216,7 @@ def _lora(folder: Path, materials: Materials) -> None:
 
 def _hands(folder: Path, materials: Materials) -> None:
     """A finished `handi hands`, with a saved state of unfinished work beside it."""
-    from handi import hand_report
+    from handi.hands import report as hand_report
 
     settings = hand_report.HandSettings(flow=False)
     source = materials.videos / "mpeg4.avi"
@@ -238,7 +238,7 @@ MAKERS = {
 
 def quietly(*arguments: object) -> None:
     """A command that must work, in this process."""
-    from handi import cli
+    from handi.commands import app as cli
 
     said = io.StringIO()
     sys.argv = ["handi", *map(str, arguments)]
@@ -268,10 +268,10 @@ def stand_ins() -> Iterator[None]:
 
     What is asked again for each case and never changes (versions of libraries, the device) is told from memory.
     """
-    from handi import generate
-    from handi.bench import evaluate
+    from handi.evaluation import evaluate
+    from handi.generation import generate
     from handi.hands import HandDetector
-    from handi.pipeline import HandiPipeline
+    from handi.method.pipeline import HandiPipeline
 
     pipeline, pipe = HandiPipeline.from_pretrained, tiny_pipe()
 

@@ -10,8 +10,8 @@ CLIP = ("video.mp4", "motion_area.png", "motion_area_soft.png", "motion_flow.png
 
 def clip_is_whole_or_none(out: Path) -> list[str]:
     """`handi generate` left a whole clip, or nothing."""
-    from handi.images import read_image
-    from handi.video import read_video
+    from handi.core.images import read_image
+    from handi.core.video import read_video
 
     if not out.exists():
         return []

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handi.errors import ModelError
+from handi.core.errors import ModelError
+from handi.core.images import read_image
 from handi.hands import HandDetector
 from handi.hands.weights import HandWeights, load_hand_weights
-from handi.images import read_image
 
-PICTURES = Path(__file__).parents[1] / "data" / "hands"
+PICTURES = Path(__file__).parents[1] / "pictures" / "hands"
 
 
 @pytest.fixture(scope="session")

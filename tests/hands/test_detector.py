@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from handi.errors import InputError, ModelError
+from handi.core.errors import InputError, ModelError
+from handi.core.images import read_image
 from handi.hands import HandDetector, Hands, Track
 from handi.hands import networks as networks_module
 from handi.hands.networks import litert_installed
 from handi.hands.regions import F32
-from handi.images import read_image
 
 BACKENDS = [
     "torch",

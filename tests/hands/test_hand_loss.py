@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from handi.losses import hand_refinement, jitter_rois, read_hands
-from handi.types import Hands
+from handi.core.types import Hands
+from handi.method.losses import hand_refinement, jitter_rois, read_hands
 
 
 @pytest.fixture(scope="module")

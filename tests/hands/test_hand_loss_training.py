@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from handi.config import HandLossRecipe, LossRecipe
 from handi.data.clips import Batch
+from handi.method.pipeline import HandiPipeline
 from handi.models import presets
-from handi.pipeline import HandiPipeline
+from handi.training.recipe import HandLossRecipe, LossRecipe
 from handi.training.step import Networks, stage1_step, stage2_step
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from handi.errors import InputError
+from handi.core.errors import InputError
 from handi.hands.record import HandRecord, read_joints, write_joints
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from handi.errors import ModelError
+from handi.core.errors import ModelError
 from handi.hands import tflite
 from handi.hands.tflite import TFLiteModule, fingerprint, read_graph, with_outputs
 from handi.hands.weights import LANDMARK, load_hand_weights

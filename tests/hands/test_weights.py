@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from handi import doctor
-from handi.errors import ModelError
+from handi.commands import doctor
+from handi.core.errors import ModelError
 from handi.hands import weights as module
 from handi.hands.weights import LANDMARK, PALM, WHEEL, load_hand_weights, survey
 

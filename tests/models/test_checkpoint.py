@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from handi import HandiPipeline
-from handi.errors import InputError, ModelError
+from handi.core.errors import InputError, ModelError
 from handi.models import checkpoint
 from handi.models.random_model import random_checkpoint
 

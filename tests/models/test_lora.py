@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from handi import HandiPipeline
-from handi.config import ModelRecipe
-from handi.errors import InputError, ModelError
+from handi.core.errors import InputError, ModelError
 from handi.models.lora import save_lora
 from handi.models.random_model import random_checkpoint
 from handi.training.optim import add_lora, merge_lora
+from handi.training.recipe import ModelRecipe
 
 peft = pytest.importorskip("peft")
 

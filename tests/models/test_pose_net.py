@@ -6,12 +6,12 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
-from handi import losses
+from handi.method import losses
+from handi.method.pose_sampling import predict_poses
+from handi.method.poses import present
 from handi.models.finder import Finder
 from handi.models.pose_net import PoseNet, centred, middles
 from handi.models.presets import SCHEDULER
-from handi.pose_sampling import predict_poses
-from handi.poses import present
 
 
 @pytest.fixture(scope="module")

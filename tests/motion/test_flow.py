@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from handi.images import read_image
+from handi.core.images import read_image
+from handi.core.video import read_video
 from handi.motion.flow import MotionFlow, hsv_first_pair, motion_flow, share_inside
-from handi.video import read_video
 
 # Real footage that is not in this repository: next to the checkout or above it.
 ABOVE = [up / "shared/data/egocentric" for up in Path(__file__).resolve().parents]

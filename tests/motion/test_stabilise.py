@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from stabilise import measure as measure_world  # benchmarks/stabilise.py
 
-from handi.errors import InputError
+from handi.core.errors import InputError
 from handi.motion.stabilise import CameraMotion, measure_camera, stabilise
 
 SIDE = 96

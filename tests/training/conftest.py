@@ -11,7 +11,7 @@ import pytest
 import yaml
 from tiny_training import TINY, tiny_clip
 
-from handi.config import Recipe, load_recipe
+from handi.training.recipe import Recipe, load_recipe
 from handi.world.files import write_clip
 
 

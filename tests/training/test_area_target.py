@@ -9,14 +9,14 @@ import pytest
 import torch
 from tiny_training import SIZE, tiny_clip
 
-from handi.config import LossRecipe, parse_recipe
+from handi.core.errors import InputError
 from handi.data.clips import Batches, Drawing
 from handi.data.world import WorldClips
-from handi.errors import InputError
+from handi.method.area import hull_masks
+from handi.method.pipeline import HandiPipeline
 from handi.models.random_model import random_checkpoint
-from handi.motion.area import hull_masks
-from handi.pipeline import HandiPipeline
 from handi.training import setup, step
+from handi.training.recipe import LossRecipe, parse_recipe
 from handi.world.files import write_clip
 
 ALPHA = 0.1

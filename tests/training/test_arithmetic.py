@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from handi.config import RunRecipe, parse_recipe
 from handi.training import arithmetic as module
 from handi.training.arithmetic import arithmetic
+from handi.training.recipe import RunRecipe, parse_recipe
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from handi.config import DataRecipe, PoseRecipe
 from handi.data.clips import Batch
-from handi.poses import present
+from handi.method.poses import present
 from handi.training.augment import augmented, coloured, held_out, told_poses, zoomed
+from handi.training.recipe import DataRecipe, PoseRecipe
 
 SIZE, FRAMES = 64, 3
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from handi.counting import PeakBytes, flop_counter, held, pretending
-from handi.errors import ModelError
+from handi.core.errors import ModelError
 from handi.training import estimate as module
+from handi.training.counting import PeakBytes, flop_counter, held, pretending
 from handi.training.estimate import estimate
 from handi.training.estimate_table import gib, table
 

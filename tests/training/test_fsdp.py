@@ -7,9 +7,9 @@ import sys
 import torch
 from tiny_training import start
 
-from handi.config import load_recipe
 from handi.models import checkpoint
 from handi.training.loop import train
+from handi.training.recipe import load_recipe
 from handi.training.state import Checkpoints
 from handi.training.track import read_log
 

@@ -14,13 +14,13 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from handi.config import parse_recipe
+from handi.core.errors import InputError, ModelError
 from handi.data.clips import mirrored_joints
-from handi.errors import InputError, ModelError
 from handi.models import checkpoint
 from handi.models.lite import LiteTransformer
 from handi.training import module, setup, step
 from handi.training.loop import Run, train
+from handi.training.recipe import parse_recipe
 from handi.training.track import read_log
 from handi.training.watch import BadBatch
 from handi.world.produce import Settings, produce

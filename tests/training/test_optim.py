@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from handi.config import ModelRecipe, OptimRecipe
-from handi.errors import InputError, ModelError
+from handi.core.errors import InputError, ModelError
 from handi.training import optim
 from handi.training.optim import Average, add_lora, choose_trained, learning_rate, make_optimizer, merge_lora
+from handi.training.recipe import ModelRecipe, OptimRecipe
 from handi.training.watch import Guard, Means
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_training import start
 
-from handi.errors import InputError
+from handi.core.errors import InputError
 from handi.training import loop
 from handi.training.loop import train
 from handi.training.state import Checkpoints

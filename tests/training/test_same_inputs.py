@@ -9,15 +9,15 @@ import pytest
 import torch
 from tiny_training import SIZE, tiny_clip
 
-from handi import losses
-from handi.config import HandLossRecipe, LossRecipe
 from handi.data.clips import Batches, Drawing
 from handi.data.world import WorldClips
+from handi.method import losses
+from handi.method.pipeline import HandiPipeline
 from handi.models import presets
 from handi.models.checkpoint import Checkpoint
 from handi.models.random_model import random_checkpoint
-from handi.pipeline import HandiPipeline
 from handi.training.module import STEPS
+from handi.training.recipe import HandLossRecipe, LossRecipe
 from handi.training.step import Networks, encode
 from handi.world.files import write_clip
 

@@ -8,17 +8,17 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tiny_training import tiny_clip
 
-from handi.config import parse_recipe
+from handi.core.errors import InputError
 from handi.data.clips import Batches, Drawing
 from handi.data.executors import Serial
 from handi.data.prepare import Settings
+from handi.data.prepare_run import Models
 from handi.data.produce import produce as prepare
 from handi.data.shard_clips import ShardClips
 from handi.data.sources import read_source
-from handi.errors import InputError
-from handi.prepare import Models
 from handi.training import setup
 from handi.training.loop import train
+from handi.training.recipe import parse_recipe
 from handi.training.step import latents_of, text_states
 from handi.training.track import read_log
 from handi.world.files import write_clip

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from handi.errors import ModelError
+from handi.core.errors import ModelError
+from handi.core.images import read_image
+from handi.core.video import read_video
 from handi.hands.joints import COLOURS
-from handi.images import read_image
 from handi.training import sheets
 from handi.training.sheets import BAND, GAP, STAGE1_COLOUR, TRUE_COLOUR, Sample, draw_area, sample_sheet
-from handi.video import read_video
 
 SIDE = 64
 

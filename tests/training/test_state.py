@@ -11,7 +11,7 @@ import torch
 from faults import left_behind
 from torch import nn
 
-from handi.errors import InputError, ModelError, OutputError
+from handi.core.errors import InputError, ModelError, OutputError
 from handi.training.gather import pack_optimizer, restore, trainable, unpack_optimizer
 from handi.training.state import MANIFEST, STATE, Checkpoints, check, recipe_changes
 

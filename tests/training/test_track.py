@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from handi.errors import InputError
-from handi.progress import Progress, duration
+from handi.core.errors import InputError
+from handi.core.progress import Progress, duration
 from handi.training.gradients import gradient_norms
 from handi.training.track import RunLog, read_log
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from handi.errors import InputError
+from handi.core.errors import InputError
 from handi.world import (
     ACTIONS,
     TEST,
@@ -99,7 +99,7 @@ def test_the_moved_area_covers_every_pixel_that_changes(seed):
 
 
 def test_the_hull_area_is_the_hull_of_the_joints(clip):
-    from handi.motion.area import hull_area
+    from handi.method.area import hull_area
 
     np.testing.assert_array_equal(clip.area_hull, hull_area(clip.joints2d, SIZE, SIZE))
     assert 0.02 < clip.area_hull.mean() < 0.7

@@ -8,8 +8,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from handi.core.errors import InputError
 from handi.data.world import referents_of
-from handi.errors import InputError
 from handi.world import find_seed, render_clip
 from handi.world.clip import either_hand
 from handi.world.first_frames import read_first_frame, render_first_frame

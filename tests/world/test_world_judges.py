@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from handi.errors import InputError
+from handi.core.errors import InputError
 from handi.world.judges import same_context, state_change
 
 

@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from handi.core.errors import InputError
+from handi.core.files import replacing, writing
+from handi.core.reading import read_json, read_jsonl
+from handi.core.types import BinaryMask, SoftMask
 from handi.data import shards
 from handi.data.claim import AREAS, locked
 from handi.data.ledger import line
-from handi.errors import InputError
-from handi.files import replacing, writing
-from handi.motion.area import usable_area
-from handi.reading import read_json, read_jsonl
-from handi.types import BinaryMask, SoftMask
+from handi.method.area import usable_area
 
 SETTINGS = "settings.json"
 FORMAT, VERSION = "handi-areas", 1

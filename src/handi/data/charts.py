@@ -10,7 +10,7 @@ from html import escape
 import cv2
 import numpy as np
 
-from handi.types import Picture
+from handi.core.types import Picture
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1d2327; background: #fff; margin: 2rem auto;

@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from handi.core.errors import InputError
+from handi.core.files import UNFINISHED, lives, remove, replacing, sweep, writing
+from handi.core.reading import read_json
 from handi.data import shards
-from handi.errors import InputError
-from handi.files import UNFINISHED, lives, remove, replacing, sweep, writing
-from handi.reading import read_json
 
 WORK = ".work"  # what a run needs while it runs
 LOCK, HOLDER = "lock", "holder"

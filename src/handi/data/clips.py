@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from handi.core.errors import InputError
+from handi.core.progress import Progress
+from handi.core.types import BinaryMask, Frames
 from handi.data.words import mirrored_text
-from handi.errors import InputError
-from handi.progress import Progress
-from handi.types import BinaryMask, Frames
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from handi.errors import HandiError, InputError, ModelError
-from handi.reading import parse_json
-from handi.types import Picture
+from handi.core.errors import HandiError, InputError, ModelError
+from handi.core.reading import parse_json
+from handi.core.types import Picture
 
 KEY_VARIABLE = "HANDI_ENRICH_KEY"
 MAX_SIDE = 768  # px of the picture that is sent

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from handi.core.errors import InputError, ModelError
+from handi.core.files import replacing
+from handi.core.reading import read_json
+from handi.core.types import Picture
 from handi.data.endpoint import Endpoint
-from handi.errors import InputError, ModelError
-from handi.files import replacing
-from handi.reading import read_json
-from handi.types import Picture
 
 # The question of LEGO's VLM (SPEC §3), and what keeps a general model from writing a recipe. Whoever changes
 # a word raises the version: it stands in every cached answer.

@@ -21,10 +21,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from handi.errors import HandiError, InputError
-from handi.files import lives
-from handi.processes import begin_worker
-from handi.reading import read_lines
+from handi.core.errors import HandiError, InputError
+from handi.core.files import lives
+from handi.core.processes import begin_worker
+from handi.core.reading import read_lines
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from handi.core.files import replacing, writing
 from handi.data import shards
 from handi.data.ledger import FAILED, KEPT, Row, write_rows
 from handi.data.prepare import Settings
-from handi.files import replacing, writing
 
 ROW_GROUP = 8192  # rows that are in memory at once
 TEXT, WHOLE, REAL, LIST = pa.string(), pa.int64(), pa.float64(), pa.list_

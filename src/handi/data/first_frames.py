@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from handi.core.errors import InputError
 from handi.data.clips import TrainingClip
-from handi.errors import InputError
 from handi.world.files import name_of, seed_of, strays
 from handi.world.first_frames import FirstFrame, Request, read_first_frame
 from handi.world.produce import LISTS

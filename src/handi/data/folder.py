@@ -15,17 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
+from handi.core.errors import InputError
+from handi.core.images import cover
+from handi.core.kinds import files_in
+from handi.core.reading import text_beside
+from handi.core.types import Frames
+from handi.core.video import count_frames, even_indices, read_frames
 from handi.data.clips import TrainingClip
 from handi.data.packed import LeftOut, Packed, PackedClip
 from handi.data.sources.common import sentences_of
-from handi.errors import InputError
 from handi.hands.detector import HandDetector
-from handi.images import cover
-from handi.kinds import files_in
-from handi.motion.area import hull_area, hull_masks
-from handi.reading import text_beside
-from handi.types import Frames
-from handi.video import count_frames, even_indices, read_frames
+from handi.method.area import hull_area, hull_masks
 
 FRAMES = 16
 RULES = 1  # to be raised when clips are made otherwise, so that they are packed anew

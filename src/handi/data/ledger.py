@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from handi.core.errors import InputError
+from handi.core.reading import parse_json, stream_lines
 from handi.data.sources.common import Clip, sound
-from handi.errors import InputError
-from handi.reading import parse_json, stream_lines
 
 KEPT, REJECTED = "kept", "rejected"
 FAILED = "handi failed on it"  # the reason of a clip that was rejected by a fault of handi's, and its text
@@ -60,7 +60,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> None:
-    """Write rows as they come, without holding them; not atomic: see `handi.files.replacing`."""
+    """Write rows as they come, without holding them; not atomic: see `handi.core.files.replacing`."""
     with open(path, "w", encoding="utf-8") as file:
         for row in rows:
             file.write(line(row))

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from handi.core.errors import InputError
+from handi.core.files import replacing, scratch_folder, sweep, writing
+from handi.core.progress import Progress
+from handi.core.reading import read_json
 from handi.data.clips import TrainingClip
-from handi.errors import InputError
-from handi.files import replacing, scratch_folder, sweep, writing
-from handi.progress import Progress
-from handi.reading import read_json
 
 HOME, LEFT_OUT = ".packed", "left_out.json"
 SEGMENT_BYTES = 128 << 20  # of frames: what a stopped run may lose, and what packing holds in memory

@@ -10,15 +10,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from handi.core.errors import InputError
+from handi.core.images import IMAGE_SUFFIXES, cover, read_image, resize
+from handi.core.types import BinaryMask, Frames, Hands, Picture
+from handi.core.video import even_indices, frame_times, frames_at
 from handi.data import shards
 from handi.data.ledger import Rejected, Row, row_of
 from handi.data.sources.common import FRAMES, Clip
-from handi.errors import InputError
-from handi.images import IMAGE_SUFFIXES, cover, read_image, resize
-from handi.motion.area import Hull, hull_area, hull_masks
+from handi.method.area import Hull, hull_area, hull_masks
 from handi.motion.stabilise import measure_camera, stabilise
-from handi.types import BinaryMask, Frames, Hands, Picture
-from handi.video import even_indices, frame_times, frames_at
 
 END_SLACK = 0.5  # s that an annotation may reach beyond its video: hand-made ones often do a little
 SLACK = 1e-4  # s

@@ -20,6 +20,10 @@ import cv2
 import numpy as np
 import torch
 
+from handi.core.errors import HandiError, InputError, reason
+from handi.core.files import replacing, writing
+from handi.core.progress import Progress
+from handi.core.reading import read_json
 from handi.data import shards
 from handi.data.claim import WORK, claimed
 from handi.data.executors import Executor
@@ -27,10 +31,6 @@ from handi.data.finish import finish
 from handi.data.ledger import FAILED, KEPT, Rejected, row_of
 from handi.data.prepare import Settings, Tools, prepare_clip
 from handi.data.sources.common import Clip, Found
-from handi.errors import HandiError, InputError, reason
-from handi.files import replacing, writing
-from handi.progress import Progress
-from handi.reading import read_json
 
 MOST_CLIPS = 2**16 - 1  # of a shard: it counts how many areas hold each pixel in 16 bits
 TRIES = 3  # of a clip on which workers die, in one run

@@ -14,17 +14,17 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from handi.core.errors import InputError
+from handi.core.files import replacing, sweep
+from handi.core.images import resize
+from handi.core.types import BinaryMask, Picture
+from handi.core.video import even_indices
 from handi.data import shards
 from handi.data.charts import bars, histogram, image, page, table
 from handi.data.ledger import KEPT, Row
 from handi.data.sources.common import FRAMES
 from handi.data.validate import Damage
-from handi.errors import InputError
-from handi.files import replacing, sweep
 from handi.hands.joints import draw_hands
-from handi.images import resize
-from handi.types import BinaryMask, Picture
-from handi.video import even_indices
 
 REPORT = "report.html"
 SPLITS = ("train", "val", "test")

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from handi.core.errors import InputError
+from handi.core.images import open_image
+from handi.core.types import BinaryMask
 from handi.data import shards
 from handi.data.areas import StoredAreas
 from handi.data.clips import TrainingClip
 from handi.data.prepare import texts_of
 from handi.data.sources.common import FRAMES
-from handi.errors import InputError
-from handi.images import open_image
-from handi.motion.area import hull_masks
-from handi.types import BinaryMask
+from handi.method.area import hull_masks
 
 HELD_OUT = ("val", "test")  # the first of them that there is
 

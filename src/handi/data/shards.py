@@ -37,9 +37,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from handi.core.errors import InputError
+from handi.core.reading import parse_json, read_json, read_text
 from handi.data.ledger import Row, line, read_rows
-from handi.errors import InputError
-from handi.reading import parse_json, read_json, read_text
 
 FORMAT, VERSION = "handi-shards", 1
 SETTINGS, PREPARED, INDEX, LEDGER = "settings.json", "prepared.json", "index.parquet", "ledger.jsonl"

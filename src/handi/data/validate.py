@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from handi.core.errors import InputError
+from handi.core.progress import Progress
+from handi.core.reading import parse_json, read_json, stream_lines
 from handi.data import shards
 from handi.data.ledger import KEPT, Row
 from handi.data.prepare import texts_of
 from handi.data.sources.common import FRAMES
-from handi.errors import InputError
-from handi.motion.area import PriorMask
-from handi.progress import Progress
-from handi.reading import parse_json, read_json, stream_lines
+from handi.method.area import PriorMask
 
 
 @dataclass(frozen=True)

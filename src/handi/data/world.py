@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from handi.core.errors import InputError
+from handi.core.reading import read_json
 from handi.data.clips import TrainingClip
 from handi.data.packed import Packed, PackedClip
-from handi.errors import InputError
 from handi.hands.regions import tracked_region
-from handi.reading import read_json
 from handi.world.clip import WorldClip, meant_ids
 from handi.world.files import (
     BITS,

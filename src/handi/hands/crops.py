@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from handi.types import Picture
+from handi.core.types import Picture
 
 Border = Literal["zero", "edge"]
 STEPS = 32  # OpenCV's sub-pixel positions (INTER_TAB_SIZE)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from handi.errors import InputError
+from handi.core.errors import InputError
+from handi.core.types import Hands
 from handi.hands.crops import crop
 from handi.hands.joints import JOINTS_A_HAND, assign_slots
 from handi.hands.networks import LiteRTNetworks, Networks, Reading, TorchNetworks, litert_installed
@@ -28,7 +29,6 @@ from handi.hands.regions import (
     tracked_region,
 )
 from handi.hands.weights import Complexity, HandWeights, load_hand_weights
-from handi.types import Hands
 
 Mode = Literal["image", "video"]
 Backend = Literal["auto", "torch", "litert"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from handi.types import Picture
+from handi.core.types import Picture
 
 JOINT_NAMES = (
     "wrist",

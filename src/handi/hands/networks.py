@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from handi.errors import ModelError
+from handi.core.errors import ModelError
 from handi.hands.crops import LEVEL, Border, crop, crop_uint8
 from handi.hands.regions import HAND_INPUT, PALM_INPUT, WHOLE_FRAME
 from handi.hands.tflite import Graph, TFLiteModule, read_graph, with_outputs

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from handi.errors import InputError
-from handi.files import replacing
+from handi.core.errors import InputError
+from handi.core.files import replacing
+from handi.core.reading import read_json
 from handi.hands.joints import JOINT_NAMES, JOINTS_A_HAND, SIDES
-from handi.reading import read_json
 
 FORMAT, VERSION = "handi.joints", 1
 

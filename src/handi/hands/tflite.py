@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handi.errors import ModelError
+from handi.core.errors import ModelError
 
 # Built-in operator codes of the schema.
 NAMES = {

@@ -21,10 +21,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from handi.errors import ModelError
-from handi.files import replacing, scratch_folder, sweep
+from handi.core.errors import ModelError
+from handi.core.files import replacing, scratch_folder, sweep
+from handi.core.reading import split_lines
 from handi.hands.tflite import fingerprint, read_graph
-from handi.reading import split_lines
 
 Complexity = Literal["full", "lite"]
 

@@ -29,13 +29,13 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from handi.assets import MINI
-from handi.errors import InputError, ModelError
-from handi.files import present, replace_folder, scratch_folder, writing
+from handi.core.errors import InputError, ModelError
+from handi.core.files import present, replace_folder, scratch_folder, writing
+from handi.core.reading import parse_json, read_json, read_text
 from handi.models.autoencoder import PatchAutoencoder
 from handi.models.lite import LiteTransformer
 from handi.models.pose_net import PoseNet
 from handi.models.unet import HandiUNet
-from handi.reading import parse_json, read_json, read_text
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 OPTIONAL = ("area_unet", "pose_net")

@@ -21,10 +21,10 @@ from diffusers.loaders import PeftAdapterMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from handi.method.poses import MAPS, pose_maps
 from handi.models.attention import Attention, Conv, Mlp, grid, sinusoid, turns_at, turns_of_place
 from handi.models.autoencoder import zero_
 from handi.models.finder import Finder, likeliness
-from handi.poses import MAPS, pose_maps
 
 # The only schedule that LiteTransformer is trained and sampled with.
 SCHEDULE = {

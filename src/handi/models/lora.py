@@ -15,8 +15,8 @@ from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LoraBaseMixin
 from safetensors.torch import save_file
 from torch import Tensor
 
-from handi.errors import HandiError, InputError, ModelError
-from handi.files import replacing
+from handi.core.errors import HandiError, InputError, ModelError
+from handi.core.files import replacing
 
 NETWORKS = ("unet", "area_unet")  # stage 2, stage 1
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from handi.errors import InputError
+from handi.core.errors import InputError
 from handi.models.autoencoder import PatchAutoencoder
 from handi.models.checkpoint import Checkpoint, ModelCard, StageSettings
 from handi.models.lite import SCHEDULE, LiteTransformer

@@ -23,8 +23,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from handi.method.poses import MAPS, pose_maps
 from handi.models.autoencoder import zero_
-from handi.poses import MAPS, pose_maps
 
 __all__ = ["HandiUNet", "ModelMixin"]  # diffusers looks for its base class beside ours
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from handi.types import Picture
+from handi.core.types import Picture
 
 # Local contrast: grey minus its surroundings' mean, over their deviation. It forgives soft shadows and
 # exposure. Radii grow with the picture; they are px of one whose shorter side is 128.

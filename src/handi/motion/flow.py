@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from handi.types import Frames, Picture, SoftMask
+from handi.core.types import Frames, Picture, SoftMask
 
 REFERENCE_WIDTH = 448  # px; the width at which the threshold is stated
 THRESHOLD_PX = 0.5  # the paper gives none: the value that separates hand from codec noise best at 448×256

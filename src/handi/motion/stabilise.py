@@ -21,9 +21,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from handi.errors import InputError
+from handi.core.errors import InputError
+from handi.core.types import Frames
 from handi.motion.align import Reference, local_contrast, strongest
-from handi.types import Frames
 
 LEAST_SUPPORT = 0.17  # below it the best answer is no better than chance: another scene, or nothing to see
 LARGEST_SHIFT = 0.5  # of the width; beyond it too little is left of the context frame

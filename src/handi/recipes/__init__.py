@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from handi.errors import InputError
+from handi.core.errors import InputError
 
 HOME = Path(__file__).parent
 

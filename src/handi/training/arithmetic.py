@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from handi.config import RunRecipe
+from handi.training.recipe import RunRecipe
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from handi.config import DataRecipe, PoseRecipe
 from handi.data.clips import Batch
-from handi.poses import present
+from handi.method.poses import present
+from handi.training.recipe import DataRecipe, PoseRecipe
 
 READABLE = 11  # joints of a hand in the picture, for it to be read
 

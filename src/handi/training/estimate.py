@@ -2,7 +2,7 @@
 
 Where the machine can hold the model a few real steps are measured, on random clips of the recipe's size: on a
 GPU torch's own peak, on a CPU the bytes of live tensors. Else the same step runs on tensors without content
-(`handi.counting`), which gives bytes and arithmetic but no time. Either way the dearest step is taken: every
+(`counting.py`), which gives bytes and arithmetic but no time. Either way the dearest step is taken: every
 hand is there and every clip can be read. Not in it: the driver's context and libraries' workspaces (about
 1 GiB), fragments, DDP's buckets (once the gradients), clips in the making, sample sheets, checkpoints.
 """
@@ -19,18 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from handi.config import Recipe
-from handi.counting import PeakBytes, flop_counter, held, pretending
+from handi.core.errors import ModelError
 from handi.data.clips import Batch
 from handi.data.first_frames import FirstFrames
-from handi.errors import ModelError
 from handi.models import presets
 from handi.models.checkpoint import Checkpoint, locate
 from handi.models.published import published_shapes
 from handi.training import setup
 from handi.training.arithmetic import arithmetic
+from handi.training.counting import PeakBytes, flop_counter, held, pretending
 from handi.training.module import StepModule, total_of
 from handi.training.optim import Average, choose_trained, make_optimizer
+from handi.training.recipe import Recipe
 
 CPU_LIMIT = 200_000_000  # parameters above which a step on a CPU would take minutes: it is counted
 TIMED_STEPS = 3

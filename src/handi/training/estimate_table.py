@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from handi.progress import duration
+from handi.core.progress import duration
 from handi.training.estimate import Estimate
 
 GIB = 2**30

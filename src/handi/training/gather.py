@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from handi.errors import ModelError
+from handi.core.errors import ModelError
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -28,11 +28,10 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from handi.config import Recipe
+from handi.core.errors import InputError
+from handi.core.files import replacing, sweep, writing
+from handi.core.progress import Progress
 from handi.data.clips import Batch
-from handi.errors import InputError
-from handi.files import replacing, sweep, writing
-from handi.progress import Progress
 from handi.training import setup
 from handi.training.arithmetic import arithmetic
 from handi.training.augment import augmented, held_out
@@ -40,6 +39,7 @@ from handi.training.gather import gathered, pack_optimizer, restore, trainable, 
 from handi.training.gradients import gradient_norms
 from handi.training.module import StepModule, total_of
 from handi.training.optim import Average, choose_trained, learning_rate, make_optimizer
+from handi.training.recipe import Recipe
 from handi.training.samples import draw_samples
 from handi.training.sheets import installed_detector
 from handi.training.state import FREE_KEYS, Checkpoints, Saved

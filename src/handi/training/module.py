@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from handi.config import LossRecipe
 from handi.data.clips import Batch
 from handi.training.gather import whole
 from handi.training.pose_step import poses_step
+from handi.training.recipe import LossRecipe
 from handi.training.step import Networks, Terms, grounding_step, stage1_step, stage2_step, vae_step
 
 PARTS = (

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handi import losses
-from handi.config import LossRecipe
+from handi.method import losses
+from handi.training.recipe import LossRecipe
 
 
 class Noised:

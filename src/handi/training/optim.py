@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from handi.config import ModelRecipe, OptimRecipe
-from handi.errors import InputError, ModelError
+from handi.core.errors import InputError, ModelError
 from handi.models.lora import need_peft
+from handi.training.recipe import ModelRecipe, OptimRecipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LORA = ".lora_"  # in the names of peft's adapter weights

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from handi import losses
-from handi.config import LossRecipe
 from handi.data.clips import Batch
+from handi.method import losses
 from handi.models.pose_net import centred
 from handi.training.noise import draw_timesteps, normal
+from handi.training.recipe import LossRecipe
 from handi.training.step import Networks, Terms, pictures_of, text_states
 
 

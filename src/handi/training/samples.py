@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from handi.core.images import resize
 from handi.data.clips import ClipSet, TrainingClip
 from handi.hands import HandDetector
 from handi.hands.joints import draw_hands
-from handi.images import resize
+from handi.method.pipeline import HandiPipeline
 from handi.models.checkpoint import Checkpoint
 from handi.models.finder import likeliness
-from handi.pipeline import HandiPipeline
 from handi.training.sheets import Sample, sample_sheet
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from handi import diffusion
-from handi.config import DataRecipe, Recipe
+from handi.core.errors import InputError
 from handi.data import shards
 from handi.data.claim import AREAS
 from handi.data.clips import Batches, ClipSet, Drawing
@@ -20,18 +19,19 @@ from handi.data.first_frames import FirstFrames
 from handi.data.folder import FolderClips
 from handi.data.shard_clips import ShardClips
 from handi.data.world import WorldClips
-from handi.errors import InputError
 from handi.hands import HandDetector
+from handi.method import diffusion
+from handi.method.area import PriorMask, prior_area
+from handi.method.pipeline import HandiPipeline
 from handi.models import checkpoint, presets
 from handi.models.checkpoint import Checkpoint, StageSettings
 from handi.models.lite import LiteTransformer
 from handi.models.lora import save_lora
 from handi.models.pose_net import PoseNet
 from handi.models.unet import HandiUNet
-from handi.motion.area import PriorMask, prior_area
-from handi.pipeline import HandiPipeline
 from handi.training.module import PARTS, StepModule
 from handi.training.optim import merge_lora
+from handi.training.recipe import DataRecipe, Recipe
 from handi.training.step import Networks, makes_one_mask
 from handi.world import files
 

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from handi.errors import ModelError
+from handi.core.errors import ModelError
+from handi.core.images import resize, write_image
+from handi.core.types import BinaryMask, Frames, Picture, SoftMask
+from handi.core.video import even_indices, write_video
 from handi.hands.detector import HandDetector
 from handi.hands.joints import draw_hands
-from handi.images import resize, write_image
-from handi.types import BinaryMask, Frames, Picture, SoftMask
-from handi.video import even_indices, write_video
 
 TRUE_COLOUR, STAGE1_COLOUR = (64, 224, 96), (255, 64, 224)  # RGB
 BAND, GAP = 18, 4  # px: caption above a sample, white below it

@@ -31,10 +31,10 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from handi.config import Recipe
-from handi.errors import HandiError, InputError, ModelError
-from handi.files import sweep, umask, unfinished_folder, writing
-from handi.reading import read_json
+from handi.core.errors import HandiError, InputError, ModelError
+from handi.core.files import sweep, umask, unfinished_folder, writing
+from handi.core.reading import read_json
+from handi.training.recipe import Recipe
 
 MANIFEST, STATE = "manifest.json", "state.json"
 STEP, ASIDE = "step-", ".aside-"

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from handi import diffusion, losses
-from handi.config import HandLossRecipe, LossRecipe
 from handi.data.clips import Batch
 from handi.hands import HandDetector
-from handi.motion.area import usable_area
-from handi.poses import pose_maps
+from handi.method import diffusion, losses
+from handi.method.area import usable_area
+from handi.method.poses import pose_maps
 from handi.training.noise import Noised, integers, normal, uniform
+from handi.training.recipe import HandLossRecipe, LossRecipe
 
 Terms = dict[str, Tensor]
 

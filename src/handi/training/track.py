@@ -19,9 +19,9 @@ from typing import Any
 
 from torch import Tensor
 
-from handi.errors import InputError
-from handi.files import replacing, writing
-from handi.reading import parse_json
+from handi.core.errors import InputError
+from handi.core.files import replacing, writing
+from handi.core.reading import parse_json
 
 TRACKERS = ("tensorboard", "trackio")
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handi.core.errors import HandiError
+from handi.core.files import replacing
 from handi.data.clips import Batch
-from handi.errors import HandiError
-from handi.files import replacing
 
 WINDOW, ENOUGH = 200, 20  # steps that the median is taken over, and that it needs
 

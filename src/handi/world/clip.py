@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from handi.errors import InputError
-from handi.motion.area import hull_area
-from handi.types import BinaryMask, Frames
+from handi.core.errors import InputError
+from handi.core.types import BinaryMask, Frames
+from handi.method.area import hull_area
 from handi.world.actions import ACTIONS, Action, Choice
 from handi.world.geometry import Array
 from handi.world.hand import Grip, rest_hand

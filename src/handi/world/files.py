@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from handi.errors import InputError
-from handi.files import replacing
-from handi.images import read_image, write_image
-from handi.kinds import some
-from handi.reading import read_json
-from handi.types import BinaryMask
-from handi.video import read_video, write_video
+from handi.core.errors import InputError
+from handi.core.files import replacing
+from handi.core.images import read_image, write_image
+from handi.core.kinds import some
+from handi.core.reading import read_json
+from handi.core.types import BinaryMask
+from handi.core.video import read_video, write_video
 from handi.world.clip import WorldClip
 from handi.world.render import Camera
 

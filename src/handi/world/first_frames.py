@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from handi.errors import InputError
-from handi.files import replacing
-from handi.images import read_image, write_image
-from handi.reading import read_json
-from handi.types import Picture
+from handi.core.errors import InputError
+from handi.core.files import replacing
+from handi.core.images import read_image, write_image
+from handi.core.reading import read_json
+from handi.core.types import Picture
 from handi.world.actions import ACTIONS, Action
 from handi.world.clip import FRAMES, check_size, hand_parts, meant_ids, moment_joints, slots_of
 from handi.world.files import name_of

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from handi.errors import InputError
-from handi.types import Frames
+from handi.core.errors import InputError
+from handi.core.types import Frames
 
 # Mean over the channels of |end - start|, of 255, from which a pixel counts as changed: six times the
 # difference that sensor noise (sd 2 levels a channel) makes on average.

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from handi.errors import HandiError, InputError, item_failure
-from handi.files import replacing, sweep, writing
-from handi.processes import begin_worker
-from handi.progress import Progress
-from handi.reading import read_json
+from handi.core.errors import HandiError, InputError, item_failure
+from handi.core.files import replacing, sweep, writing
+from handi.core.processes import begin_worker
+from handi.core.progress import Progress
+from handi.core.reading import read_json
 from handi.world.clip import (
     check_action,
     check_size,

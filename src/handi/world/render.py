@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from handi.types import Picture
+from handi.core.types import Picture
 from handi.world.geometry import Array, Mesh, unit
 from handi.world.materials import Material
 from handi.world.raster import BEHIND, rasterise, rasterise_height, vertex_normals

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
-from handi.errors import InputError
+from handi.core.errors import InputError
 
 TRAIN = range(800_000)
 VALIDATION = range(800_000, 900_000)

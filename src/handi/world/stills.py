@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from handi.types import Picture
+from handi.core.types import Picture
 from handi.world.anatomy import random_person
 from handi.world.geometry import Array, unit
 from handi.world.hand import Grip, Hand, rest_hand

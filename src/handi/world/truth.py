@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from handi.types import BinaryMask, Frames
+from handi.core.types import BinaryMask, Frames
 from handi.world.anatomy import LANDMARKS, RADII_MM
 from handi.world.geometry import Array
 from handi.world.render import Camera, View

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from handi.core.errors import InputError
 from handi.data.sources.common import FRAMES, Clip, Found, Split, sound, unique
 from handi.data.sources.ego4d import read_ego4d
 from handi.data.sources.epic import read_epic
 from handi.data.sources.lego import read_lego
 from handi.data.sources.listing import read_captions, read_folder
-from handi.errors import InputError
 
 __all__ = ["FRAMES", "KINDS", "Clip", "Found", "Kind", "Split", "read_source"]
 

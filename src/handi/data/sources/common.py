@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from handi.errors import InputError
-from handi.names import safe_name
-from handi.reading import read_lines
+from handi.core.errors import InputError
+from handi.core.names import safe_name
+from handi.core.reading import read_lines
 
 FRAMES = 16  # of a clip: the context image and the 15 to generate (SPEC §2)
 MAX_ID = 120  # characters: a file name holds an id and what is put behind it

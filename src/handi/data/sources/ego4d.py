@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from handi.core.errors import InputError
+from handi.core.kinds import some
+from handi.core.reading import finite, read_json, stream_array
 from handi.data.sources.common import FRAMES, Clip, Entry, Found, clip_id, sentence
 from handi.data.sources.ego4d_layout import (
     KINDS_OF_VIDEO,
@@ -18,9 +21,6 @@ from handi.data.sources.ego4d_layout import (
     mapping,
     positive,
 )
-from handi.errors import InputError
-from handi.kinds import some
-from handi.reading import finite, read_json, stream_array
 
 MAIN, NARRATION = "fho_main.json", "narration.json"
 FPS = 30.0  # of the canonical videos, where their metadata do not say

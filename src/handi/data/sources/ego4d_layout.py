@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from handi.core.errors import InputError
+from handi.core.reading import finite, stream_array
 from handi.data.sources.common import SPLITS, Split, check_split
-from handi.errors import InputError
-from handi.reading import finite, stream_array
 
 METADATA = "ego4d.json"
 TASKS = "lta|hands|sta|oscc-pnr"  # whose files say which pieces of a video are in which split

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from handi.core.errors import InputError
+from handi.core.kinds import some
+from handi.core.reading import Row, read_csv
 from handi.data.sources.common import FRAMES, SPLITS, Clip, Entry, Found, Split, clip_id, sentence
-from handi.errors import InputError
-from handi.kinds import some
-from handi.reading import Row, read_csv
 
 FILES: dict[Split, str] = {"train": "EPIC_100_train.csv", "val": "EPIC_100_validation.csv"}
 PUBLISHED = {"EPIC_100_train.csv": 67_217, "EPIC_100_validation.csv": 9_668}  # rows

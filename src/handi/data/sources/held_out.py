@@ -7,8 +7,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from handi.core.errors import InputError
 from handi.data.sources.common import Found
-from handi.errors import InputError
 
 SHARE = 0.05  # of the videos
 EDGE = 1 << 16  # bytes at both ends of a file that are hashed, beside its size

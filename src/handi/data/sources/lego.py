@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from handi.core.errors import InputError
+from handi.core.kinds import some
+from handi.core.reading import read_json
 from handi.data.sources.common import Clip, Entry, Found, Split, clip_id, sentence
 from handi.data.sources.ego4d import ego4d_entries, spoken
 from handi.data.sources.epic import FILES as EPIC_FILES
 from handi.data.sources.epic import epic_entries
-from handi.errors import InputError
-from handi.kinds import some
-from handi.reading import read_json
 
 # Clips of each list (LEGO, arXiv 2312.03849). The test sets of both data sets are hidden, so its validation
 # lists are what LEGO and HANDI test on.

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from handi.core.errors import InputError
+from handi.core.kinds import files_in, named, some
+from handi.core.reading import check_plain, read_csv, read_json, read_jsonl, text_beside
 from handi.data.sources.common import Clip, Found, Split, check_split, clip_id, sentences_of
-from handi.errors import InputError
-from handi.kinds import files_in, named, some
-from handi.reading import check_plain, read_csv, read_json, read_jsonl, text_beside
 
 LISTS = {".csv", ".jsonl"}
 WORDS = ("action", "caption", "prompt", "text")  # columns for the action, the first one that is there counts

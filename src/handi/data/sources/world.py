@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from handi.core.errors import InputError
 from handi.data.sources.common import Clip, Found, check_split
-from handi.errors import InputError
 from handi.world.files import read_record, strays
 from handi.world.produce import LISTS
 

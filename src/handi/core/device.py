@@ -1,0 +1,34 @@
+"""Which device and precision to compute in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handi.core.errors import InputError
+
+
+def choose_device(name: str) -> str:
+    """ "auto" → "cuda" or "mps" where there is one, else "cpu". Raises: InputError for one that is not."""
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.split(":")[0]
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    number = name.removeprefix(kind).removeprefix(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    known = not number or (number.isdecimal() and int(number) < count)
+    if not there.get(kind) or not known:
+        usable = ", ".join(k for k, v in there.items() if v)
+        raise InputError(f"there is no device {name!r} here", mend=f"use one of: {usable}")
+    return name
+
+
+def choose_dtype(name: str, device: str) -> Any:
+    """ "auto" → bfloat16 on a GPU, float32 on a CPU."""
+    import torch
+
+    names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    return names["bfloat16" if device.startswith("cuda") else "float32"] if name == "auto" else names[name]

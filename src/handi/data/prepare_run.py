@@ -1,0 +1,146 @@
+"""`handi prepare`: a source's clips into shards, with the models that a user asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from handi.core.device import choose_device
+from handi.core.errors import InputError
+from handi.core.types import Frames, Hands, Picture
+from handi.core.video import even_indices
+from handi.data.enrich import TEMPLATE_VERSION, open_enricher
+from handi.data.executors import executor as make_executor
+from handi.data.prepare import Settings, Tools
+from handi.data.produce import produce
+from handi.data.sources import Found, Kind, read_source
+from handi.data.sources.held_out import SHARE, hold_out
+from handi.hands import HandDetector
+from handi.hands.weights import Complexity
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a worker loads: makes its `Tools`, on the device that its number gives it. Picklable."""
+
+    device: str = "auto"  # of detector and encoders; auto: a GPU where there is one
+    complexity: Complexity = "full"
+    model: str | None = None  # whose latents are cached
+    embeddings: bool = False  # and whose text states
+    enrich: str | None = None  # what writes descriptions out where none is stored: a model, or an address
+    enrich_model: str | None = None  # the model's name at that address
+    descriptions: Path | None = None  # folder of the answers, so that nothing is asked twice
+
+    def __call__(self, number: int) -> Tools:
+        """Raises: ModelError."""
+        device = self.on(number)
+        # Following hands from frame to frame would tie 16 far frames to each other: each is taken for itself.
+        detector = HandDetector.from_pretrained(self.complexity, threads=1)
+
+        def detect(frames: Frames) -> Hands:
+            return detector.detect(torch.from_numpy(frames).to(device))
+
+        enrich = self._enrich(device) if self.enrich is not None else None
+        if self.model is None:
+            return Tools(detect, enrich=enrich)
+        from handi.method.latents import Encoder
+
+        encoder = Encoder(self.model, device)
+        return Tools(detect, encoder.latents, encoder.embeddings if self.embeddings else None, enrich)
+
+    def _enrich(self, device: torch.device) -> Callable[[Picture, str], str | None]:
+        enricher = open_enricher(
+            str(self.enrich), model=self.enrich_model, cache=self.descriptions, device=str(device)
+        )
+
+        def describe(picture: Picture, action: str) -> str | None:
+            (description,) = enricher.describe([action], [picture])
+            return description.text if description is not None else None
+
+        return describe
+
+    def on(self, number: int) -> torch.device:
+        """The device of worker `number`: GPUs are dealt out in turn."""
+        if self.device == "auto":
+            count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+            return torch.device("cuda", number % count) if count else torch.device("cpu")
+        return torch.device(self.device)
+
+    def check(self) -> None:
+        """Raises: InputError, ModelError for a device or a detector that is not there: before a source is
+        read, which may take long."""
+        if self.device != "auto":
+            choose_device(self.device)
+        HandDetector.from_pretrained(self.complexity, threads=1)
+
+    def hashes(self) -> dict[str, str]:
+        """What is written down about the models. Raises: ModelError."""
+        names: dict[str, str] = {"hands": self.complexity}
+        if self.model is not None:
+            from handi.method.latents import hashes_of
+
+            made = hashes_of(self.model)
+            names["vae"] = made["vae"]
+            if self.embeddings:
+                names["text_encoder"] = made["text_encoder"]
+        if self.enrich is not None:
+            names["enrich"] = f"{self.enrich} {self.enrich_model or ''} template {TEMPLATE_VERSION}"
+        return names
+
+
+@dataclass(frozen=True)
+class Work:
+    """How the work is shared out; it has no part in the results."""
+
+    executor: str = "processes"
+    workers: int = 1
+    ray_address: str | None = None
+    gpus_per_worker: float = 0.0
+
+
+def prepare_source(
+    kind: Kind,
+    path: Path,
+    out: Path,
+    settings: Settings,
+    models: Models,
+    work: Work,
+    *,
+    videos: Sequence[Path] = (),
+    annotations: Path | None = None,
+    limit: int | None = None,
+    held_out: float = SHARE,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Read a source, prepare its clips into `out`; gives what `prepared.json` says. Raises: HandiError.
+
+    limit: only so many clips, spread evenly over the source, to try things out. held_out: share of the videos
+    that become the split "val", where the source names no splits.
+    """
+    models.check()
+    executor = make_executor(work.executor, work.workers, address=work.ray_address, gpus=work.gpus_per_worker)
+    found = read_source(kind, path, videos=videos, annotations=annotations)
+    about: dict[str, Any] = {"kind": kind}
+    if limit is not None:
+        if limit < 1:
+            raise InputError(f"{limit} clips", where="--limit", mend="use 1 or more")
+        found = some_of(found, limit)
+    if not found.has_splits and held_out:
+        about["held_out"] = held_out  # another share is another division of the clips
+    found = hold_out(found, held_out)
+    for note in found.notes:
+        say(f"note: {note}")
+    return produce(found, out, settings, models, executor, source=about)
+
+
+def some_of(found: Found, limit: int) -> Found:
+    """`limit` clips, spread evenly over the source's order; all where it has no more."""
+    count = len(found.clips)
+    if limit >= count:
+        return found
+    clips = [found.clips[index] for index in even_indices(count, limit)]
+    return replace(found, clips=clips, notes=[*found.notes, f"{limit} of {count:,} clips were asked for"])

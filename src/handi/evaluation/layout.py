@@ -1,0 +1,221 @@
+"""Tables of figures as Markdown, LaTeX and CSV: best in bold, second underlined, intervals, notes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from handi.core.files import replacing
+
+ARROWS = {"lower": " ↓", "higher": " ↑", "neither": ""}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of figures."""
+
+    key: str
+    title: str
+    better: str = "neither"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure, or why there is none."""
+
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    why: str = ""  # where there is no value
+    printed: bool = False  # all its digits are shown, as the paper prints them
+    n: int | None = None  # videos behind it; shown where it is not the row's
+
+    @property
+    def text(self) -> str:
+        """The value in words."""
+        assert self.value is not None
+        return repr(self.value) if self.printed else number(self.value)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: its words, its figures, and among which rows it is ranked."""
+
+    heads: tuple[str, ...]
+    cells: dict[str, Cell]
+    group: str  # rows of one group are compared with each other; "": with none
+    remark: str = ""  # the last column
+    n: int | None = None  # videos that were scored
+
+    def below(self, cell: Cell) -> str:
+        """What stands small beside a figure: its interval, and its n where videos have no such score."""
+        parts = [] if cell.interval is None else [f"[{', '.join(map(number, cell.interval))}]"]
+        parts += [] if cell.n in (None, self.n) else [f"n = {cell.n}"]
+        return ", ".join(parts)
+
+
+@dataclass
+class Table:
+    """A table and what is said below it."""
+
+    title: str
+    heads: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    def write(self, folder: Path, name: str) -> list[Path]:
+        """NAME.md, NAME.tex and NAME.csv; gives their paths. Raises: OutputError."""
+        paths = []
+        for suffix, text in ((".md", self.markdown()), (".tex", self.latex()), (".csv", self.csv())):
+            with replacing(folder / f"{name}{suffix}") as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            paths.append(folder / f"{name}{suffix}")
+        return paths
+
+    @property
+    def scored(self) -> bool:
+        """Whether any row has figures of videos that were scored here."""
+        return any(row.n is not None for row in self.rows)
+
+    # ------------------------------------------------------------------------------------- formats
+
+    def markdown(self) -> str:
+        """A pipe table with its title and notes."""
+        notes, marks = self._numbered()
+        lines = [f"**{self.title}**", ""]
+        titles = [*self.heads, *(c.title + ARROWS[c.better] for c in self.columns)]
+        lines.append("| " + " | ".join([*titles, *["beside the paper"] * self._remarked]) + " |")
+        lines.append("|" + "---|" * len(self.heads) + "---:|" * len(self.columns) + "---|" * self._remarked)
+        for row in self.rows:
+            cells = [_markdown(self._styled(row, c), row, c, marks) for c in self.columns]
+            remark = f"{_verdict(row.remark)}{_superscript(marks.get(row.remark))}"
+            lines.append("| " + " | ".join([*row.heads, *cells, *[remark] * self._remarked]) + " |")
+        return "\n".join([*lines, "", *(f"{n}. {note}" for n, note in enumerate(notes, start=1))]) + "\n"
+
+    def latex(self) -> str:
+        """A tabular with booktabs rules, in a table that has the notes below it."""
+        notes, marks = self._numbered()
+        lines = [
+            "% needs \\usepackage{booktabs}",
+            "\\begin{table*}\\centering\\small",
+            f"\\caption{{{_tex(self.title)}}}",
+            f"\\begin{{tabular}}{{{'l' * len(self.heads)}{'r' * len(self.columns)}{'l' * self._remarked}}}",
+            "\\toprule",
+        ]
+        titles = [*self.heads, *(c.title + ARROWS[c.better] for c in self.columns)]
+        titles += [""] * self._remarked
+        lines.append(" & ".join(map(_tex, titles)) + " \\\\")
+        lines.append("\\midrule")
+        before = None
+        for row in self.rows:
+            if before not in (None, row.heads[0]) and row.heads[0]:
+                lines.append("\\midrule")
+            before = row.heads[0] or before
+            cells = [_latex(self._styled(row, c), row, c, marks) for c in self.columns]
+            mark = marks.get(row.remark)
+            remark = _tex(_verdict(row.remark)) + (f"$^{{{mark}}}$" if mark else "")
+            lines.append(" & ".join([*map(_tex, row.heads), *cells, *[remark] * self._remarked]) + " \\\\")
+        lines += ["\\bottomrule", "\\end{tabular}"]
+        lines += [f"\\par\\footnotesize {n}. {_tex(note)}" for n, note in enumerate(notes, start=1)]
+        return "\n".join([*lines, "\\end{table*}"]) + "\n"
+
+    def csv(self) -> str:
+        """A line a row, full precision; each figure with the ends of its interval and its n."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        parts = [f"{c.title}{part}" for c in self.columns for part in ("", " low", " high", " n")]
+        writer.writerow([*self.heads, *parts, "beside the paper"])
+        heads = [""] * len(self.heads)
+        for row in self.rows:
+            # A blank repeats what stands above it.
+            heads = [new or old for new, old in zip(row.heads, heads, strict=True)]
+            values: list[object] = []
+            for column in self.columns:
+                cell = row.cells.get(column.key, Cell())
+                values += ["" if cell.value is None else repr(cell.value), *(cell.interval or ("", ""))]
+                values.append("" if cell.n is None else cell.n)
+            writer.writerow([*heads, *values, row.remark])
+        return buffer.getvalue()
+
+    # ------------------------------------------------------------------------------------- helpers
+
+    @property
+    def _remarked(self) -> int:
+        """1 where any row has a remark, else 0: then there is no column for them."""
+        return int(any(row.remark for row in self.rows))
+
+    def _styled(self, row: Row, column: Column) -> int:
+        """1 for the best of its group, 2 for the second, 0 otherwise."""
+        value = row.cells.get(column.key, Cell()).value
+        if value is None or column.better == "neither" or not row.group:
+            return 0
+        rivals = [r.cells.get(column.key, Cell()).value for r in self.rows if r.group == row.group]
+        ranked = sorted({v for v in rivals if v is not None}, reverse=column.better == "higher")
+        place = ranked.index(value) + 1
+        return place if place <= 2 and len(ranked) > 1 else 0
+
+    def _numbered(self) -> tuple[list[str], dict[str, int]]:
+        """All notes, and the number by which each reason or remark points to its own."""
+        notes, marks = list(self.notes), {}
+        for row in self.rows:
+            reasons = [row.cells[c.key].why for c in self.columns if c.key in row.cells]
+            for text in (*reasons, row.remark):
+                body = text.removeprefix(NOT_COMPARABLE + ": ")
+                if text and text not in marks and text not in (COMPARABLE,):
+                    if body not in notes:
+                        notes.append(body)
+                    marks[text] = notes.index(body) + 1
+        return notes, marks
+
+
+COMPARABLE, NOT_COMPARABLE = "comparable", "not comparable"
+
+
+def _verdict(remark: str) -> str:
+    """A remark without its reasons, which are a note."""
+    return NOT_COMPARABLE if remark.startswith(NOT_COMPARABLE) else remark
+
+
+def number(value: float) -> str:
+    """Four significant digits, as the paper prints: 0.01512, 0.9590, 24.16, 171.3."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.{min(6, max(0, 3 - math.floor(math.log10(abs(value)))))}f}"
+
+
+def _markdown(place: int, row: Row, column: Column, marks: dict[str, int]) -> str:
+    cell = row.cells.get(column.key, Cell())
+    if cell.value is None:
+        return f"–{_superscript(marks.get(cell.why))}"
+    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[place].format(cell.text)
+    small = row.below(cell)
+    return f"{text} <sub>{small}</sub>" if small else text
+
+
+def _superscript(mark: int | None) -> str:
+    return "" if mark is None else f"<sup>{mark}</sup>"
+
+
+def _latex(place: int, row: Row, column: Column, marks: dict[str, int]) -> str:
+    cell = row.cells.get(column.key, Cell())
+    if cell.value is None:
+        mark = marks.get(cell.why)
+        return "--" if mark is None else f"--$^{{{mark}}}$"
+    text = {0: "{}", 1: "\\textbf{{{}}}", 2: "\\underline{{{}}}"}[place].format(cell.text)
+    small = row.below(cell)
+    return f"{text} {{\\tiny {small}}}" if small else text
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$", "–": "--", "×": r"$\times$", "✓": r"\checkmark{}", "…": r"\ldots{}", "η": r"$\eta$",
+    "Υ": r"$\Upsilon$",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(letter, letter) for letter in text)

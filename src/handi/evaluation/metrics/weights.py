@@ -1,0 +1,307 @@
+"""The weight files of the metrics: which there are, where they are looked for, what their SHA-256 is.
+
+None ships with handi and none is downloaded. In this order: the file's own environment variable, then
+nothing else counts; the user cache (`~/.cache/handi/metrics`), as `handi convert-weights` writes it or as
+published; for the hub's models, the hub's cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from handi.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor  # `handi doctor` lists without reading tensors
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One weight file, or one folder of transformers."""
+
+    name: str
+    file: str  # as it is published; of a folder: the folder's name in the user cache
+    serves: str  # metrics
+    origin: str  # where it is published
+    size: float  # MB
+    sha256: str = ""  # where it is known, of `file` (of a folder: of `hashed`)
+    git: str = ""  # git's name of the content (SHA-1 of "blob SIZE\\0" and it), known where no SHA-256 is
+    hub: str = ""  # repository of the hub whose cache is looked into
+    hashed: str = ""  # of a folder: the file in it that `sha256` is of
+    folder: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return "HANDI_" + self.name.upper().replace("-", "_")
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Where it is expected in the user cache, first come first."""
+        cache = cache_folder()
+        if self.folder:
+            return (cache / self.file,)
+        return (cache / f"{self.name}.safetensors", cache / self.file)
+
+
+LEGO = "huggingface.co/bolinlai/LEGO-Metrics"
+BERT = "huggingface.co/distilbert/distilbert-base-uncased"
+CATALOGUE = {
+    entry.name: entry
+    for entry in (
+        Weights(
+            "inception",
+            "pt_inception-2015-12-05-6726825d.pth",
+            "FID, KID",
+            "github.com/mseitzer/pytorch-fid, release fid_weights",
+            95.6,
+            sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        ),
+        Weights(
+            "i3d",
+            "i3d_pretrained_400.pt",
+            "FVD, KVD",
+            "github.com/JunyaoHu/common_metrics_on_video_quality (fvd/videogpt)",
+            51,
+            git="a867b87ac3a9097d200598b1d48a1b890d8ec744",
+        ),
+        Weights(
+            "i3d-script",
+            "i3d_torchscript.pt",
+            "FVD, KVD in place of i3d",
+            "github.com/JunyaoHu/common_metrics_on_video_quality (fvd/styleganv)",
+            51,
+            git="93daef59c7ae0e9e8f76225521407e60cbafa6aa",
+        ),
+        Weights(
+            "clip-l14",
+            "clip-vit-large-patch14",
+            "CLIP_GT, CLIP_Cs",
+            "huggingface.co/openai/clip-vit-large-patch14",
+            1711,
+            sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
+            hub="openai/clip-vit-large-patch14",
+            hashed="model.safetensors",
+            folder=True,
+        ),
+        Weights(
+            "clip-b32",
+            "clip-vit-base-patch32",
+            "CLIP_Tx",
+            "huggingface.co/openai/clip-vit-base-patch32",
+            605,
+            sha256="a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",
+            hub="openai/clip-vit-base-patch32",
+            hashed="pytorch_model.bin",
+            folder=True,
+        ),
+        Weights("egovlp-epic", "epic_mir_plus.pth", "EgoVLP and BLIP on EPIC-KITCHENS", LEGO, 724),
+        Weights("egovlp-ego4d", "egovlp.pth", "EgoVLP and BLIP on Ego4D", LEGO, 724),
+        Weights("blip-base", "model_base_caption_capfilt_large.pth", "BLIP base", LEGO, 896),
+        Weights("blip-large", "model_large_caption.pth", "BLIP large", LEGO, 1785),
+        Weights(
+            "bert-words",
+            "vocab.txt",
+            "EgoVLP's text tower, BLIP",
+            BERT,
+            0.2,
+            sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            hub="distilbert/distilbert-base-uncased",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A weight file on this machine, its hash checked where the right one is known."""
+
+    weights: Weights
+    path: Path  # the file, or the folder
+    sha256: str  # of the file, or of the folder's weight file
+    note: str = ""  # what it was converted from
+
+    @property
+    def record(self) -> dict[str, str]:
+        """For `results.json`: name and file → SHA-256."""
+        return {f"{self.weights.name} ({self.path.name}{self.note})": self.sha256}
+
+
+@dataclass(frozen=True)
+class Place:
+    """What `survey` saw of one weight file."""
+
+    weights: Weights
+    state: Literal["found", "missing", "refused"]
+    text: str
+    mend: str = ""
+
+
+def cache_folder() -> Path:
+    """`HANDI_CACHE`, else `XDG_CACHE_HOME`/handi, else ~/.cache/handi; metrics' files in `metrics`."""
+    if named := os.environ.get("HANDI_CACHE"):
+        return Path(named).expanduser() / "metrics"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handi" / "metrics"
+
+
+def find(name: str) -> Found:
+    """The weight file of a name in `CATALOGUE`.
+
+    Raises: ModelError, in one line that says where to get it and where to put it; also for a wrong hash.
+    """
+    weights = CATALOGUE[name]
+    path = _locate(weights)
+    if path is None:
+        raise ModelError(f"{weights.file} is not on this machine", mend=how_to_get(weights))
+    return check(weights, path)
+
+
+def check(weights: Weights, path: Path) -> Found:
+    """Hash a file or folder and compare with what is published, where that is known. Raises: ModelError."""
+    file = _weight_file(path) if weights.folder or path.is_dir() else path
+    digest = sha256_of(file)
+    published = file.name == (weights.hashed or weights.file)
+    if weights.sha256 and published and digest != weights.sha256:
+        raise ModelError(
+            f"has SHA-256 {digest[:12]}…, not {weights.sha256[:12]}…: it was cut, altered or exchanged",
+            where=file,
+            mend=f"take it from {weights.origin} again",
+        )
+    if weights.git and published and (git := _git_of(file)) != weights.git:
+        raise ModelError(
+            f"is not the published file (git blob {git[:12]}…, not {weights.git[:12]}…)",
+            where=file,
+            mend=f"take it from {weights.origin} again",
+        )
+    return Found(weights, path, digest, _origin_of(file))
+
+
+def how_to_get(weights: Weights) -> str:
+    """Where a weight file comes from and where to put it."""
+    place = weights.places[-1]
+    also = f", or run `hf download {weights.hub}`" if weights.folder else ""
+    return f"get it from {weights.origin} and put it at {place}{also}, or set {weights.variable} to its path"
+
+
+def survey() -> list[Place]:
+    """Every weight file, found or not (for `handi doctor`); reads those that are there, to hash them."""
+    seen = []
+    for weights in CATALOGUE.values():
+        try:
+            path = _locate(weights)
+            if path is None:
+                text = f"{weights.file} ({weights.size:,g} MB; {weights.serves}) is not here"
+                seen.append(Place(weights, "missing", text, how_to_get(weights)))
+                continue
+            found = check(weights, path)
+        except ModelError as error:
+            seen.append(Place(weights, "refused", f"{error.where}: {error.what}", error.mend or ""))
+            continue
+        known = "as published" if _is_published(found) else "recorded; what is published states none"
+        text = f"{found.path}{found.note} ({weights.serves}), SHA-256 {found.sha256[:16]}… ({known})"
+        seen.append(Place(weights, "found", text))
+    return seen
+
+
+def read_tensors(found: Found) -> dict[str, Tensor]:
+    """The weights of a file by name: safetensors, or pickled ones through the restricted unpickler.
+
+    Raises: ModelError.
+    """
+    from handi.evaluation.metrics.pickled import read_pickled
+
+    if found.path.suffix != ".safetensors":
+        return read_pickled(found.path)
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(found.path)
+    except Exception as error:  # safetensors' own error is not a subclass of anything useful
+        raise ModelError(
+            f"cannot be read as safetensors ({error})", where=found.path, mend="convert or copy it again"
+        ) from error
+
+
+@lru_cache(maxsize=64)
+def _digests(path: Path, size: int, changed: int) -> tuple[str, str]:
+    """SHA-256 of a file, and git's name of it; kept while neither size nor time change."""
+    sha, git = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            sha.update(block)
+            git.update(block)
+    return sha.hexdigest(), git.hexdigest()
+
+
+def _digests_of(path: Path) -> tuple[str, str]:
+    try:
+        status = path.stat()
+        return _digests(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise ModelError(f"cannot be read ({error.strerror or error})", where=path) from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file. Raises: ModelError where it cannot be read."""
+    return _digests_of(path)[0]
+
+
+def _git_of(path: Path) -> str:
+    return _digests_of(path)[1]
+
+
+def _locate(weights: Weights) -> Path | None:
+    """Where the file or folder lies. Raises: ModelError for a variable that names nothing."""
+    if named := os.environ.get(weights.variable):
+        path = Path(named).expanduser()
+        if path.exists():
+            return path
+        raise ModelError(
+            "no such file or folder", where=path, mend=f"{weights.variable} names it: set it right"
+        )
+    for place in weights.places:
+        if place.exists():
+            return place
+    if not weights.hub:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(weights.hub, "config.json" if weights.folder else weights.file)
+    if not isinstance(cached, str):
+        return None
+    return Path(cached).parent if weights.folder else Path(cached)
+
+
+def _weight_file(folder: Path) -> Path:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelError("has no model.safetensors and no pytorch_model.bin", where=folder, mend="copy it again")
+
+
+def _is_published(found: Found) -> bool:
+    weights = found.weights
+    file = _weight_file(found.path) if found.path.is_dir() else found.path
+    return bool(weights.sha256 or weights.git) and file.name == (weights.hashed or weights.file)
+
+
+def _origin_of(file: Path) -> str:
+    """ ", from NAME SHA" of a file that `handi convert-weights` wrote."""
+    if file.suffix != ".safetensors":
+        return ""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            metadata: Mapping[str, str] = opened.metadata() or {}
+    except Exception:  # a damaged file: whoever reads its tensors says so
+        return ""
+    if "source" not in metadata:
+        return ""
+    return f", converted from {metadata['source']} {metadata.get('source_sha256', '')[:12]}"

@@ -1,0 +1,1 @@
+"""`handi generate`: requests in, folders of finished files out."""

@@ -1,0 +1,1 @@
+"""The paper's method: motion area, poses, diffusion, losses, and the pipeline of two stages."""

@@ -1,0 +1,129 @@
+"""A pipeline's life on disk: loaded from and saved to model folders, by handi and by diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import DiffusionPipeline, schedulers
+from torch import Tensor
+
+from handi.core.errors import InputError, ModelError
+from handi.method import diffusion
+from handi.models import checkpoint
+from handi.models.checkpoint import Checkpoint, ModelCard
+from handi.models.lora import NETWORKS, LoraPipeline
+from handi.models.random_model import random_checkpoint
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class FolderPipeline(LoraPipeline, DiffusionPipeline):
+    """What of HandiPipeline concerns model folders and LoRA files."""
+
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    unet: Any
+    scheduler: Any
+    area_unet: Any
+    pose_net: Any
+    prior_mask: Tensor | None
+    card: ModelCard
+    source: str
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+    ) -> Self:
+        """A pipeline from "mini", a folder (ours, AnimateAnything's, HANDI/IVG's), a hub id, or "random".
+
+        "mini" ships with handi (docs/mini.md); "random" is small and untrained: its pixels mean nothing.
+        dtype: precision of the weights, else float32; torch_dtype is diffusers' older name for it.
+        Raises: ModelError.
+        """
+        dtype = dtype or torch_dtype
+        if str(model) == "random":
+            parts = random_checkpoint(dtype=dtype)
+        else:
+            parts = checkpoint.load(model, dtype=dtype, revision=revision, variant=variant)
+        return cls.from_checkpoint(parts)
+
+    @classmethod
+    def from_checkpoint(cls, parts: Checkpoint) -> Self:
+        """A pipeline of parts in memory. Raises: ModelError for a scheduler that cannot be made."""
+        name = str(parts.scheduler_config.get("_class_name"))
+        kind = getattr(schedulers, name, None)
+        if parts.published:
+            make = diffusion.dpm_solver
+        elif kind is not None:
+            make = kind.from_config
+        else:
+            raise ModelError(f"the scheduler {name!r} is none of diffusers'", where=parts.source)
+        try:
+            scheduler = make(dict(parts.scheduler_config))
+        except Exception as error:  # whatever arithmetic makes of a wrong entry
+            raise ModelError(
+                f"the scheduler cannot be made of its entries ({error})",
+                where=f"{parts.source}/scheduler/scheduler_config.json",
+                mend="copy the file again",
+            ) from error
+        return cls(
+            vae=parts.vae,
+            text_encoder=parts.text_encoder,
+            tokenizer=parts.tokenizer,
+            unet=parts.unet,
+            scheduler=scheduler,
+            area_unet=parts.area_unet,
+            pose_net=parts.pose_net,
+            prior_mask=parts.prior_mask,
+            card=parts.card,
+            source=parts.source,
+        )
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The parts of this pipeline, as they are now."""
+        return Checkpoint(
+            unet=self.unet,
+            area_unet=self.area_unet,
+            pose_net=self.pose_net,
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            scheduler_config=dict(self.scheduler.config),
+            prior_mask=self.prior_mask,
+            card=self.card,
+            source=self.source,
+        )
+
+    def register_to_config(self, **entries: Any) -> None:
+        """diffusers' own, with which `DiffusionPipeline.from_pretrained(folder)` ends.
+
+        The folder's card and prior mask, which are no components to it, are read then. Raises: ModelError.
+        """
+        super().register_to_config(**entries)
+        if entries.get("_name_or_path"):
+            self.source = str(entries["_name_or_path"])
+            folder = checkpoint.locate(self.source)
+            self.card, self.prior_mask = checkpoint.load_card(folder, self.unet, self.area_unet)
+            if self.unet.dtype == torch.float32:  # transformers alone keeps the precision of the files
+                self.text_encoder.float()
+
+    def save_pretrained(self, save_directory: str | Path, **unused: Any) -> None:
+        """Write our folder layout, safetensors; loading it gives this pipeline back.
+
+        Raises: InputError with LoRA adapters on a network, OutputError.
+        """
+        if any(hasattr(getattr(self, name), "peft_config") for name in NETWORKS):
+            mend = "call pipe.fuse_lora() and pipe.unload_lora_weights() first"
+            raise InputError("LoRA adapters are loaded, which a model folder has no place for", mend=mend)
+        checkpoint.save(self.checkpoint, self.scheduler, save_directory)

@@ -1,0 +1,70 @@
+"""Every example of every --help can be run: its options exist, and what it reads is made by another one."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from handi.commands import app as cli
+from handi.recipes import bundled
+
+# What a user has: everything else that an example reads is the --out of another one.
+OWN = ("EPIC-KITCHENS", "ego4d_data", "footage", "models/animate-anything", "my/clips")
+OUTPUTS = ("--out", "--run.out")
+MADE_BELOW = ("data/", "out/", "runs/", "results")
+
+
+def examples() -> list[list[str]]:
+    """The examples as lists of words."""
+    found = []
+    for command in cli.COMMANDS.values():
+        text = re.sub(r"\\\n\s*", "", inspect.getdoc(command) or "")
+        found += [shlex.split(line) for line in text.splitlines() if line.strip().startswith("handi ")]
+    return found
+
+
+def test_examples_are_found():
+    assert {words[1] for words in examples()} >= set(cli.COMMANDS) - {"doctor"}
+
+
+@pytest.mark.parametrize("words", examples(), ids=" ".join)
+def test_an_example_is_understood(words, monkeypatch, capsys):
+    called = []
+
+    def stand_in(command):
+        def run(**given):
+            called.append(command)
+            return 0
+
+        run.__signature__ = inspect.signature(command, eval_str=True)
+        run.__doc__ = command.__doc__
+        run.__annotations__ = {n: p.annotation for n, p in run.__signature__.parameters.items()} | {
+            "return": int
+        }
+        return run
+
+    monkeypatch.setitem(cli.COMMANDS, words[1], stand_in(cli.COMMANDS[words[1]]))
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code, capsys.readouterr().err
+    assert len(called) == 1
+
+
+def test_what_an_example_reads_is_made_by_another():
+    made = [words[place + 1] for words in examples() for place, word in enumerate(words) if word in OUTPUTS]
+    made += [f"runs/{name}" for name in bundled()]
+    missing = []
+    for words in examples():
+        out = words.index("--out") + 1 if "--out" in words else None
+        for place, word in enumerate(words):
+            path = re.split(r"[=:]", word)[-1]
+            if place == out or not path.startswith(MADE_BELOW) or path in OWN:
+                continue
+            if not any(Path(path) == Path(one) or Path(one) in Path(path).parents for one in made):
+                missing.append(f"{' '.join(words)}: nothing makes {path}")
+    assert not missing, "\n".join(missing)
