@@ -174,3 +174,23 @@ def _metric_weights() -> Iterator[Finding]:
             yield Finding(topic, f"{place.text}; {place.mend}", optional=True)
         else:
             yield Finding(topic, place.text)
+
+
+def doctor() -> int:
+    """Show versions, devices, memory and models; name what is missing and the command that mends it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column()
+    table.add_column(overflow="fold")  # a path that is cut cannot be used
+    broken = 0
+    for finding in examine():
+        mark = "[red]mend[/]" if not finding.ok else "[dim]–[/]" if finding.optional else "[green]ok[/]"
+        table.add_row(mark, finding.topic, finding.text)
+        if not finding.ok:
+            broken += 1
+            table.add_row("", "", f"[bold]run: {finding.mend}[/]")
+    Console().print(table)
+    return 1 if broken else 0

@@ -1,0 +1,48 @@
+"""`handi areas`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from handi.commands.options import optional, say
+
+
+def areas(
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER_OR_HUB_ID")],
+    data: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    steps: Annotated[int | None, optional("INT")] = None,
+    guidance: Annotated[float | None, optional("FLOAT")] = None,
+    batch: int = 8,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+) -> int:
+    """Sample stage 1 over prepared clips: the motion areas that stage 2 learns with (Eq. 3).
+
+    Writes DIR/areas: the soft area of every training clip, and of every clip of the split val, or else test.
+    A recipe of stage 2 then gives them to its samples: `data: {mask: {generated: 1}}`. Kill it whenever you
+    like; run it again and it makes what is missing, a shard at a time.
+
+        handi areas --model runs/epic_stage1/model --data data/epic
+        handi train epic_stage2
+
+    Args:
+        model: The model whose stage 1 makes the areas: what stage 2 will be trained from.
+        data: What `handi prepare … --out` wrote.
+        steps: Denoising steps; the model's own without it.
+        guidance: Classifier-free guidance; the model's own without it.
+        batch: Clips that are sampled together.
+        seed: Of the noise; each clip has its own, from this number and its id.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: Precision; auto is bfloat16 on a GPU, float32 on a CPU.
+    """
+    from handi.training.areas import Settings, make_areas
+
+    made = make_areas(model, data, Settings(steps, guidance, seed, batch, device, dtype))
+    kept = made.clips - made.made
+    say(f"{made.made} areas made" + (f", {kept} were there" if kept else "") + f": {data / 'areas'}")
+    say(f"overlap with the true areas: mean IoU {made.iou:.3f} over {made.clips} clips")
+    return 0

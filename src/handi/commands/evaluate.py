@@ -1,0 +1,79 @@
+"""`handi evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from handi.commands.options import optional, say
+
+
+def evaluate(
+    pred: Path,
+    ref: Path,
+    out: Path,
+    versus: Annotated[Path | None, optional("DIR")] = None,
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME …", help_behavior_hint="")] = (),
+    scope: Literal["full", "area-mask", "area-crop"] = "full",
+    subset: Literal["all", "motion-intensive"] = "all",
+    context_frames: int = 1,
+    resamples: int = 1000,
+    cache: Annotated[Path | None, optional("DIR")] = None,
+    device: str = "auto",
+) -> int:
+    """Score generated videos against the true ones: the paper's metrics, with confidence intervals.
+
+    Writes results.json (all figures, per video, n, intervals, what was skipped and why, hashes, versions) and
+    results.csv to --out, and prints a table. A metric whose weights are not there is skipped with the reason;
+    a video that cannot be scored is named, and the gap in n is stated.
+
+    Both sides are folders, or JSONL manifests; videos are matched by id, the name without its ending. A
+    folder holds videos (ID.mp4), arrays (ID.npy, F×H×W×3), what `handi generate --batch` wrote (ID/), frames
+    (ID/0000.png …), clips of `handi world` or what `handi prepare` wrote; --ref may also hold
+    motion_area/ID.png, context/ID.png, ID.txt and prompts.jsonl:
+        handi world --clips 4 --seed 900000 --out data/test
+        handi bench table2 --data data/test --methods handi=handi:mini static --out out/table2
+        handi evaluate --pred out/table2/videos/test/handi --ref data/test --out out/scores
+
+    Two models on the same videos, with the difference and its interval:
+        handi evaluate --pred out/table2/videos/test/handi --versus out/table2/videos/test/static \\
+            --ref data/test --out out/both
+
+    Some metrics, inside the motion area alone, on the tenth of the clips with the largest areas:
+        handi evaluate --pred out/table2/videos/test/handi --ref data/test --metrics hand pixels \\
+            --scope area-mask --subset motion-intensive --out out/inside
+
+    Without true videos (a --ref that holds motion areas and prompts) what needs none is still measured.
+    docs/metrics.md defines every figure.
+
+    Args:
+        pred: Generated videos. A line of a manifest is {"id", "video"}.
+        ref: True videos. A line of a manifest is {"id", "video"?, "area"?, "context"?, "text"?,
+            "description"?, "truth"?}; paths count from the manifest's folder.
+        out: Folder for the results.
+        versus: Other generated videos, to compare with on the videos that both have.
+        metrics: Names of metrics; without it all: hand, pixels, motion, world, and with weights that `handi
+            doctor` lists fid, kid, fvd, kvd, clip, clip_text, egovlp, egovlp_ego4d, egovlp_stills, blip_base,
+            blip_large, blip_base_ego4d, blip_large_ego4d.
+        scope: The whole frame, or the true motion area: everything outside it black, or cut off at its box.
+        subset: All videos, or the tenth of the true ones with the largest motion areas.
+        context_frames: Frames at the start of every video that are given, not generated, and not scored.
+        resamples: Of the bootstrap; a twentieth of it for distances between sets (FID, FVD, KID, KVD).
+        cache: Folder of features by content, to share between runs; without it OUT/features.
+        device: Where the networks run: auto, cpu, cuda, cuda:1, mps.
+    """
+    from rich.console import Console
+
+    from handi.evaluation.evaluate import Settings
+    from handi.evaluation.evaluate import evaluate as run
+    from handi.evaluation.show import lines, table
+
+    settings = Settings(metrics, scope, subset, context_frames, resamples, device)
+    results = run(pred, ref, out, settings, versus=versus, cache_folder=cache, say=say)
+    Console().print(table(results))
+    for line in lines(results):
+        say(line)
+    say(f"wrote {out / 'results.json'}")
+    return 1 if results["n"] < results["asked"] else 0

@@ -1,0 +1,167 @@
+"""`handi generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from handi.commands.options import Switch, optional, say, usage
+from handi.core.errors import InputError
+
+
+def _model_default(metavar: str) -> Any:
+    """How an option is shown that is left to the model's card."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="(default: the model's own)")
+
+
+_Int = Annotated[int | None, _model_default("INT")]
+_Float = Annotated[float | None, _model_default("FLOAT")]
+
+
+def generate(
+    out: Path,
+    image: Annotated[str | None, optional("FILE")] = None,
+    prompt: Annotated[str | None, optional("TEXT")] = None,
+    batch: Annotated[Path | None, optional("FILE.jsonl")] = None,
+    model: str = "mini",
+    mask: Annotated[str | None, optional("FILE")] = None,
+    poses: Annotated[str | None, optional("FILE")] = None,
+    area_from: Literal["mask", "poses"] = "mask",
+    pose_steps: int = 1,
+    seed: int = 0,
+    steps: _Int = None,
+    guidance: _Float = None,
+    area_steps: _Int = None,
+    area_guidance: _Float = None,
+    frames: _Int = None,
+    size: Annotated[str | None, optional("HxW")] = None,
+    motion: _Float = None,
+    background: Literal["restore", "generate"] = "restore",
+    save_frames: Switch = False,
+    batch_size: int = 1,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+    offload: Switch = False,
+    variant: Annotated[str | None, optional("NAME")] = None,
+    lora: Annotated[str | None, optional("FILE")] = None,
+    enrich: Annotated[str | None, optional("MODEL|URL")] = None,
+    enrich_model: Annotated[str | None, optional("NAME")] = None,
+) -> int:
+    """Make a video from a picture and a sentence, or many from a batch file.
+
+    Writes video.mp4 (H.264), motion_area.png, motion_area_soft.png, motion_flow.png and run.json to --out,
+    and poses.json and poses.png where the model says how the hands will move.
+
+    One clip:
+        handi generate --image kitchen.jpg --prompt "Julienne carrot." --out out/carrot
+
+    With your own motion area, painted white on black, or the one of an earlier run, edited:
+        handi generate --image kitchen.jpg --prompt "Julienne carrot." --mask area.png --out out/carrot
+
+    Moving as your own hands do, or as an edited poses.json says (docs/poses.md):
+        handi generate --image kitchen.jpg --prompt "Julienne carrot." --poses my_hands.mp4 --out out/carrot
+
+    Many; a line of the file is {"image": ..., "prompt": ..., "mask"?, "poses"?, "seed"?, "motion"?, "id"?}.
+    Run it again and it goes on where it stopped:
+        handi generate --batch clips.jsonl --out out/clips
+
+    Args:
+        out: Folder for the results; with --batch, the parent of one folder a clip.
+        image: The context image: a scene with a hand or hands ready to act. "example" is a picture that
+            ships with handi.
+        prompt: The action, as a short sentence.
+        batch: File of requests, one JSON object a line. Relative paths in it count from its own folder.
+        model: A model folder (handi's, AnimateAnything's, HANDI/IVG's), a hub id "owner/name", or
+            "mini": the small model that ships with handi, 128×128, trained on a synthetic kitchen table
+            (docs/mini.md). "random": the same kind of thing untrained; its pixels mean nothing.
+        mask: Motion area to use instead of stage 1's: a picture, bright where things may move, or "full".
+        poses: How the hands move, for models that can be told: a poses.json, such as an earlier run's,
+            edited, or a video of hands, whose movement is put into the picture.
+        area_from: Where no mask is given, the motion area is stage 1's, or the hulls of the hands' poses.
+        pose_steps: Denoising steps of the poses. One gives the middle of what may happen, with more the seed
+            chooses.
+        seed: Same seed, same clip. In a batch file it counts for the lines that name none.
+        steps: Denoising steps of stage 2, the video.
+        guidance: Classifier-free guidance of stage 2; at 1 or less there is none.
+        area_steps: Denoising steps of stage 1, the motion area.
+        area_guidance: Classifier-free guidance of stage 1.
+        frames: Frames of the clip, the context image included.
+        size: Exact size in pixels, e.g. 256x448; the picture is cropped to its aspect. Without it: the
+            picture's own aspect at the area that the model was trained at.
+        motion: AnimateAnything's motion strength.
+        background: What stands outside the motion area: the context image itself, or what was generated.
+        save_frames: Write frames/*.png too (lossless).
+        batch_size: Clips of a batch file that are generated together.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: Precision; auto is bfloat16 on a GPU, float32 on a CPU.
+        offload: Keep only the network that runs on the GPU: slower, and less memory.
+        variant: Which of the model's weight files to load, e.g. fp16 for *.fp16.safetensors.
+        lora: A LoRA file for the model, as training writes them (lora.safetensors), or a folder or hub id.
+        enrich: Have a vision-language model look at the picture and write the prompt out in full first: a
+            folder or hub id of an image-text-to-text model, or an OpenAI-compatible address such as
+            http://localhost:8000/v1, whose key is read from the environment variable HANDI_ENRICH_KEY. Its
+            answers are cached and stand in run.json.
+        enrich_model: The model's name at that address.
+    """
+    if (batch is None) == (image is None):
+        usage("generate", "give --image and --prompt, or --batch")
+    if batch is None and prompt is None:
+        usage("generate", "--image needs a --prompt")
+    if batch is not None and (prompt, mask, poses) != (None, None, None):
+        usage("generate", "with --batch, prompts, masks and poses stand in the file")
+    if batch_size < 1:
+        usage("generate", f"--batch-size {batch_size}: use 1 or more")
+    if enrich_model is not None and enrich is None:
+        usage("generate", "--enrich-model needs --enrich")
+    # torch and diffusers take seconds to import: wrong usage does not wait for them.
+    from handi.generation.generate import Request, Settings, read_batch, run_batch, run_one
+
+    height, width = _parse_size(size)
+    settings = Settings(
+        model=model,
+        variant=variant,
+        lora=lora,
+        frames=frames,
+        height=height,
+        width=width,
+        steps=steps,
+        guidance=guidance,
+        area_steps=area_steps,
+        area_guidance=area_guidance,
+        area_from=area_from,
+        pose_steps=pose_steps,
+        restore_background=background == "restore",
+        save_frames=save_frames,
+        device=device,
+        dtype=dtype,
+        offload=offload,
+        enrich=enrich,
+        enrich_model=enrich_model,
+    )
+    if batch is None:
+        request = Request(
+            image=str(image), prompt=str(prompt), mask=mask, poses=poses, seed=seed, motion=motion
+        )
+        for note in run_one(request, settings, out).notes:
+            say(f"note: {note}")
+        say(f"wrote {out / 'video.mp4'}")
+        return 0
+    requests, bad_lines = read_batch(batch, seed=seed)
+    failures = [*bad_lines, *run_batch(requests, settings, out, batch_size=batch_size, say=say)]
+    for failure in failures:
+        say(f"error: {failure}")
+    done = len(requests) + len(bad_lines) - len(failures)
+    say(f"{done} of {len(requests) + len(bad_lines)} clips are in {out}")
+    return 1 if failures else 0
+
+
+def _parse_size(size: str | None) -> tuple[int | None, int | None]:
+    if size is None:
+        return None, None
+    try:
+        height, width = (int(side) for side in size.lower().replace("×", "x").split("x"))
+    except ValueError as error:
+        raise InputError(f"--size {size!r}", mend="write HEIGHTxWIDTH, e.g. 256x448") from error
+    return height, width

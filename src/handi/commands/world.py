@@ -1,0 +1,64 @@
+"""`handi world`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from handi.commands.options import Switch, optional, say
+
+
+def world(
+    out: Path,
+    clips: int = 100,
+    seed: int = 0,
+    size: int = 128,
+    workers: int = 2,
+    action: Annotated[str | None, optional("NAME")] = None,
+    motion_blur: Switch = False,
+    handheld: Switch = False,
+    pictures: Literal["png", "mp4"] = "png",
+    siblings: int = 1,
+    first_frames: Switch = False,
+    area: Literal["moved", "hull"] = "moved",
+) -> int:
+    """Render clips of the synthetic hand-action world, with exact ground truth.
+
+    Writes four files a clip to --out: the video, id map, motion areas, and a JSON with text, joints, states
+    and camera (docs/world.md). Stop it and run it again: it goes on where it stopped.
+
+    A thousand clips to train on:
+        handi world --clips 1000 --seed 0 --size 128 --workers 2 --out data/world
+
+    Up to three actions from every first frame, so that only the text tells them apart:
+        handi world --clips 1000 --siblings 3 --out data/world
+
+    First frames alone, each with all that can be asked of it, for `handi train mini_grounding`:
+        handi world --clips 8000 --first-frames --out data/world/first
+
+    Args:
+        out: Folder for the clips.
+        clips: How many, one a seed.
+        seed: The first seed. 0 to 799999 are for training, 800000 to 899999 for validation, 900000 and up
+            for test.
+        size: Side of the pictures in pixels.
+        workers: Processes that render.
+        action: Only this one, e.g. "cut"; seeds whose scene does not afford it are passed over. First frames
+            of the seeds that are left come with all their requests, of other actions too.
+        motion_blur: Blur what moves, as an open shutter does.
+        handheld: Let the camera sway.
+        pictures: png, a lossless film strip, or mp4: smaller, and not quite the rendered pictures.
+        siblings: Clips of one seed at most, each of another action; --clips then counts the seeds.
+        first_frames: No clips but what they begin with, and what the words of every request mean in it.
+        area: What the clips' motion area is in training and in all measuring: every pixel that changes, or
+            the hulls of the hands as in the paper. Both are stored; world.json says which one counts.
+    """
+    from handi.world.produce import Settings, produce
+
+    settings = Settings(size, action, motion_blur, handheld, pictures, siblings, first_frames, area)
+    failures = produce(out, clips=clips, seed=seed, settings=settings, workers=workers)
+    for failure in failures:
+        say(f"error: {failure}")
+    what = "first frames" if first_frames else "clips" if siblings == 1 else "seeds"
+    say(f"{clips - len(failures)} of {clips} {what} are in {out}")
+    return 1 if failures else 0
