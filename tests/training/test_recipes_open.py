@@ -11,8 +11,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from data_sources.layouts import epic_row, fho_action, fho_video, write_ego4d, write_json, write_table
 from small_footage import movie, read_hands
+from source_layouts import epic_row, fho_action, fho_video, write_ego4d, write_json, write_table
 from tiny_training import tiny_clip
 
 from handi import HandiPipeline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 import pytest
-from data_sources.layouts import epic_row, fho_action, fho_video, touch, write_ego4d, write_json, write_table
+from source_layouts import epic_row, fho_action, fho_video, touch, write_ego4d, write_json, write_table
 
 from handi.core.errors import InputError
 from handi.data.sources import read_source

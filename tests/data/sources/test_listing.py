@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from data_sources.layouts import touch, write_json, write_table
+from source_layouts import touch, write_json, write_table
 
 from handi.core.errors import InputError
 from handi.data.sources import Clip, read_source
