@@ -37,9 +37,10 @@ from handi import HandiPipeline
 from handi.core.files import replacing
 from handi.data.world import rois_of
 from handi.hands import HandDetector
+from handi.hands.matching import INSIDE, enlarge, match_hands
 from handi.method import diffusion, losses
 from handi.world import WorldClip
-from handi.world.hand_match import ACTION_FRAMES, INSIDE, enlarge, match_hands
+from handi.world.judges import ACTION_FRAMES
 from handi.world.truth import OUTSIDE
 
 LEVELS = (20, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from estimates import RESAMPLES, Estimate
 
-from handi.world.hand_match import REACH
+from handi.hands.matching import REACH
 
 Rows = list[dict[str, Any]]
 # name → digits, scale and unit in the tables

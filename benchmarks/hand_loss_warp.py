@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from handi.data.world import rois_of
 from handi.hands import HandDetector
+from handi.hands.matching import INSIDE, enlarge
 from handi.method.losses import hand_refinement, jitter_rois, read_hands
 from handi.world import WorldClip
-from handi.world.hand_match import INSIDE, enlarge
 from handi.world.truth import OUTSIDE
 
 FRAME, SIZE = 9, 128

@@ -16,8 +16,9 @@ from mini_model import Model
 
 from handi.core.errors import InputError
 from handi.hands import HandDetector
+from handi.hands.matching import enlarge, match_hands
 from handi.world import WorldClip, judges
-from handi.world.hand_match import ACTION_FRAMES, enlarge, match_hands
+from handi.world.judges import ACTION_FRAMES
 from handi.world.truth import OUTSIDE
 
 SIDES = ("left", "right")

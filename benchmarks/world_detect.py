@@ -6,7 +6,7 @@ Two steps, as MediaPipe's wheel and handi do not live in one environment:
     python benchmarks/world_detect.py detect OUT            # with mediapipe 0.10.21, or with handi.hands
 
 `detect` takes an installed mediapipe (legacy Hands, static images, two hands), else handi's own detector.
-What counts as found is said in `handi.world.hand_match`. 128-pixel pictures are enlarged to 256.
+What counts as found is said in `handi.hands.matching`. 128-pixel pictures are enlarged to 256.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 from estimates import ratio
 from PIL import Image
 
-from handi.world.hand_match import ACTION_FRAMES, enlarge, match_hands
+from handi.hands.matching import enlarge, match_hands
+from handi.world.judges import ACTION_FRAMES
 
 FIRST_STILL, FIRST_CLIP = 940_000, 910_000  # test seeds
 

@@ -35,10 +35,10 @@ from mini_summary import summary
 from handi import HandiPipeline
 from handi.core.errors import InputError
 from handi.data.world import referents_of
+from handi.hands.matching import match_hands
 from handi.models.presets import fresh
 from handi.world import render_clip, siblings, write_clip
 from handi.world.clip import either_hand
-from handi.world.hand_match import match_hands
 
 
 class Oracle:

@@ -11,8 +11,8 @@ from handi.core.types import Frames, Picture
 from handi.core.video import even_indices, frame_times, frames_at
 from handi.hands.detector import HandDetector
 from handi.hands.joints import JOINTS_A_HAND, SIDES
+from handi.hands.matching import enlarge
 from handi.hands.record import read_joints
-from handi.world.hand_match import enlarge
 
 PALM = (0, 5, 9, 13, 17)  # joints that keep their distances when a hand opens and closes
 LOOKS = 4  # frames of a film that are read for each of the clip's: hands are followed from one to the next

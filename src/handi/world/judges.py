@@ -10,6 +10,7 @@ import numpy.typing as npt
 from handi.core.errors import InputError
 from handi.core.types import Frames
 
+ACTION_FRAMES = (2, 6, 9, 13)  # of a clip, in which hands are looked for (handi.hands.matching)
 # Mean over the channels of |end - start|, of 255, from which a pixel counts as changed: six times the
 # difference that sensor noise (sd 2 levels a channel) makes on average.
 CHANGED_LEVELS = 12.0

@@ -13,8 +13,8 @@ from handi.core.types import Frames
 from handi.evaluation.metrics.protocol import Features, Figure, Pair, Unscored
 from handi.hands.detector import HandDetector
 from handi.hands.joints import JOINTS_A_HAND
+from handi.hands.matching import DETECTOR_SIZE, enlarge
 from handi.hands.weights import LANDMARK, PALM
-from handi.world.hand_match import DETECTOR_SIZE, enlarge
 
 Joints = npt.NDArray[np.float32]  # L×42×2 in [0, 1], left hand first, zeros for a hand that is not found
 

@@ -7,9 +7,9 @@ import numpy as np
 from handi.core.errors import InputError
 from handi.evaluation.metrics.hand import FindHands
 from handi.evaluation.metrics.protocol import Features, Figure, Pair, Unscored
+from handi.hands.matching import match_hands
 from handi.world.files import read_record
-from handi.world.hand_match import ACTION_FRAMES, match_hands
-from handi.world.judges import own_sibling, state_change
+from handi.world.judges import ACTION_FRAMES, own_sibling, state_change
 from handi.world.truth import OUTSIDE
 
 

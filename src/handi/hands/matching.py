@@ -1,8 +1,8 @@
-"""Which true hands of a world clip does a hand detector find? The protocol of docs/world.md, in one place.
+"""Which true hands does a detector find? The protocol of docs/world.md, in one place.
 
 A hand counts when at least 11 of its 21 joints are inside the picture. It is found when a detection lies,
 on the mean over its 21 joints, within 0.35 of the longer side of its box. A detection is used once.
-Frames 2, 6, 9 and 13 of a clip are looked at; pictures under 256 px are enlarged with bicubic filtering.
+Pictures under 256 px are enlarged with bicubic filtering: in small ones the detector misses hands.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from PIL import Image
 
 INSIDE = 11
 REACH = 0.35
-ACTION_FRAMES = (2, 6, 9, 13)
 DETECTOR_SIZE = 256
 
 
 def enlarge(picture: np.ndarray) -> np.ndarray:
-    """An H×W×3 uint8 picture as the detector is shown it: at least 256 px wide, bicubic."""
+    """Enlarge an H×W×3 uint8 picture to at least 256 px of width, as the detector is shown it."""
     if picture.shape[1] >= DETECTOR_SIZE:
         return picture
     height = round(picture.shape[0] * DETECTOR_SIZE / picture.shape[1])
@@ -26,9 +25,10 @@ def enlarge(picture: np.ndarray) -> np.ndarray:
 
 
 def match_hands(joints: np.ndarray, inside: np.ndarray, found: list[np.ndarray]) -> dict[int, float | None]:
-    """Side (0 left, 1 right) of each hand that counts -> its error as a share of its box, None if missed.
+    """Match a frame's true hands with detections: side (0 left, 1 right) → error, None if missed.
 
-    joints 42×2 in [0, 1], inside 42 bool: the truth of a frame; found: detections, 21×2 each.
+    joints 42×2 in [0, 1], inside 42 bool: the truth of a frame; found: detections, 21×2 each. The error is a
+    share of the hand's box; hands that do not count are left out.
     """
     result: dict[int, float | None] = {}
     free = list(found)
