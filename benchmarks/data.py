@@ -1,7 +1,7 @@
 """How fast prepared clips are read, against how fast a training step uses them up.
 
-    python benchmarks/data.py --video VIDEO --clips 64 [--threads 1 2]
-    python benchmarks/data.py --size 128x128 --recipe mini_stage2 --set model.init=mini model.from_stage1=0
+    python -m benchmarks.data --video VIDEO --clips 64 [--threads 1 2]
+    python -m benchmarks.data --size 128x128 --recipe mini_stage2 --set model.init=mini model.from_stage1=0
 
 Clips of VIDEO, by default a film of the synthetic world, are prepared three times: frames as jpg, frames and
 latents, latents alone (noise in the published autoencoder's shape: what latents say does not matter here,
@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hand_loss import entries
-from prepare import clips_of, film
 
+from benchmarks.prepare import clips_of, film
+from experiments.hand_loss.train import entries
 from handi.data.clips import Batches, Drawing
 from handi.data.executors import Serial
 from handi.data.prepare import Settings, Tools

@@ -1,9 +1,9 @@
 """How fast is each metric on one CPU core, and does memory grow with the number of videos?
 
-    python benchmarks/evaluate.py                                  # what needs no downloaded weights
-    python benchmarks/evaluate.py --metrics fid fvd clip           # others, where their weights are
-    python benchmarks/evaluate.py --random --metrics fid fvd clip  # or with random ones of the same layout
-    python benchmarks/evaluate.py --memory                         # peak memory at 64, 256 and 512 videos
+    python -m benchmarks.evaluate                                  # what needs no downloaded weights
+    python -m benchmarks.evaluate --metrics fid fvd clip           # others, where their weights are
+    python -m benchmarks.evaluate --random --metrics fid fvd clip  # or with random ones of the same layout
+    python -m benchmarks.evaluate --memory                         # peak memory at 64, 256 and 512 videos
 
 Speed on a clip of the size that the paper's have, 16 frames of 256×448, in CPU time on one thread (other work
 on the machine still slows it by the caches and the memory that the cores share). A video is both sides,
@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from estimates import table
-from random_weights import put_random_weights
 
+from benchmarks.random_weights import put_random_weights
+from experiments.estimates import table
 from handi.core.images import resize, write_image
 from handi.evaluation.cache import FeatureCache
 from handi.evaluation.evaluate import Settings, build_metrics, evaluate
@@ -170,7 +170,7 @@ def main() -> None:
         print(peak(options.peak))
     elif options.memory:
         for count in COUNTS:
-            run = [sys.executable, __file__, "--peak", str(count)]
+            run = [sys.executable, "-m", "benchmarks.evaluate", "--peak", str(count)]
             megabytes = float(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
             print(f"{count} videos: {megabytes:.1f} MB at most", flush=True)
     else:

@@ -1,8 +1,8 @@
 """Seconds of each stage of generation, peak memory, and our UNet against a plain loop over the same one.
 
-    python benchmarks/generate.py                       # a random model of 64 channels, on this machine
-    python benchmarks/generate.py --width 128 --size 256
-    python benchmarks/generate.py --model FOLDER        # a real one; bfloat16 and torch.compile on a GPU
+    python -m benchmarks.generate                       # a random model of 64 channels, on this machine
+    python -m benchmarks.generate --width 128 --size 256
+    python -m benchmarks.generate --model FOLDER        # a real one; bfloat16 and torch.compile on a GPU
 
 The plain loop runs diffusers' own block code as the original did: text and time embedding repeated for
 every frame, float32 or the model's precision, no compilation, one frame a decoding call. Both are timed
@@ -22,9 +22,9 @@ import numpy as np
 import psutil
 import torch
 import tyro
-from plain_unet import as_diffusers_built_it, plain_forward
 from torch import Tensor
 
+from benchmarks.plain_unet import as_diffusers_built_it, plain_forward
 from handi import HandiPipeline
 from handi.models.random_model import random_checkpoint
 

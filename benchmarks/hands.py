@@ -1,6 +1,6 @@
 """Speed of the hand detector against native MediaPipe 0.10.21, in one run on one machine.
 
-    python benchmarks/hands.py --native /tmp/native/bin/python VIDEO_OR_FOLDER...
+    python -m benchmarks.hands --native /tmp/native/bin/python VIDEO_OR_FOLDER...
 
 Rounds are interleaved (native, ours, native, ...), so that a machine whose speed drifts is fair to both; the
 table gives medians over rounds, their range, and each round's ratio to native. Frames are decoded beforehand
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hands_parity import Clips, load_clips, machine, run_native
 
+from benchmarks.hands_parity import Clips, load_clips, machine, run_native
 from handi.core.video import even_indices
 from handi.hands import HandDetector, Hands
 from handi.hands.networks import litert_installed

@@ -1,7 +1,7 @@
 """The hand detector against MediaPipe: networks against LiteRT, and the whole against native 0.10.21.
 
     python3.11 -m venv /tmp/native && /tmp/native/bin/pip install mediapipe==0.10.21
-    python benchmarks/hands_parity.py --native /tmp/native/bin/python VIDEO_OR_FOLDER...
+    python -m benchmarks.hands_parity --native /tmp/native/bin/python VIDEO_OR_FOLDER...
 
 Prints the tables of docs/hands.md. `--golden tests/pictures/hands` re-makes the tests' golden numbers
 instead: what native MediaPipe says of the pictures there. Needs `pip install 'handi[litert]'`; native

@@ -1,6 +1,6 @@
 """Peak memory of generation at full size, without a GPU: does it fit 16 GB, and 8 GB with offloading?
 
-    python benchmarks/memory.py
+    python -m benchmarks.memory
 
 Counts the bytes of live tensors, operation by operation. First a real step on the CPU at reduced width,
 counted and run on the meta device too: both counts must agree to the byte. Then the full-size networks

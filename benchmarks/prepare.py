@@ -1,8 +1,8 @@
 """What preparing clips costs, that it scales, that memory stays flat, and that kill -9 leaves no trace.
 
-    python benchmarks/prepare.py speed  --video VIDEO --clips 64 --workers 1 2
-    python benchmarks/prepare.py memory --clips 2000 --size 64x64 --complexity lite [--hands made-up]
-    python benchmarks/prepare.py kills  --clips 208 --kills 10 --workers 2
+    python -m benchmarks.prepare speed  --video VIDEO --clips 64 --workers 1 2
+    python -m benchmarks.prepare memory --clips 2000 --size 64x64 --complexity lite [--hands made-up]
+    python -m benchmarks.prepare kills  --clips 208 --kills 10 --workers 2
 
 VIDEO is any footage with hands in it: overlapping parts of it, 2.5 s each, are the clips. Without one it is a
 film of the synthetic world, 128 px. All stages are real: decoding, camera motion, hands, areas, and with
@@ -181,9 +181,10 @@ def kills(arguments: argparse.Namespace) -> None:
     produce(clips_of(arguments.video, arguments.clips), whole, settings, models, executor("serial", 1))
     chance = random.Random(arguments.seed)
     names = [path.stem for path in (whole / "shards").glob("*.jsonl")]
+    command = [sys.executable, "-m", "benchmarks.prepare", "child", *sys.argv[2:]]
     for number in range(arguments.kills):
         child = subprocess.Popen(
-            [sys.executable, __file__, "child", *sys.argv[2:]],
+            command,
             start_new_session=True,
             stderr=subprocess.DEVNULL,
         )
@@ -199,7 +200,11 @@ def kills(arguments: argparse.Namespace) -> None:
         half = len(list(out.glob("shards/.*")))
         say = "had finished" if finished else "killed"
         print(f"{number + 1}: {say}: {done} of {len(names)} shards done, {half} half-written", flush=True)
-    subprocess.run([sys.executable, __file__, "child", *sys.argv[2:]], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command,
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
     one, two = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (whole, out)

@@ -1,7 +1,7 @@
 """What the Hand Refinement Loss adds to the time of a training step of stage 2.
 
-    python benchmarks/train.py                          the bundled model's recipe
-    python benchmarks/train.py RECIPE --set model.init=FOLDER
+    python -m benchmarks.train                          the bundled model's recipe
+    python -m benchmarks.train RECIPE --set model.init=FOLDER
 
 Steps with and without it take turns on one machine, each timed as `handi train --estimate` does: the dearest
 step, in which every hand is there and every clip can be read. So a real training pays this or less.
@@ -16,8 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from hand_loss import entries
 
+from experiments.hand_loss.train import entries
 from handi.recipes import find_recipe
 from handi.training.estimate import estimate
 from handi.training.recipe import Recipe, load_recipe

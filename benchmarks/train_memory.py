@@ -1,6 +1,6 @@
 """Memory and arithmetic of full-size training steps, counted without a GPU: what fits 24 GB, what fits 80 GB?
 
-    python benchmarks/train_memory.py
+    python -m benchmarks.train_memory
 
 The figures of `handi train --estimate` for a model of AnimateAnything's size (16 frames 256×448, one clip a
 forward pass, bf16 autocast), as Markdown. docs/training_memory.md says what is counted.

@@ -1,4 +1,4 @@
-"""Clips a minute of the synthetic world, by size: python benchmarks/world.py [--sizes 64 128 256] [--clips 6]
+"""Clips a minute of the synthetic world, by size: python -m benchmarks.world [--sizes 64 128 256] [--clips 6]
 
 One process renders `--clips` clips of each size, `--repeats` times, after a first clip that compiles and
 warms up. CPU time is the process's own and does not feel what else runs; wall time does. The last column

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plain_unet import as_diffusers_built_it, plain_forward
 from reference_run import fixture_weights, reference
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.plain_unet import as_diffusers_built_it, plain_forward
 from handi.models import HandiUNet
 
 VARIANTS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from stabilise import measure as measure_world  # benchmarks/stabilise.py
 
+from benchmarks.stabilise import measure as measure_world  # benchmarks/stabilise.py
 from handi.core.errors import InputError
 from handi.motion.stabilise import CameraMotion, measure_camera, stabilise
 

@@ -95,7 +95,7 @@ def noise_level_weight(alpha: Tensor, sigma: Tensor, limit: float) -> Tensor:
     of the predicted noise reaches ẑ0 (14.7 at t = 999 with Stable Diffusion's betas, 1.9 at 500). It grows
     with t in every schedule, and equal x_t have equal values whatever the schedule, its length or the kind
     of prediction; t alone says none of that. It is a step and no ramp, as presence already weighs each hand
-    below the limit. `benchmarks/hand_loss_calibration.py` finds the limit for a model.
+    below the limit. `experiments/hand_loss/calibration.py` finds the limit for a model.
     """
     return (sigma <= limit * alpha).to(sigma.dtype)  # not sigma/alpha, which is 0/0 or infinite at alpha = 0
 

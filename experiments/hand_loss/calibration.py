@@ -1,6 +1,6 @@
 """Up to which noise level can the hand detector Υ read what stage 2 makes of a noised clip?
 
-    python benchmarks/hand_loss_calibration.py --model mini --clips 32 --world FOLDER
+    python -m experiments.hand_loss.calibration --model mini --clips 32 --world FOLDER
 
 For each timestep t: the true latents of test clips are noised to t, x0 is predicted in one step with the true
 motion area and the clip's text, and decoded: just what the Hand Refinement Loss sees in training. Logged on
@@ -28,11 +28,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from estimates import table
-from mini_data import load_clips
 from torch import Tensor
 from torch.nn import functional as F
 
+from experiments.estimates import table
+from experiments.mini.clips import load_clips
 from handi import HandiPipeline
 from handi.core.files import replacing
 from handi.data.world import rois_of

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hand_loss_calibration as calibration
 import pytest
 import torch
 
+from experiments.hand_loss import calibration
 from handi.world import render_clip
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from estimates import mean, mean_difference, psnr_difference, table
-from mini_data import Row, column, shuffled
-from mini_model import NULL
-from mini_scores import Bench, mean_state, psnr_in_area, unpack
-from mini_siblings import clip_table
-from mini_stage1 import own_areas, wrong_prompts
-from mini_stage2 import generated_rows, used_areas, video_rows
+
+from experiments.estimates import mean, mean_difference, psnr_difference, table
+from experiments.mini.clips import Row, column, shuffled
+from experiments.mini.measures import Bench, mean_state, psnr_in_area, unpack
+from experiments.mini.model import NULL
+from experiments.mini.siblings import clip_table
+from experiments.mini.stage1 import own_areas, wrong_prompts
+from experiments.mini.stage2 import generated_rows, used_areas, video_rows
 
 
 def prompts(bench: Bench) -> str:

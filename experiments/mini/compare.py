@@ -1,9 +1,9 @@
-"""Two models on the same test clips, paired: what the second is better by, from what `mini.py` has kept.
+"""Two models on the same test clips, paired: what the second is better by, from what `score.py` has kept.
 
-    python benchmarks/mini_compare.py out/before out/after
+    python -m experiments.mini.compare out/before out/after
 
-The folders are the --out of two runs of `mini.py`. What both have measured is compared on the clips that both
-have, with 95 % intervals of the paired difference, bootstrapped over clips (over groups for siblings).
+The folders are the --out of two runs of `score.py`. What both have measured is compared on the clips that
+both have, with 95 % intervals of the paired difference, bootstrapped over clips (over groups for siblings).
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from estimates import Estimate, mean, mean_difference, psnr_difference, table
-from mini_data import Row, column
-from mini_scores import found_again, found_again_difference, mean_state, psnr_in_area
-from mini_siblings import pair_shares
+
+from experiments.estimates import Estimate, mean, mean_difference, psnr_difference, table
+from experiments.mini.clips import Row, column
+from experiments.mini.measures import found_again, found_again_difference, mean_state, psnr_in_area
+from experiments.mini.siblings import pair_shares
 
 Line = list[object]
 

@@ -1,4 +1,4 @@
-"""The README's picture: python benchmarks/demo_picture.py docs/demo.png
+"""The README's picture: python -m experiments.mini.demo_picture docs/demo.png
 
 Context image, stage 1's motion area and four frames of the bundled example through the bundled model.
 """

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from estimates import Estimate, mean, pooled_psnr, ratio
-from mini_data import Row, Store, column
-from mini_model import Model
 
+from experiments.estimates import Estimate, mean, pooled_psnr, ratio
+from experiments.mini.clips import Row, Store, column
+from experiments.mini.model import Model
 from handi.core.errors import InputError
 from handi.hands import HandDetector
 from handi.hands.matching import enlarge, match_hands

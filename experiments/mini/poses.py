@@ -1,7 +1,7 @@
 """How well a model's PoseNet knows where the hands will be, on clips of the world with one action each.
 
     handi world --clips 200 --seed 900000 --pictures png --out data/world/test
-    python benchmarks/poses.py --model runs/mini_poses/model --clips data/world/test
+    python -m experiments.mini.poses --model runs/mini_poses/model --clips data/world/test
 
 Errors are of the acting hands' joints over all frames but the first, in px of 128. Areas are scored against
 the pixels that move, and against the hulls of the true joints (SPEC §2.1).
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from estimates import mean, table
 
+from experiments.estimates import mean, table
 from handi import HandiPipeline
 from handi.hands.pose_files import there
 from handi.method.area import clean_area, hull_area

@@ -1,6 +1,6 @@
 """Does the hand loss move hands, when all that can change is a smooth warp of the picture?
 
-    python benchmarks/hand_loss_warp.py --clips 16 --world FOLDER
+    python -m experiments.hand_loss.warp --clips 16 --world FOLDER
 
 Frame 9 of each test clip is bent by a random smooth flow and softened a little. Then a flow of 5×5 vectors is
 fitted by 30 steps of Adam to bring it back, driven by one loss alone, and every hand is looked for anew with
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from estimates import table
-from mini_data import load_clips
 from torch import Tensor
 from torch.nn import functional as F
 
+from experiments.estimates import table
+from experiments.mini.clips import load_clips
 from handi.data.world import rois_of
 from handi.hands import HandDetector
 from handi.hands.matching import INSIDE, enlarge

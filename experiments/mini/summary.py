@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from estimates import Estimate, mean, mean_difference, pooled_psnr, psnr_difference, table
-from mini_data import Row, column
-from mini_prompts import wrong_videos
-from mini_scores import Bench, found_again, mean_state, psnr_in_area
-from mini_siblings import apart_shares, area_groups, clip_groups
-from mini_stage1 import BAR, own_areas, wrong_prompts
-from mini_stage2 import generated_rows, original_rows, reconstruction_rows
+from experiments.estimates import Estimate, mean, mean_difference, pooled_psnr, psnr_difference, table
+from experiments.mini.clips import Row, column
+from experiments.mini.measures import Bench, found_again, mean_state, psnr_in_area
+from experiments.mini.prompts import wrong_videos
+from experiments.mini.siblings import apart_shares, area_groups, clip_groups
+from experiments.mini.stage1 import BAR, own_areas, wrong_prompts
+from experiments.mini.stage2 import generated_rows, original_rows, reconstruction_rows
 
 SECONDS = 20.0
 

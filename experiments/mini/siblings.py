@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
-from estimates import Estimate, mean, table
-from mini_data import Row, column
-from mini_model import still
-from mini_scores import Bench, iou, pack, unpack
 
+from experiments.estimates import Estimate, mean, table
+from experiments.mini.clips import Row, column
+from experiments.mini.measures import Bench, iou, pack, unpack
+from experiments.mini.model import still
 from handi.world import WorldClip, judges
 
 OTHER_ROLES = ("which",)  # entries of a choice that name no prop

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
-import hand_loss
 import numpy as np
 import pytest
 import yaml
-from hand_loss_figures import ALL_ERROR, ERROR, FIGURES, FOUND, PSNR, STATE, compare, summarise
+
+from experiments.hand_loss import train as hand_loss
+from experiments.hand_loss.figures import ALL_ERROR, ERROR, FIGURES, FOUND, PSNR, STATE, compare, summarise
 
 
 def row(

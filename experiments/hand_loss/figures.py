@@ -1,4 +1,4 @@
-"""Figures of `hand_loss.py`, with intervals over seeds and clips, and paired differences between arms.
+"""Figures of `train.py`, with intervals over seeds and clips, and paired differences between arms.
 
 A run's rows are those of `mini_scores.score_videos`, one a clip; the reference are the rows of the plain
 reconstruction: a hand that Υ does not find there cannot be asked of stage 2.
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from estimates import RESAMPLES, Estimate
 
+from experiments.estimates import RESAMPLES, Estimate
 from handi.hands.matching import REACH
 
 Rows = list[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""benchmarks/mini.py scores the truth as the truth, a still as a still, and keeps what it measured."""
+"""experiments/mini/score.py scores the truth as the truth, a still as a still, and keeps what it measured."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from estimates import mean, pooled_psnr, psnr_difference, ratio
-from mini_compare import compare
-from mini_curve import step_errors
-from mini_data import Store, shuffled
-from mini_model import NULL, PipelineModel, restored, still
-from mini_prompts import prompts
-from mini_scores import (
+
+from experiments.estimates import mean, pooled_psnr, psnr_difference, ratio
+from experiments.mini.clips import Store, shuffled
+from experiments.mini.compare import compare
+from experiments.mini.curve import step_errors
+from experiments.mini.measures import (
     Bench,
     found,
     found_again,
@@ -26,12 +25,13 @@ from mini_scores import (
     squared_error,
     unpack,
 )
-from mini_sheets import clip_page, sibling_page
-from mini_siblings import area_groups, on_other_things
-from mini_stage1 import Found, area_rows, best_cut, grounded, shares, stage1, training_areas
-from mini_stage2 import autoencoder, control_rows, generated_rows, stage2
-from mini_summary import summary
-
+from experiments.mini.model import NULL, PipelineModel, restored, still
+from experiments.mini.prompts import prompts
+from experiments.mini.sheets import clip_page, sibling_page
+from experiments.mini.siblings import area_groups, on_other_things
+from experiments.mini.stage1 import Found, area_rows, best_cut, grounded, shares, stage1, training_areas
+from experiments.mini.stage2 import autoencoder, control_rows, generated_rows, stage2
+from experiments.mini.summary import summary
 from handi import HandiPipeline
 from handi.core.errors import InputError
 from handi.data.world import referents_of

@@ -1,7 +1,7 @@
 """Render, train and bundle mini: all that makes the model which ships with handi, on a CPU or on one GPU.
 
-    python benchmarks/train_mini.py --out out/train --scenes 8000 --first 24000 --bundle out/mini
-    python benchmarks/train_mini.py --out out/more --go-on mini --scenes 9000 --first 6000 --workers 13 \
+    python -m experiments.mini.train --out out/train --scenes 8000 --first 24000 --bundle out/mini
+    python -m experiments.mini.train --out out/more --go-on mini --scenes 9000 --first 6000 --workers 13 \
         --beside --minutes 6 2.3 2.2 3.6 --train-steps 4000 2400 2400 2400 --bundle out/mini
 
 Run it again and it goes on where it stopped, in every part. The parts are the autoencoder, stage 1, the pose

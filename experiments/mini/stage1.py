@@ -1,4 +1,4 @@
-"""Stage 1 of `mini.py`: the motion area against the true one, baselines, step counts, actions."""
+"""Stage 1 of `score.py`: the motion area against the true one, baselines, step counts, actions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from estimates import mean, mean_difference, table
-from mini_data import Row, column, shuffled
-from mini_model import NULL
-from mini_scores import Bench, iou, pack
-from mini_siblings import area_table
 
+from experiments.estimates import mean, mean_difference, table
+from experiments.mini.clips import Row, column, shuffled
+from experiments.mini.measures import Bench, iou, pack
+from experiments.mini.model import NULL
+from experiments.mini.siblings import area_table
 from handi.core.images import read_image
 from handi.data.world import referents_of
 from handi.method.area import clean_area

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from estimates import table
+from experiments.estimates import table
 
 CORES = 2
 PARTS = ("load", "encode", "stage1", "stage2", "decode", "write")

@@ -1,4 +1,4 @@
-"""Autoencoder and stage 2 of `mini.py`: pixels, hands, state and background, with floor and ceiling."""
+"""Autoencoder and stage 2 of `score.py`: pixels, hands, state and background, with floor and ceiling."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from estimates import pooled_psnr, table
-from mini_data import Row, column
-from mini_model import ghost, restored, smear, still
-from mini_scores import (
+
+from experiments.estimates import pooled_psnr, table
+from experiments.mini.clips import Row, column
+from experiments.mini.measures import (
     Bench,
     found,
     found_again,
@@ -22,8 +22,8 @@ from mini_scores import (
     squared_error,
     unpack,
 )
-from mini_stage1 import own_areas
-
+from experiments.mini.model import ghost, restored, smear, still
+from experiments.mini.stage1 import own_areas
 from handi.method.area import clean_area
 from handi.world import WorldClip
 

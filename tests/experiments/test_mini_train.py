@@ -1,12 +1,12 @@
-"""benchmarks/train_mini.py asks for trainings that exist, each from the model of the one before."""
+"""experiments/mini/train.py asks for trainings that exist, each from the model of the one before."""
 
 import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
-import train_mini
 
+from experiments.mini import train
 from handi.recipes import find_recipe
 from handi.training.recipe import load_recipe
 
@@ -14,9 +14,9 @@ from handi.training.recipe import load_recipe
 def asked(monkeypatch, *arguments):
     """The trainings that the script would run, after rendering: (recipe's name, its entries)."""
     commands = []
-    monkeypatch.setattr(train_mini, "handi", lambda *given: commands.append(given))
-    monkeypatch.setattr(sys, "argv", ["train_mini.py", *map(str, arguments)])
-    train_mini.main()
+    monkeypatch.setattr(train, "handi", lambda *given: commands.append(given))
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+    train.main()
     trainings = [given[1:] for given in commands if given[0] == "train"]
     assert [given[0] for given in commands[:2]] == ["world", "world"]
     return [(name, dict(zip(rest[::2], rest[1::2], strict=True))) for name, *rest in trainings]
@@ -58,7 +58,7 @@ def test_from_nothing_and_on_from_a_model(monkeypatch, tmp_path):
 
 
 def test_beside_the_pose_predictor_is_trained_when_its_first_frames_are_there(monkeypatch, tmp_path):
-    monkeypatch.setattr(train_mini, "beside", lambda *commands: nullcontext(SimpleNamespace(poll=lambda: 0)))
+    monkeypatch.setattr(train, "beside", lambda *commands: nullcontext(SimpleNamespace(poll=lambda: 0)))
     runs = asked(monkeypatch, "--out", tmp_path, "--go-on", "mini", "--beside", "--scenes", 3)
     assert sorted(name for name, _ in runs) == ["mini_poses", *["mini_stage2"] * 3]
 

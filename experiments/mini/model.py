@@ -1,4 +1,4 @@
-"""The model under test, as the sections of `mini.py` call it: areas, videos, reconstructions."""
+"""The model under test, as the sections of `score.py` call it: areas, videos, reconstructions."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Two steps, as MediaPipe's wheel and handi do not live in one environment:
 
-    python benchmarks/world_detect.py render OUT            # with handi: pictures and true joints
-    python benchmarks/world_detect.py detect OUT            # with mediapipe 0.10.21, or with handi.hands
+    python -m experiments.world.detect render OUT            # with handi: pictures and true joints
+    python -m experiments.world.detect detect OUT            # with mediapipe 0.10.21, or with handi.hands
 
 `detect` takes an installed mediapipe (legacy Hands, static images, two hands), else handi's own detector.
 What counts as found is said in `handi.hands.matching`. 128-pixel pictures are enlarged to 256.
@@ -17,9 +17,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from estimates import ratio
 from PIL import Image
 
+from experiments.estimates import ratio
 from handi.hands.matching import enlarge, match_hands
 from handi.world.judges import ACTION_FRAMES
 

@@ -1,4 +1,4 @@
-"""Contact sheets of `mini.py`: the first test clips and the first groups of siblings, as they come."""
+"""Contact sheets of `score.py`: the first test clips and the first groups of siblings, as they come."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mini_model import restored
-from mini_scores import Bench
 
+from experiments.mini.measures import Bench
+from experiments.mini.model import restored
 from handi.core.images import write_image
 from handi.core.video import contact_sheet
 from handi.world import WorldClip

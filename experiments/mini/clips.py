@@ -1,4 +1,4 @@
-"""Test clips and groups of siblings for `mini.py`, and the store of what was measured on them."""
+"""Test clips and groups of siblings for `score.py`, and the store of what was measured on them."""
 
 from __future__ import annotations
 

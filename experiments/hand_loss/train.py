@@ -1,6 +1,6 @@
 """Does the Hand Refinement Loss help? Stage 2 trained on with and without it, at equal steps and seeds.
 
-    python benchmarks/hand_loss.py mini_stage2 --init MODEL --world TEST_CLIPS --out OUT \\
+    python -m experiments.hand_loss.train mini_stage2 --init MODEL --world TEST_CLIPS --out OUT \\
         --steps 1000 --seeds 0 1 2 --clips 64
 
 Every arm goes on from the same model folder with the same recipe; within a seed all arms see the same clips,
@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from estimates import Estimate, table
-from hand_loss_figures import FIGURES, Difference, Rows, compare, summarise
-from mini_data import Store, load_clips
-from mini_model import Model, PipelineModel, restored
-from mini_scores import Bench, score_videos
 
+from experiments.estimates import Estimate, table
+from experiments.hand_loss.figures import FIGURES, Difference, Rows, compare, summarise
+from experiments.mini.clips import Store, load_clips
+from experiments.mini.measures import Bench, score_videos
+from experiments.mini.model import Model, PipelineModel, restored
 from handi.core.files import replacing
 from handi.recipes import find_recipe
 from handi.training.loop import train

@@ -1,6 +1,6 @@
 """Every figure of docs/mini.md and its log, for a model folder, on clips of the world's test seeds.
 
-    python benchmarks/mini.py all --model mini --out out/mini --train data/world
+    python -m experiments.mini.score all --model mini --out out/mini --train data/world
 
 Sections: autoencoder, stage1, stage2, prompts, curve, sheets, speed, summary. Each prints Markdown and writes
 it to OUT/SECTION.md; `all` writes OUT/report.md too. What was measured is kept in OUT/scores and not measured
@@ -14,17 +14,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from estimates import table
-from mini_curve import curve
-from mini_data import Row, Store, load_clips, sibling_groups
-from mini_model import PipelineModel
-from mini_prompts import prompts
-from mini_scores import Bench
-from mini_sheets import sheets
-from mini_speed import measure, speed
-from mini_stage1 import stage1
-from mini_stage2 import autoencoder, stage2
-from mini_summary import summary
+from experiments.estimates import table
+from experiments.mini.clips import Row, Store, load_clips, sibling_groups
+from experiments.mini.curve import curve
+from experiments.mini.measures import Bench
+from experiments.mini.model import PipelineModel
+from experiments.mini.prompts import prompts
+from experiments.mini.sheets import sheets
+from experiments.mini.speed import measure, speed
+from experiments.mini.stage1 import stage1
+from experiments.mini.stage2 import autoencoder, stage2
+from experiments.mini.summary import summary
 
 SECTIONS = ("autoencoder", "stage1", "stage2", "prompts", "curve", "sheets", "speed", "summary")
 WITH_SIBLINGS = {"stage1", "prompts", "sheets", "summary"}

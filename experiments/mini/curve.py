@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from estimates import estimate, ratio, table
-from mini_data import Row, column, shuffled
-from mini_model import NULL, PipelineModel
-from mini_scores import BATCH, Bench
 from torch import Tensor
 from torch.nn import functional as F
 
+from experiments.estimates import estimate, ratio, table
+from experiments.mini.clips import Row, column, shuffled
+from experiments.mini.measures import BATCH, Bench
+from experiments.mini.model import NULL, PipelineModel
 from handi.method import diffusion
 from handi.method.losses import predict_x0
 from handi.world import WorldClip

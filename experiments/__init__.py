@@ -1,0 +1,1 @@
+"""Scripts and logs behind the figures that the docs quote."""
