@@ -4,7 +4,7 @@
     python -m experiments.mini.poses --model runs/mini_poses/model --clips data/world/test
 
 Errors are of the acting hands' joints over all frames but the first, in px of 128. Areas are scored against
-the pixels that move, and against the hulls of the true joints (SPEC §2.1).
+the pixels that move, and against the hulls of the true joints (paper §2.1).
 """
 
 from __future__ import annotations

@@ -320,7 +320,7 @@ def probe_video(path: str | Path) -> VideoInfo:
 
 
 def even_indices(total: int, count: int) -> list[int]:
-    """`count` frame indices spread evenly over 0..total-1, both ends included (§3.1 of the paper)."""
+    """`count` frame indices spread evenly over 0..total-1, both ends included (paper §3)."""
     if total < 1 or count < 1:
         raise ValueError(f"cannot pick {count} of {total} frames")
     return [round(i) for i in np.linspace(0, total - 1, count)]

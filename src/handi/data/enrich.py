@@ -1,4 +1,4 @@
-"""Prompt enrichment: a short action and its picture → what the hands do, in full (SPEC §3, Text).
+"""Prompt enrichment: a short action and its picture → what the hands do, in full (docs/method.md §2).
 
 Descriptions come from where they are stored, from a local vision-language model, or from an
 OpenAI-compatible endpoint (`handi.data.endpoint`). What a model says is cached by content: the same
@@ -22,7 +22,7 @@ from handi.core.reading import read_json
 from handi.core.types import Picture
 from handi.data.endpoint import Endpoint
 
-# The question of LEGO's VLM (SPEC §3), and what keeps a general model from writing a recipe. Whoever changes
+# The question of LEGO's VLM (docs/method.md §2), and what keeps a general model from writing a recipe. Whoever changes
 # a word raises the version: it stands in every cached answer.
 TEMPLATE_VERSION = 1
 TEMPLATE = (

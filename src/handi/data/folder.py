@@ -35,7 +35,7 @@ class FolderClips:
     """The videos of a folder as clips of 16 frames, spread evenly, cropped to the middle and resized.
 
     size: H×W px of the frames. Joints and regions are the hand detector's, the motion area is the hulls of
-    the hands (SPEC §2.1). Packed into `FOLDER/.packed` on first use; videos that are added or changed later
+    the hands (paper §2.1). Packed into `FOLDER/.packed` on first use; videos that are added or changed later
     are packed then. A video without hands, text or 16 frames, or a damaged one, is left out and named in
     `notes`. detector: builds Υ, called only where there is something to pack. Raises: InputError where none
     is left, OutputError.

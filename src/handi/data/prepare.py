@@ -292,7 +292,7 @@ class FoundHands:
 
 
 def find_hands(steady: Steady, cut_out: Cut, settings: Settings, tools: Tools) -> FoundHands:
-    """Υ on all 16 frames at once, and the motion area M_video of its joints (SPEC §2.1).
+    """Υ on all 16 frames at once, and the motion area M_video of its joints (paper §2.1).
 
     A stabilised frame counts only where it shows something of its own; the rest of it is the context frame's.
     """

@@ -241,7 +241,7 @@ def read_prepared(folder: str | Path) -> dict[str, Any]:
 
 
 def kind_of_area(prepared: Mapping[str, Any]) -> str:
-    """What a motion area of these clips is: "hull", of the hands (SPEC §2.1), or "moved", all that changes.
+    """What a motion area of these clips is: "hull", of the hands (paper §2.1), or "moved", all that changes.
 
     prepared: what `read_prepared` gives; folders of before say it by their settings.
     """

@@ -26,7 +26,7 @@ Subset = Literal["all", "motion-intensive"]
 Side = dict[str, Entry]
 Size = tuple[int, int]  # H, W
 
-INTENSIVE = 0.1  # the motion-intensive subset: the clips with the largest motion areas (SPEC §6)
+INTENSIVE = 0.1  # the motion-intensive subset: the clips with the largest motion areas (docs/method.md §11)
 STRETCHED = 0.05  # that an aspect may differ before a note says so: models round sides to their multiples
 
 

@@ -44,7 +44,7 @@ class Track:
 
 
 class HandDetector:
-    """Palm detection, then 21 landmarks a hand, at most two hands (§2.1, the Υ of Eq. 2).
+    """Palm detection, then 21 landmarks a hand, at most two hands (the Υ of paper §2.1 and Eq. 2).
 
     `detect` finds hands; `landmarks` reads given regions and is differentiable with respect to the frames.
     Left and right are those of the person in ordinary footage. MediaPipe's labels are for mirrored selfies

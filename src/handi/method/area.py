@@ -1,4 +1,4 @@
-"""Motion area: where the action happens. From joints (§2.1), over a data set (the prior), and cleaned up."""
+"""Motion area: where the action happens. From joints (paper §2.1), over a data set (the prior), and cleaned up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def hull_masks(joints: npt.ArrayLike, height: int, width: int, *, hull: Hull = "
 
 
 def hull_area(joints: npt.ArrayLike, height: int, width: int, *, hull: Hull = "hand") -> BinaryMask:
-    """Motion area of a clip, M_video (§2.1): the union over its frames of `hull_masks`, F×42×2 → H×W.
+    """Motion area of a clip, M_video (paper §2.1): the union over its frames of `hull_masks`, F×42×2 → H×W.
 
     A clip without any hand has an empty area: `not area.any()` is the caller's to report.
     """
@@ -69,7 +69,7 @@ def _fill(canvas: np.ndarray, hands: np.ndarray, hull: Hull) -> None:
 
 
 class PriorMask:
-    """Mean of all training motion areas (§2.1), one clip at a time.
+    """Mean of all training motion areas (paper §2.1), one clip at a time.
 
     Counts are integers, so the mean is exact and the same whatever the order, the number of workers or
     the way they are merged. Clips without any hand are counted in `empty` and do not thin the mean, as
@@ -119,7 +119,7 @@ def prior_area(prior: npt.ArrayLike) -> BinaryMask:
 
 
 def clean_area(soft: np.ndarray, *, threshold: float = 0.5) -> BinaryMask:
-    """Stage 1's soft H×W mask in [0, 1] → the binary motion area that stage 2 is given (§3.2).
+    """Stage 1's soft H×W mask in [0, 1] → the binary motion area that stage 2 is given (docs/method.md §3).
 
     Values above `threshold` are closed (gaps between fingers), their holes filled, specks dropped, and the
     rest grown a little so that the hand has room to move. The paper says "morphology" and no more; sizes

@@ -15,7 +15,7 @@ from handi.method.area import feather
 def restore(frames: np.ndarray, pictures: np.ndarray, area: np.ndarray) -> np.ndarray:
     """Put the context back outside the motion area, feathered inside its edge, and as frame 0.
 
-    frames B×F×H×W×3, pictures B×H×W×3 uint8, area B×H×W bool → B×F×H×W×3 uint8 (§3.2).
+    frames B×F×H×W×3, pictures B×H×W×3 uint8, area B×H×W bool → B×F×H×W×3 uint8 (paper §2, Inference).
     """
     edge = 0.02 * min(frames.shape[2:4])
     weight = np.stack([feather(one, edge) for one in area])[:, None, :, :, None]

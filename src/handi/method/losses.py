@@ -1,4 +1,4 @@
-"""Training losses as pure functions: noise prediction, motion area, Hand Refinement Loss (§2, Eq. 2 to 7).
+"""Training losses as pure functions: noise prediction, motion area, Hand Refinement Loss (Eq. 2 to 7).
 
 Losses come as a dict of named terms, unweighted: α, η and the like are the recipe's. Names that start with
 "_" are for the log only and carry no gradient. alpha and sigma are √ᾱ and √(1−ᾱ) of the schedule at each

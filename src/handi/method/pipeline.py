@@ -1,7 +1,7 @@
 """HandiPipeline: a context image and a sentence in, a clip out, in two stages.
 
 Stage 1 denoises the latents of a mask video into the motion area; stage 2 denoises the clip with that
-area in its mask channel, and what lies outside the area is put back from the context image (SPEC §3).
+area in its mask channel, and what lies outside the area is put back from the context image (paper §2).
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class HandiPipeline(FolderPipeline):
         zeros for a hand that is not there; for models that can be told them. Default: as the model's own
         `pose_net` predicts them, where it has one, in pose_inference_steps; with more than one step the seed
         chooses the way. area_from: the motion area is stage 1's "mask", joined with the hulls of poses that
-        are given, or the hulls of the "poses" alone (SPEC §2.1).
+        are given, or the hulls of the "poses" alone (paper §2.1).
         motion: AnimateAnything's motion strength. num_frames: of the clip, context included.
         height, width: exact size in pixels, cropped to; default: the picture's aspect at the model's area.
         num_inference_steps, guidance_scale: of stage 2; area_…: of stage 1. What is not given is the model

@@ -69,7 +69,7 @@ class CameraMotion:
 
 
 def measure_camera(frames: Frames) -> CameraMotion:
-    """Camera motion between each of F×H×W×3 uint8 frames and frame 0 (SPEC §5).
+    """Camera motion between each of F×H×W×3 uint8 frames and frame 0 (docs/method.md §10).
 
     A frame of another scene, or one without texture, has too little `support` and the identity; nothing is
     raised. The same frames give the same answer on any number of threads. Raises: ValueError (shape).

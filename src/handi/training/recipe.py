@@ -90,7 +90,7 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class HandLossRecipe:
-    """The Hand Refinement Loss (SPEC §3)."""
+    """The Hand Refinement Loss (Eq. 2, docs/method.md §7)."""
 
     weight: float = 0.1  # η of Eq. 7; 0: no hand loss
     form: Literal["roi", "literal"] = "roi"

@@ -47,7 +47,7 @@ class WorldClip:
     joints3d: npt.NDArray[np.float32]  # F×42×3, world, metres; zeros for a hand not in the scene
     visible: npt.NDArray[np.uint8]  # F×42: ABSENT, VISIBLE, OCCLUDED, OUTSIDE
     ids: npt.NDArray[np.uint8]  # F×H×W: what each pixel shows, see `objects`
-    area_hull: BinaryMask  # H×W, hulls of the joints over all frames (SPEC §3)
+    area_hull: BinaryMask  # H×W, hulls of the joints over all frames (paper §2.1)
     area_moved: BinaryMask  # H×W, every pixel that changes
     objects: tuple[dict[str, Any], ...]  # name, kind, colour and id of every prop
     before: dict[str, State]

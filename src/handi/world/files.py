@@ -24,7 +24,7 @@ Pictures = Literal["mp4", "png"]
 FPS = 8.0
 MANIFEST = "world.json"  # the settings that all clips of a folder share
 HULL_BIT, MOVED_BIT = 1, 2  # of the area map's values
-Area = Literal["moved", "hull"]  # every pixel that changes, or the hands' hulls (SPEC §2.1)
+Area = Literal["moved", "hull"]  # every pixel that changes, or the hands' hulls (paper §2.1)
 BITS: dict[Area, int] = {"moved": MOVED_BIT, "hull": HULL_BIT}
 
 

@@ -13,7 +13,7 @@ from handi.core.errors import InputError
 from handi.core.names import safe_name
 from handi.core.reading import read_lines
 
-FRAMES = 16  # of a clip: the context image and the 15 to generate (SPEC §2)
+FRAMES = 16  # of a clip: the context image and the 15 to generate (paper §3)
 MAX_ID = 120  # characters: a file name holds an id and what is put behind it
 
 TEXTS = ("action", "description", "verb", "noun", "participant", "problem")  # of a clip

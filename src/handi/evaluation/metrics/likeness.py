@@ -57,7 +57,7 @@ class ClipImages:
         self.weights = self.frames.weights
 
     def scores(self, pair: Pair, features: Features) -> dict[str, float]:
-        """Paper §3.2; embeddings have length 1, so that products are cosines."""
+        """Paper §3; embeddings have length 1, so that products are cosines."""
         generated = _exact(features(self.frames, pair.generated))
         scores = {}
         if pair.reference is not None:

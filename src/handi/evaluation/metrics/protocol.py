@@ -48,7 +48,7 @@ class Pair:
     reference: Frames | None = None
     context: Picture | None = None  # H×W×3, the context image: frame 0 of the true video
     start: Picture | None = None  # H×W×3, frame 0 of the generated video: its own rendering of the context
-    area: BinaryMask | None = None  # H×W, the true motion area (SPEC §2.1)
+    area: BinaryMask | None = None  # H×W, the true motion area (paper §2.1)
     inside: BinaryMask | None = None  # H×W, the pixels that count in this scope; None: all
     text: str | None = None  # the short action: "Cut the carrot."
     description: str | None = None  # the enriched text
