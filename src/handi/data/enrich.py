@@ -22,8 +22,8 @@ from handi.core.reading import read_json
 from handi.core.types import Picture
 from handi.data.endpoint import Endpoint
 
-# The question of LEGO's VLM (docs/method.md §2), and what keeps a general model from writing a recipe. Whoever changes
-# a word raises the version: it stands in every cached answer.
+# LEGO's question to its VLM (docs/method.md §2), and what keeps a general model from writing a recipe.
+# Whoever changes a word raises the version: it stands in every cached answer.
 TEMPLATE_VERSION = 1
 TEMPLATE = (
     "How does the person properly {action} that is displayed in the video frame? "

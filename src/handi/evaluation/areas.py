@@ -14,7 +14,7 @@ from handi.method.area import hull_area
 
 
 class TrueAreas:
-    """The area of a file, of the world, or the hulls of the hands that Υ finds in the true video (paper §2.1).
+    """The area of a file, of the world, or the hulls of the hands that Υ finds in the true video.
 
     find_hands: builds Υ, called once, and only where an area is needed that no file gives.
     """

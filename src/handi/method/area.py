@@ -1,4 +1,4 @@
-"""Motion area: where the action happens. From joints (paper §2.1), over a data set (the prior), and cleaned up."""
+"""Motion area: where the action happens. From joints (paper §2.1), over a data set (prior), cleaned."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ def _check_frames(data: DataRecipe, clips: ClipSet) -> None:
 
 
 def prior_of(clips: ClipSet) -> torch.Tensor:
-    """Mean motion area of the training clips, H×W (paper §2.1). Raises: InputError where every one is empty."""
+    """Mean motion area of the training clips, H×W. Raises: InputError where every one is empty."""
     if isinstance(clips, ShardClips):
         return torch.from_numpy(clips.prior())
     prior = PriorMask(*clips.size)

@@ -341,8 +341,8 @@ def _mask_picture(area: Tensor) -> Tensor:
 
 
 def _frozen(z: Tensor, area: Tensor, network: Any) -> tuple[Tensor, Tensor]:
-    """(latents B×C×F×h×w with those outside the area B×H×W frozen to the first frame's (docs/method.md §6); B×1×1×h×w in
-    {0, 1}, where they are not)."""
+    """(latents B×C×F×h×w with those outside the area B×H×W frozen to the first frame's; B×1×1×h×w in
+    {0, 1}, where they are not). Source: docs/method.md §6."""
     mask = diffusion.latent_mask(area, z.shape[-2:], _mask_mode(network))
     inside = (mask > 0).to(z) if _mask_mode(network) == "area" else (mask >= 0.5).to(z)
     return z[:, :, :1] * (1 - inside) + z * inside, inside
