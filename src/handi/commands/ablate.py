@@ -66,7 +66,7 @@ def ablate(
     from handi.recipes import find_recipe
     from handi.training.recipe import load_recipe, parse_overrides
 
-    loaded = load_recipe(find_recipe(recipe), parse_overrides([f"--{entry}" for entry in entries]))
+    loaded = load_recipe(find_recipe(recipe), parse_overrides(entries))
     settings = Settings(metrics=metrics, device=device, clips=clips)
     settings.check()
     ((name, place),) = parse_data((data,)).items()

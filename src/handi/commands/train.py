@@ -15,6 +15,7 @@ def train(
     resume: Switch = False,
     fresh: Switch = False,
     estimate: Switch = False,
+    explain: Switch = False,
     entries: Entries = (),
 ) -> int:
     """Train one stage of a model by a recipe; stop it whenever you like, run it again and it goes on.
@@ -39,6 +40,9 @@ def train(
     A LoRA of your own footage (videos with a text file of the same name beside each):
         handi train folder_lora --data.path footage --model.init FOLDER_OR_HUB_ID
 
+    What each entry means, and its value in a recipe:
+        handi train mini_stage1 --explain
+
     What it would cost, measured by a few real steps:
         handi train folder_lora --data.path footage --model.init FOLDER_OR_HUB_ID --estimate
 
@@ -54,17 +58,28 @@ def train(
         resume: Insist on a checkpoint to go on from. Without it one is used where it is there.
         fresh: Begin anew; an earlier run in the folder is renamed to RUN.1, RUN.2, …
         estimate: Only say what a step takes in memory and time, and the whole recipe with it.
+        explain: Only list every entry of the recipe, with its value and what it means.
         entries: Any entry of the recipe, such as --optim.lr 1e-4 or --run.steps 2000.
     """
     from handi.recipes import find_recipe
-    from handi.training.recipe import load_recipe, parse_overrides
+    from handi.training.recipe import Recipe, load_recipe, parse_overrides
 
     if resume and fresh:
         usage("train", "--resume and --fresh exclude each other")
-    overrides = parse_overrides([f"--{entry}" for entry in entries])
+    overrides = parse_overrides(entries)
     if minutes is not None:
         overrides["run.minutes"] = str(minutes)
     loaded = load_recipe(find_recipe(recipe), overrides)
+    if explain:
+        about = "The entries of this recipe. Commas separate the values of one: --optim.betas 0.9,0.99"
+        tyro.cli(  # prints and exits
+            Recipe,
+            default=loaded,
+            args=["--help"],
+            prog=f"handi train {recipe}",
+            description=about,
+            config=(tyro.conf.FlagConversionOff,),
+        )
     if estimate:
         return _estimate(loaded)
     from handi.training.loop import train as run
