@@ -26,6 +26,7 @@ from torch import Tensor
 
 from benchmarks.plain_unet import as_diffusers_built_it, plain_forward
 from handi import HandiPipeline
+from handi.method.latents import decode
 from handi.models.random_model import random_checkpoint
 
 
@@ -94,7 +95,7 @@ def compare(pipe: HandiPipeline, args: Arguments) -> None:
     unet, device, dtype = pipe.unet, args.device, pipe.unet.dtype
     plain = as_diffusers_built_it(copy.deepcopy(unet))
     fast = torch.compile(unet) if args.compile else unet
-    height, width = (side // pipe.vae_factor for side in (pipe.card.height, pipe.card.width))
+    height, width = (side // pipe.backbone.multiple for side in (pipe.card.height, pipe.card.width))
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -116,7 +117,7 @@ def compare(pipe: HandiPipeline, args: Arguments) -> None:
         "UNet step, ours": ours_step,
         "UNet step, plain": plain_step,
         "decode, ours": lambda: pipe.decode(latents),
-        "decode, plain": lambda: pipe.decode(latents, chunk=1),
+        "decode, plain": lambda: decode(pipe.vae, latents, together=1),
     }
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():

@@ -17,14 +17,15 @@ LAYERS = {
     "handi.recipes": 0,
     "handi.hands": 1,
     "handi.motion": 1,
-    "handi.method.area": 1,  # numpy alone: the world draws the same areas
-    "handi.method.poses": 1,
+    "handi.method": 1,  # the paper's equations; the world draws the same areas
     "handi.world": 1,
     "handi.training.recipe": 1,
     "handi.training.counting": 1,
     "handi.models": 2,
     "handi.evaluation.metrics": 2,
-    "handi.method": 3,
+    "handi.method.pipeline": 3,
+    "handi.method.folders": 3,
+    "handi.method.pose_sampling": 3,
     "handi.data": 4,
     "handi.training": 5,
     "handi.hands.report": 5,

@@ -39,6 +39,7 @@ from handi.data.world import rois_of
 from handi.hands import HandDetector
 from handi.hands.matching import INSIDE, enlarge, match_hands
 from handi.method import diffusion, losses
+from handi.models.backbone import Given, Layout
 from handi.world import WorldClip
 from handi.world.judges import ACTION_FRAMES
 from handi.world.truth import OUTSIDE
@@ -70,9 +71,8 @@ class Scene:
     """A clip, ready to be noised."""
 
     clip: WorldClip
-    z: Tensor  # 1×C×F×h×w, frozen to the context outside the area as in training
-    inside: Tensor  # 1×1×1×h×w
-    conditions: dict[str, Tensor]
+    layout: Layout
+    text: Tensor  # 1×N×D
     true: Tensor  # f×3×H×W in [-1, 1], the frames that are looked at
     rois: Tensor  # f×2×4
 
@@ -81,22 +81,14 @@ def scene_of(pipe: HandiPipeline, clip: WorldClip) -> Scene:
     """Latents, area and text of a clip as a training step has them."""
     frames = list(ACTION_FRAMES)
     z = pipe.encode_images(clip.frames.copy()).transpose(0, 2).contiguous()  # F×C×1×h×w → 1×C×F×h×w
-    mode = getattr(pipe.unet.config, "mask_mode", None)
-    mask = diffusion.latent_mask(torch.from_numpy(clip.area_moved)[None], z.shape[-2:], mode).to(z)
-    inside = (mask > 0 if mode == "area" else mask >= 0.5).to(z)
-    context = z[:, :, :1]
+    motion = torch.tensor([pipe.card.stage2.motion], device=z.device)
+    given = Given(z, torch.arange(z.shape[2])[None], motion=motion)
     seen = ((clip.visible != OUTSIDE) & clip.joints2d.any(-1)).reshape(-1, 2, 21).sum(2) >= INSIDE
     size = clip.frames.shape[1:3]
     return Scene(
         clip=clip,
-        z=context * (1 - inside) + z * inside,
-        inside=inside,
-        conditions={
-            "encoder_hidden_states": pipe.encode_text([clip.text]),
-            "condition_latent": context,
-            "mask": mask,
-            "motion": torch.tensor([pipe.card.stage2.motion], device=z.device),
-        },
+        layout=pipe.backbone.clip(pipe.unet, given, torch.from_numpy(clip.area_moved)[None]),
+        text=pipe.encode_text([clip.text]),
         true=torch.from_numpy(clip.frames[frames]).permute(0, 3, 1, 2).float().to(z) / 127.5 - 1,
         rois=torch.from_numpy(rois_of(clip.joints2d, seen, *size)[frames]).to(z),
     )
@@ -104,16 +96,15 @@ def scene_of(pipe: HandiPipeline, clip: WorldClip) -> Scene:
 
 def predict(pipe: HandiPipeline, scene: Scene, t: int) -> tuple[Tensor, Tensor]:
     """(L_noise, ẑ0 1×C×F×h×w) at a timestep; the noise is the clip's own, the same at every t."""
-    kind = pipe.scheduler.config.prediction_type
-    steps = torch.tensor([t], device=scene.z.device)
-    bar = pipe.scheduler.alphas_cumprod.to(scene.z)[steps]
-    alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
-    noise = diffusion.clip_noise(scene.z.shape[1:], [scene.clip.seed], stream=2).to(scene.z)
-    x_t = alpha * scene.z + sigma * noise
-    prediction = pipe.unet(x_t, steps, **scene.conditions)
-    target = losses.target_of(scene.z, noise, alpha, sigma, kind)
-    loss = losses.noise_loss(prediction, target, mask=scene.inside)["noise"]
-    return loss, losses.predict_x0(prediction, x_t, alpha, sigma, kind)
+    layout, process = scene.layout, pipe.backbone.process
+    steps = torch.tensor([t], device=layout.z.device)
+    alpha, sigma = process.levels(steps)
+    noise = diffusion.clip_noise(layout.z.shape[1:], [scene.clip.seed], stream=2).to(layout.z)
+    x_t = alpha * layout.z + sigma * noise
+    prediction = pipe.backbone.predict(pipe.unet, x_t, steps, scene.text, layout)
+    target = losses.target_of(layout.z, noise, alpha, sigma, process.kind)
+    loss = losses.noise_loss(prediction, target, mask=layout.free)["noise"]
+    return loss, losses.predict_x0(prediction, x_t, alpha, sigma, process.kind)
 
 
 def decode(pipe: HandiPipeline, x0: Tensor) -> Tensor:
@@ -175,7 +166,7 @@ def calibrate(
             scene = scene_of(pipe, clip)
             for level, spoil in spoilt:
                 look(detector, scene, spoil(scene.true), level)
-            look(detector, scene, decode(pipe, scene.z), plain)
+            look(detector, scene, decode(pipe, scene.layout.z), plain)
         for level in predicted:
             with torch.set_grad_enabled(number < gradients):
                 noise, x0 = predict(pipe, scene, int(level.t or 0))

@@ -19,6 +19,7 @@ from experiments.mini.measures import BATCH, Bench
 from experiments.mini.model import NULL, PipelineModel
 from handi.method import diffusion
 from handi.method.losses import predict_x0
+from handi.models.backbone import Given
 from handi.world import WorldClip
 
 TIMES = (999, 700, 300)
@@ -35,22 +36,17 @@ def step_errors(
     context = truth[:, :, :1]
     area = torch.from_numpy(np.stack([clip.area_moved for clip in clips])).to(truth)  # B×H×W
     cells = F.adaptive_max_pool2d(area[:, None], truth.shape[-2:])[:, :, None]  # B×1×1×h×w
-    mode = getattr(pipe.unet.config, "mask_mode", None)
     truth = context * (1 - cells) + truth * cells
     noise = diffusion.clip_noise(truth.shape[1:], [clip.seed for clip in clips], stream=2).to(truth)
-    level = pipe.scheduler.alphas_cumprod[time].to(truth)
-    alpha, sigma = (part.expand(len(clips)) for part in (level.sqrt(), (1 - level).sqrt()))
-    x_t = level.sqrt() * truth + (1 - level).sqrt() * noise
-    prediction = pipe.unet(
-        x_t,
-        torch.tensor(time, device=truth.device),
-        pipe.encode_text(prompts),
-        condition_latent=context,
-        mask=diffusion.latent_mask(area, truth.shape[-2:], mode),
-        motion=torch.tensor([pipe.card.stage2.motion] * len(clips), device=truth.device),
-    )
-    kind = pipe.scheduler.config.prediction_type
-    guess = predict_x0(prediction, x_t, alpha, sigma, kind)
+    backbone = pipe.backbone
+    t = torch.full((len(clips),), time, device=truth.device)
+    alpha, sigma = backbone.process.levels(t)
+    x_t = alpha.view(-1, 1, 1, 1, 1) * truth + sigma.view(-1, 1, 1, 1, 1) * noise
+    motion = torch.full((len(clips),), pipe.card.stage2.motion, device=truth.device)
+    given = Given(truth, torch.arange(truth.shape[2]).expand(len(clips), -1), motion=motion)
+    layout = backbone.clip(pipe.unet, given, area)
+    prediction = backbone.predict(pipe.unet, x_t, t, pipe.encode_text(prompts), layout)
+    guess = predict_x0(prediction, x_t, alpha, sigma, backbone.process.kind)
     return [
         (float(ours), float(copy))
         for ours, copy in zip(_total(guess, truth, cells), _total(context, truth, cells), strict=True)

@@ -48,18 +48,18 @@ def test_a_predictor_that_knows_the_noise_gives_the_reconstruction_back(pipe, de
         scene = calibration.scene_of(pipe, clip)
     assert scene.rois[..., 2].any()
     # Outside the area the latents are the context's.
-    outside = scene.inside.expand_as(scene.z) == 0
+    outside = scene.layout.free.expand_as(scene.layout.z) == 0
     assert outside.any()
-    assert torch.equal(scene.z[outside], scene.z[:, :, :1].expand_as(scene.z)[outside])
+    assert torch.equal(scene.layout.z[outside], scene.layout.z[:, :, :1].expand_as(scene.layout.z)[outside])
 
     real, pipe.unet = pipe.unet, Knowing(pipe.unet.config)
     try:
-        pipe.unet.noise = calibration.diffusion.clip_noise(scene.z.shape[1:], [clip.seed], stream=2)
+        pipe.unet.noise = calibration.diffusion.clip_noise(scene.layout.z.shape[1:], [clip.seed], stream=2)
         noise, x0 = calibration.predict(pipe, scene, 500)
         bar = pipe.scheduler.alphas_cumprod[500]
         assert noise.item() == pytest.approx(0.05**2, rel=1e-3)
         gain = ((1 - bar) / bar).sqrt()
-        torch.testing.assert_close(x0, scene.z - 0.05 * gain, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(x0, scene.layout.z - 0.05 * gain, atol=1e-4, rtol=1e-4)
         found = calibration.Level("t = 500", 500, float(gain))
         terms = {"hand": 3 * noise, "hand_features": -0.5 * noise}
         calibration.compare_gradients(pipe, noise, terms, found)

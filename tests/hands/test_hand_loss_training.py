@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from handi.data.clips import Batch
-from handi.method.pipeline import HandiPipeline
 from handi.models import presets
 from handi.training.recipe import HandLossRecipe, LossRecipe
 from handi.training.step import Networks, stage1_step, stage2_step
@@ -27,12 +26,11 @@ def networks(frame, detector=None) -> Networks:
         parts = presets.fresh("probe", ["cut the carrot"])
     parts.vae.basis.fit(torch.stack([frame, frame.flip(-1)]))
     return Networks(
+        backbone=parts.backbone(),
         vae=parts.vae.requires_grad_(False),
         text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
         unet=parts.unet,
         area_unet=parts.area_unet,
-        scheduler=HandiPipeline.from_checkpoint(parts).scheduler,
         prior_mask=torch.full(frame.shape[1:], 0.5),
         detector=detector,
     )

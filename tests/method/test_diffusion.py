@@ -7,6 +7,7 @@ import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 
 from handi.method import diffusion
+from handi.models.backbone import Layout
 
 CONFIG = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
 
@@ -53,7 +54,9 @@ def test_the_start_holds_6_8_percent_of_the_context():
     timesteps = diffusion.set_timesteps(solver, 25, "cpu")
     assert timesteps[0] == 999
     context = torch.ones(1, 4, 1, 2, 2)
-    x = diffusion.start(solver, context, torch.zeros(1, 4, 3, 2, 2), timesteps[0])
+    x = diffusion.Betas(solver).start(
+        context.expand(-1, -1, 3, -1, -1), torch.zeros(1, 4, 3, 2, 2), timesteps[0]
+    )
     assert x.shape == (1, 4, 3, 2, 2)
     torch.testing.assert_close(x, torch.full_like(x, 0.0683), atol=1e-4, rtol=0)
 
@@ -68,21 +71,22 @@ def test_strength_leaves_out_the_first_steps(strength, kept):
 def test_guidance_computes_both_branches_in_one_call_or_only_one():
     calls = []
 
-    def model(x, t, text, *, condition_latent):
+    def model(x, t, text, layout):
         calls.append(len(x))
-        assert len(text) == len(condition_latent) == len(x)
+        assert len(text) == len(layout.context) == len(x)
         return x * 0 + text.mean(dim=(1, 2))[:, None, None, None, None]
 
     x, t = torch.zeros(2, 4, 3, 2, 2), torch.tensor(5)
     text, null = torch.full((2, 7, 8), 3.0), torch.full((2, 7, 8), 1.0)
-    context = torch.zeros(2, 4, 1, 2, 2)
-    guided = diffusion.guide(model, text, null, 4.0, condition_latent=context)
+    context, area = torch.zeros(2, 4, 1, 2, 2), torch.zeros(2, 1, 1, 2, 2)
+    layout = Layout(x, area, area, context, torch.arange(3).expand(2, 3))
+    guided = diffusion.guide(model, layout, text, null, 4.0)
     assert (guided(x, t) == 1 + 4 * (3 - 1)).all()
-    plain = diffusion.guide(model, text, None, 1.0, condition_latent=context)
+    plain = diffusion.guide(model, layout, text, None, 1.0)
     assert (plain(x, t) == 3).all()
     assert calls == [4, 2]
     with pytest.raises(ValueError, match="null text"):
-        diffusion.guide(model, text, None, 2.0)
+        diffusion.guide(model, layout, text, None, 2.0)
 
 
 def test_a_hook_can_change_and_stop():

@@ -76,10 +76,22 @@ def test_half_precision_answers_become_float32_before_they_are_amplified():
 
 @pytest.mark.parametrize("function", [losses.target_of, losses.predict_x0])
 def test_another_kind_of_prediction_is_refused(function):
-    with pytest.raises(ValueError, match="flow"):
-        function(drawn(1, 1, 1, 1, 1), drawn(1, 1, 1, 1, 1), torch.ones(1), torch.ones(1), "flow")
-    with pytest.raises(ValueError, match="flow"):
-        losses.snr_weight(torch.ones(1), torch.ones(1), "flow", 5.0)
+    with pytest.raises(ValueError, match="score"):
+        function(drawn(1, 1, 1, 1, 1), drawn(1, 1, 1, 1, 1), torch.ones(1), torch.ones(1), "score")
+    with pytest.raises(ValueError, match="score"):
+        losses.snr_weight(torch.ones(1), torch.ones(1), "score", 5.0)
+
+
+def test_flow_gives_x0_back_and_its_weight_is_that_of_x0():
+    sigma = torch.tensor([0.0, 0.3, 0.9, 1.0])
+    alpha, wide = 1 - sigma, sigma.view(-1, 1, 1, 1, 1)
+    x0, noise = drawn(4, 2, 3, 2, 2), drawn(4, 2, 3, 2, 2, seed=1)
+    x_t = (1 - wide) * x0 + wide * noise
+    answer = losses.target_of(x0, noise, alpha, sigma, "flow")
+    torch.testing.assert_close(losses.predict_x0(answer, x_t, alpha, sigma, "flow"), x0)
+    # an error e of the answer is sigma·e of x0, which weighs min(SNR, γ)
+    error = sigma.square() * losses.snr_weight(alpha, sigma, "sample", 5.0)
+    torch.testing.assert_close(losses.snr_weight(alpha, sigma, "flow", 5.0), error)
 
 
 def test_min_snr_weights_are_the_published_ones(levels):

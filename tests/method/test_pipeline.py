@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from handi import HandiPipeline
 from handi.core.errors import InputError
 from handi.method import diffusion
 from handi.models import HandiUNet
+from handi.models.backbone import Layout
 from handi.models.checkpoint import Checkpoint, ModelCard
 from handi.models.random_model import byte_tokenizer, random_checkpoint
 
@@ -82,16 +84,23 @@ def test_sampling_agrees_with_the_original(original, run, guidance):
     timesteps = diffusion.set_timesteps(pipe.scheduler, case["steps"], "cpu", len(expected) / case["steps"])
     assert torch.equal(timesteps, expected)
     context = tensors["condition_latent"]
+    noise = tensors[f"{run}/noise"]
+    layout = Layout(
+        context.expand_as(noise),
+        free=tensors["mask"],
+        area=tensors["mask"],
+        context=context,
+        frame_index=torch.arange(noise.shape[2])[None],
+        motion=torch.tensor([float(case["motion"])]),
+    )
     predict = diffusion.guide(
-        pipe.unet,
+        partial(pipe.backbone.predict, pipe.unet),
+        layout,
         pipe.encode_text([case["prompt"]]),
         pipe.encode_text([""]),
         guidance,
-        condition_latent=context,
-        mask=tensors["mask"],
-        motion=torch.tensor([float(case["motion"])]),
     )
-    x = diffusion.start(pipe.scheduler, context, tensors[f"{run}/noise"], timesteps[0])
+    x = pipe.backbone.process.start(layout.z, noise, timesteps[0])
     latents = diffusion.sample(predict, x, pipe.scheduler, timesteps)
     final = tensors[f"{run}/final_latents"]
     assert (latents - final).abs().max() <= 1e-4 * final.std()

@@ -33,15 +33,8 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def networks():
     parts = random_checkpoint(size=SIZE)
-    scheduler = HandiPipeline.from_checkpoint(parts).scheduler
     return step.Networks(
-        parts.vae,
-        parts.text_encoder,
-        parts.tokenizer,
-        parts.unet,
-        parts.area_unet,
-        scheduler,
-        parts.prior_mask,
+        parts.backbone(), parts.vae, parts.text_encoder, parts.unet, parts.area_unet, parts.prior_mask
     )
 
 
@@ -101,7 +94,7 @@ def test_the_overlap_is_taken_frame_by_frame(networks, batch, answers, target):
     each = overlaps(answers["masks"], truth)[:, 1:]  # the context image's frame is none of the L
     assert miou_of(networks, batch) == pytest.approx(ALPHA * (1 - each.mean().item()), rel=1e-4)
     z = answers["z"]
-    expected = step.encode(networks.vae, (2 * truth - 1)[:, None].expand(-1, 3, -1, -1, -1))
+    expected = networks.backbone.encode((2 * truth - 1)[:, None].expand(-1, 3, -1, -1, -1))
     torch.testing.assert_close(z, expected, atol=1e-4, rtol=1e-4)
     assert torch.equal(z[:, :, 1], z[:, :, 3]) == (target == "union")
     # A few of the frames, drawn anew in every step: the mean is the same.

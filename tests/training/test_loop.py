@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from handi.core.errors import InputError, ModelError
 from handi.data.clips import mirrored_joints
 from handi.models import checkpoint
+from handi.models.backbone import Traits
 from handi.models.lite import LiteTransformer
 from handi.training import module, setup, step
 from handi.training.loop import Run, train
@@ -448,14 +448,15 @@ def test_stage_2_is_told_the_area_of_stage_1(home):
 
     def stage1(sample, timestep, text, **conditions):
         assert (timestep == 999).all()
-        return step.encode(networks.vae, picture)
+        return networks.backbone.encode(picture)
 
     def stage2(sample, timestep, text, *, mask, **conditions):
         told.append(mask[:, 0, 0])
         return sample
 
     networks.area_unet, networks.unet = stage1, stage2
-    stage1.config = stage2.config = SimpleNamespace(mask_mode="area")
+    for network in (stage1, stage2):
+        network.traits, network.mask_mode = Traits(one_mask=network is stage1), "area"
     loss = recipe.loss
     for kind in ("true", "generated"):
         batch = replace(batch, kinds=[kind] * 4)

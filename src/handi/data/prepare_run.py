@@ -47,7 +47,7 @@ class Models:
         enrich = self._enrich(device) if self.enrich is not None else None
         if self.model is None:
             return Tools(detect, enrich=enrich)
-        from handi.method.latents import Encoder
+        from handi.data.encoder import Encoder
 
         encoder = Encoder(self.model, device)
         return Tools(detect, encoder.latents, encoder.embeddings if self.embeddings else None, enrich)
@@ -81,9 +81,9 @@ class Models:
         """What is written down about the models. Raises: ModelError."""
         names: dict[str, str] = {"hands": self.complexity}
         if self.model is not None:
-            from handi.method.latents import hashes_of
+            from handi.models.checkpoint import encoder_hashes
 
-            made = hashes_of(self.model)
+            made = encoder_hashes(self.model)
             names["vae"] = made["vae"]
             if self.embeddings:
                 names["text_encoder"] = made["text_encoder"]

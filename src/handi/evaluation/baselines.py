@@ -219,7 +219,7 @@ class Handi:
     def _mask(self, task: Task) -> Any:
         import torch
 
-        from handi.method.diffusion import area_at
+        from handi.method.latents import area_at
 
         if self.mask == "full":
             return "full"

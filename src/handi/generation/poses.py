@@ -30,7 +30,7 @@ def given_poses(
     """
     if all(request.poses is None for request in requests):
         return None, []
-    if not getattr(pipe.unet.config, "poses", False):
+    if not pipe.backbone.traits(pipe.unet).poses:
         raise InputError("this model's stage 2 cannot be told poses", where=pipe.source)
     poses, notes = [], list[str]()
     for request in requests:
@@ -46,7 +46,7 @@ def given_poses(
             height=settings.height,
             width=settings.width,
             area=pipe.card.height * pipe.card.width,
-            multiple=pipe.vae_factor,
+            multiple=pipe.backbone.multiple,
         )
         detector = HandDetector.from_pretrained()
         film, aspect = filmed_poses(request.poses, frames, detector)

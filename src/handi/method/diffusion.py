@@ -11,7 +11,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
-from torch.nn import functional as F
+
+from handi.method.losses import PredictionKind
 
 # (x_t: B×C×F×h×w, t: scalar) → the network's prediction, B×C×F×h×w
 Predictor = Callable[[Tensor, Tensor], Tensor]
@@ -64,96 +65,88 @@ def _generator(seed: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(mixed[0]))
 
 
+class Betas:
+    """The noise of Stable Diffusion and its like: a schedule of betas over whole timesteps.
+
+    The scheduler's betas and kind of prediction count in training; in sampling it does the steps, too.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+
+    @property
+    def kind(self) -> PredictionKind:
+        """What the network answers."""
+        return self.scheduler.config.prediction_type
+
+    @property
+    def last(self) -> int:
+        """The timestep of the most noise."""
+        return self.scheduler.config.num_train_timesteps - 1
+
+    def draw(self, count: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
+        """`count` timesteps: uniform, but for a share `high` among the upper 40 % and a share `pure` at the
+        last, where one-step sampling and the layout of a clip are decided."""
+        steps = self.last + 1
+        u, kind = torch.rand((2, count), generator=generator, device=generator.device)
+        t = (u * steps).long()
+        upper = (0.6 * steps + u * 0.4 * steps).long()
+        t = torch.where(kind < high + pure, upper, t)
+        return torch.where(kind < pure, self.last, t).clamp(max=self.last)
+
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ and √(1−ᾱ) at timesteps B."""
+        signal = self.scheduler.alphas_cumprod.to(t.device, torch.float32)[t]
+        return signal.sqrt(), (1 - signal).sqrt()
+
+    def schedule(self, steps: int, cells: int, device: torch.device, strength: float = 1.0) -> Tensor:
+        """Timesteps to run, most noise first; the number of cells changes nothing."""
+        return set_timesteps(self.scheduler, steps, device, strength)
+
+    def start(self, still: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The still context noised to t: with Stable Diffusion's betas 6.8 % of it is left at t = 999."""
+        return self.scheduler.add_noise(still, noise, t.reshape(1).expand(len(noise)))
+
+
 def set_timesteps(
-    scheduler: SchedulerMixin, steps: int, device: torch.device | str, strength: float = 1.0
+    scheduler: SchedulerMixin,
+    steps: int,
+    device: torch.device | str,
+    strength: float = 1.0,
+    **options: Any,
 ) -> Tensor:
     """Timesteps to run, high noise first. `strength` < 1 leaves out the first ones: a later start keeps
-    more of the context image."""
-    scheduler.set_timesteps(steps, device=device)
+    more of the context image. options: the scheduler's own, such as `mu`."""
+    scheduler.set_timesteps(steps, device=device, **options)
     order = getattr(scheduler, "order", 1)
     kept = max(1, min(steps, round(steps * strength)))
     return scheduler.timesteps[(steps - kept) * order :]
 
 
-def latent_mask(area: Tensor, size: Sequence[int], mode: str | None = None) -> Tensor:
-    """The motion area in a network's mask channel: B×H×W in [0, 1] → B×1×1×h×w.
-
-    mode "area": the share of each latent cell that is in the area. None, or "bilinear": as AnimateAnything
-    resizes its masks, without antialiasing and not made binary again. Raises: ValueError for another mode.
-    """
-    if mode not in (None, "bilinear", "area"):
-        raise ValueError(f'mask_mode must be "bilinear" or "area", not {mode!r}')
-    return F.interpolate(area[:, None].float(), tuple(size), mode=mode or "bilinear")[:, :, None]
-
-
-def area_at(area: Tensor, like: Tensor) -> Tensor:
-    """One soft area H×W, such as the prior mask, for each row and at the size of `like`, B×H'×W'."""
-    area = area[None, None].to(like.device, torch.float32)
-    if area.shape[-2:] != like.shape[-2:]:
-        area = F.interpolate(area, like.shape[-2:], mode="bilinear")
-    return area[0].expand(len(like), *like.shape[-2:])
-
-
-def conditions(
-    config: Any,
-    context: Tensor,
-    area: Tensor,
-    motion: Tensor | None,
-    frame_index: Tensor,
-    poses: Tensor | None = None,
-) -> dict[str, Tensor]:
-    """What a noise predictor is given beside x_t, t and the text. Training and sampling both ask here.
-
-    config: the network's. context B×C×1×h×w latents; area B×H×W in [0, 1], soft values stay soft; motion B
-    strengths (None: not known); frame_index B×F, which of a clip's frames these are; poses B×F×42×2, the
-    hands' joints in them (None: not known). What the network has no
-    use for is left out.
-    """
-    mask = latent_mask(area.to(context.device), context.shape[-2:], getattr(config, "mask_mode", None))
-    given = {"condition_latent": context, "mask": mask}
-    if reads_motion(config) and motion is not None:
-        given["motion"] = motion.to(context.device)
-    if hasattr(config, "clip_frames"):
-        given["frame_index"] = frame_index.to(context.device)
-    if getattr(config, "poses", False) and poses is not None:
-        given["poses"] = poses.to(context.device)
-    return given
-
-
-def reads_motion(config: Any) -> bool:
-    """Whether a network of this config is conditioned on the motion strength."""
-    return bool(getattr(config, "motion_strength", False))
-
-
-def start(scheduler: SchedulerMixin, context: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """x_t to start from: the context latent B×C×1×h×w repeated over the noise's frames, noised to t.
-
-    Not pure noise: with Stable Diffusion's betas 6.8 % of the context is left at t = 999.
-    """
-    context = context.expand_as(noise)
-    return scheduler.add_noise(context, noise, timestep.reshape(1).expand(len(noise)))
-
-
 def guide(
-    model: Callable[..., Tensor], text: Tensor, null_text: Tensor | None, scale: float, **conditions: Tensor
+    predict: Callable[[Tensor, Tensor, Tensor, Any], Tensor],
+    layout: Any,
+    text: Tensor,
+    null_text: Tensor | None,
+    scale: float,
 ) -> Predictor:
-    """Classifier-free guidance: null + scale · (text − null), both branches in one call of the model.
+    """Classifier-free guidance: null + scale · (text − null), both branches in one call.
 
-    text, null_text B×N×D; the conditions, batch B each, are the same in both branches. At scale ≤ 1 the
-    null branch is not computed.
+    predict(x, t, text, layout): the network's answer; layout: the task (`models.backbone.Layout`), the same
+    in both branches. text, null_text B×N×D. At scale ≤ 1 the null branch is not computed.
+    Raises: ValueError where it is needed and has no text.
     """
     if scale <= 1:
-        return lambda x, t: model(x, t, text, **conditions).float()
+        return lambda x, t: predict(x, t, text, layout).float()
     if null_text is None:
         raise ValueError("guidance above 1 needs the null text")
-    both_texts = torch.cat([null_text, text])
-    twice = {name: torch.cat([value, value]) for name, value in conditions.items()}
+    both_texts, twice = torch.cat([null_text, text]), layout.repeated(2)
 
-    def predict(x: Tensor, t: Tensor) -> Tensor:
-        null, full = model(torch.cat([x, x]), t, both_texts, **twice).float().chunk(2)
+    def guided(x: Tensor, t: Tensor) -> Tensor:
+        null, full = predict(torch.cat([x, x]), t, both_texts, twice).float().chunk(2)
         return null + scale * (full - null)
 
-    return predict
+    return guided
 
 
 def sample(
@@ -173,7 +166,8 @@ def sample(
     if seeds and "generator" in inspect.signature(scheduler.step).parameters:
         extra["generator"] = [_generator(seed, STEP_STREAM) for seed in seeds]
     for index, t in enumerate(timesteps):
-        prediction = predict(scheduler.scale_model_input(x, t), t)
+        scaled = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+        prediction = predict(scaled, t)
         x = scheduler.step(prediction, t, x, **extra, return_dict=False)[0]
         if on_step is not None:
             replaced = on_step(index, t, x)

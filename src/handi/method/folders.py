@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DiffusionPipeline, schedulers
+from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from handi.core.errors import InputError, ModelError
-from handi.method import diffusion
+from handi.core.errors import InputError
 from handi.models import checkpoint
 from handi.models.checkpoint import Checkpoint, ModelCard
 from handi.models.lora import NETWORKS, LoraPipeline
@@ -60,28 +59,12 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
     @classmethod
     def from_checkpoint(cls, parts: Checkpoint) -> Self:
         """A pipeline of parts in memory. Raises: ModelError for a scheduler that cannot be made."""
-        name = str(parts.scheduler_config.get("_class_name"))
-        kind = getattr(schedulers, name, None)
-        if parts.published:
-            make = diffusion.dpm_solver
-        elif kind is not None:
-            make = kind.from_config
-        else:
-            raise ModelError(f"the scheduler {name!r} is none of diffusers'", where=parts.source)
-        try:
-            scheduler = make(dict(parts.scheduler_config))
-        except Exception as error:  # whatever arithmetic makes of a wrong entry
-            raise ModelError(
-                f"the scheduler cannot be made of its entries ({error})",
-                where=f"{parts.source}/scheduler/scheduler_config.json",
-                mend="copy the file again",
-            ) from error
         return cls(
             vae=parts.vae,
             text_encoder=parts.text_encoder,
             tokenizer=parts.tokenizer,
             unet=parts.unet,
-            scheduler=scheduler,
+            scheduler=parts.scheduler(),
             area_unet=parts.area_unet,
             pose_net=parts.pose_net,
             prior_mask=parts.prior_mask,

@@ -19,7 +19,7 @@ from handi.method.poses import present
 if TYPE_CHECKING:
     from handi.hands import HandDetector
 
-PredictionKind = Literal["epsilon", "v_prediction", "sample"]
+PredictionKind = Literal["epsilon", "v_prediction", "sample", "flow"]
 HandForm = Literal["roi", "literal"]
 
 READABLE = 0.5  # presence below which a generated hand is not read
@@ -35,7 +35,8 @@ def _wide(values: Tensor, like: Tensor) -> Tensor:
 
 
 def target_of(x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor, kind: PredictionKind) -> Tensor:
-    """What the network should answer: the noise (Eq. 3), v = alpha·noise − sigma·x0, or x0; B×C×F×h×w.
+    """What the network should answer: the noise (Eq. 3), v = alpha·noise − sigma·x0, x0, or noise − x0 where
+    x_t moves straight from one to the other ("flow": alpha = 1 − sigma); B×C×F×h×w.
 
     Raises: ValueError for another kind.
     """
@@ -45,6 +46,8 @@ def target_of(x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor, kind: Pre
         return _wide(alpha, x0) * noise - _wide(sigma, x0) * x0
     if kind == "sample":
         return x0
+    if kind == "flow":
+        return noise - x0
     raise ValueError(f"no such kind of prediction: {kind!r}")
 
 
@@ -52,7 +55,7 @@ def predict_x0(prediction: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, ki
     """ẑ0 from the network's answer (Eq. 4), float32 B×C×F×h×w.
 
     Eq. 4 prints the true noise ε, with which ẑ0 would not depend on the network; the predicted one is meant.
-    It also holds for epsilon only; v and sample have their own inverse. Not defined for epsilon at alpha = 0.
+    It also holds for epsilon only; other kinds have their own inverse. Not defined for epsilon at alpha = 0.
     Raises: ValueError for another kind.
     """
     prediction, x_t = prediction.float(), x_t.float()
@@ -62,6 +65,8 @@ def predict_x0(prediction: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, ki
         return _wide(alpha, x_t) * x_t - _wide(sigma, x_t) * prediction
     if kind == "sample":
         return prediction
+    if kind == "flow":
+        return x_t - _wide(sigma, x_t) * prediction
     raise ValueError(f"no such kind of prediction: {kind!r}")
 
 
@@ -70,7 +75,8 @@ def snr_weight(
 ) -> Tensor:
     """Min-SNR-γ weights B of the noise loss (Hang et al. 2023): each kind's form of min(SNR, γ) on x0's loss.
 
-    SNR = alpha²/sigma². epsilon: min(SNR, γ)/SNR; v_prediction: min(SNR, γ)/(SNR + 1); sample: min(SNR, γ).
+    SNR = alpha²/sigma². epsilon: min(SNR, γ)/SNR; v_prediction: min(SNR, γ)/(SNR + 1); sample: min(SNR, γ);
+    flow, whose error is 1/sigma times that of x0: min(SNR, γ)·sigma².
     gamma None gives ones. alpha = 0 and sigma = 0 have their limits. With zero terminal SNR the last step's
     v weight is 0: a recipe that must learn that step leaves gamma out, or, for sample, sets `least`: a lower
     limit of its weight (1 is the truncated SNR of Salimans & Ho 2022). Raises: ValueError for another kind.
@@ -79,6 +85,8 @@ def snr_weight(
         return torch.ones_like(alpha)
     signal, noise = alpha.square(), sigma.square()
     limited = torch.minimum(signal, gamma * noise)  # min(SNR, γ) · sigma²
+    if kind == "flow":
+        return limited
     if kind == "epsilon":
         return torch.where(signal > 0, limited / signal, 1)
     if kind == "v_prediction":

@@ -6,10 +6,12 @@ area in its mask channel, and what lies outside the area is put back from the co
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import diffusers
@@ -35,8 +37,10 @@ from handi.method import diffusion
 from handi.method.area import clean_area, hull_area
 from handi.method.finish import convert, restore, to_uint8
 from handi.method.folders import FolderPipeline
+from handi.method.latents import area_at, as_video, unit
 from handi.method.pose_sampling import predict_poses
-from handi.models.checkpoint import ModelCard, StageSettings
+from handi.models.backbone import Backbone, Given, Layout
+from handi.models.checkpoint import BACKBONES, ModelCard, StageSettings
 
 AreaFrom = Literal["mask", "poses"]
 Callback = Callable[["HandiPipeline", int, Tensor, dict[str, Any]], dict[str, Any] | None]
@@ -62,6 +66,7 @@ class _Conditions:
     """What both stages of one call share."""
 
     context: Tensor  # B×C×1×h×w
+    pictures: Tensor | None  # B×1×H×W×3 uint8, which the context is of
     text: Tensor  # B×N×D
     null_text: Tensor | None  # B×N×D, where either stage is guided
     motions: list[float | None]  # B
@@ -107,8 +112,12 @@ class HandiPipeline(FolderPipeline):
         self.prior_mask = prior_mask
         self.card = card or ModelCard(stage1=StageSettings() if area_unet is not None else None)
         self.source = source
-        self.vae_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self._interrupt = False
+
+    @property
+    def backbone(self) -> Backbone:
+        """How the networks are run; with the scheduler that the pipeline has now."""
+        return BACKBONES[self.card.backbone](self.vae, self.text_encoder, self.tokenizer, self.scheduler)
 
     # ------------------------------------------------------------------------------------ generate
 
@@ -168,6 +177,8 @@ class HandiPipeline(FolderPipeline):
         stage2 = _settings(self.card.stage2, num_inference_steps, guidance_scale)
         frames = self.card.frames if num_frames is None else num_frames
         check_numbers(frames=frames, strength=strength)
+        if (nearest := self.backbone.fit_frames(frames)) != frames:
+            raise InputError(f"num_frames {frames}", where=self.source, mend=f"use {nearest}")
         check_numbers(steps=pose_inference_steps, stage="poses")
         if area_from not in ("mask", "poses"):
             raise InputError(f"area_from {area_from!r}", mend="use mask or poses")
@@ -188,12 +199,12 @@ class HandiPipeline(FolderPipeline):
             height=height,
             width=width,
             area=self.card.height * self.card.width,
-            multiple=self.vae_factor,
+            multiple=self.backbone.multiple,
         )
         check_clip(frames * len(pictures), *pictures.shape[1:3])
         if self.card.weights == "random":
             notes.append("this model's weights are random: its pixels mean nothing")
-        if not self.unet.config.motion_mask:
+        if not self.backbone.traits(self.unet).mask:
             notes.append("this model's UNet does not read a motion area (motion_mask is not in its config)")
 
         self._interrupt = False
@@ -210,6 +221,7 @@ class HandiPipeline(FolderPipeline):
                 hands = self.predict_poses(context, text, seeds, frames, pose_inference_steps)
         conditions = _Conditions(
             context=context,
+            pictures=torch.from_numpy(pictures)[:, None],
             text=text,
             null_text=null_text,
             motions=given["motion"],
@@ -228,7 +240,7 @@ class HandiPipeline(FolderPipeline):
         output: Any = None
         if not self._interrupt:
             with self._timed("stage2", seconds):
-                output = self._denoise(2, self.unet, stage2, torch.from_numpy(area), conditions, strength)
+                output = self._stage2(conditions, stage2, area, strength)
             if output_type != "latent":
                 with self._timed("decode", seconds):
                     video = to_uint8(self.decode(output))
@@ -258,7 +270,7 @@ class HandiPipeline(FolderPipeline):
         """Poses of a call as B×F×42×2 on the device. Raises: InputError."""
         if poses is None:
             return None
-        if not getattr(self.unet.config, "poses", False):
+        if not self.backbone.traits(self.unet).poses:
             raise InputError("poses: this model's stage 2 cannot be told them", where=self.source)
         given = torch.from_numpy(np.array(poses, np.float32))
         given = given.expand(clips, *given.shape[-3:]) if given.ndim in (3, 4) else given
@@ -336,6 +348,7 @@ class HandiPipeline(FolderPipeline):
         guided = settings.guidance > 1
         conditions = _Conditions(
             context=context,
+            pictures=None,
             text=self.encode_text(prompts),
             null_text=self.encode_text([""] * len(prompts)) if guided else None,
             motions=[None] * len(prompts),
@@ -347,38 +360,53 @@ class HandiPipeline(FolderPipeline):
         return self._stage1(conditions, settings, size)
 
     def _stage1(self, conditions: _Conditions, settings: StageSettings, size: tuple[int, int]) -> np.ndarray:
-        """Soft motion areas B×H×W in [0, 1]: the decoded mask video's mean over channels and frames."""
+        """Soft motion areas B×H×W in [0, 1]: the decoded masks' mean over channels and frames."""
         assert self.prior_mask is not None
-        prior = diffusion.area_at(self.prior_mask, torch.empty(len(conditions.seeds), *size))
-        mask_video = self.decode(self._denoise(1, self.area_unet, settings, prior, conditions))
-        return mask_video.mean(dim=(1, 2)).clamp(0, 1).cpu().numpy()
+        prior = area_at(self.prior_mask, torch.empty(len(conditions.seeds), *size))
+        given = self._given(conditions, settings, settings.frames or conditions.frames)
+        layout = self.backbone.area(self.area_unet, given, prior)
+        masks = self.backbone.masks(self._denoise(1, self.area_unet, settings, layout, conditions))
+        return unit(masks).mean(dim=(1, 2)).clamp(0, 1).cpu().numpy()
+
+    def _stage2(
+        self, conditions: _Conditions, settings: StageSettings, area: np.ndarray, strength: float
+    ) -> Tensor:
+        """Latents B×C×f×h×w of clips with the motion area B×H×W."""
+        given = self._given(conditions, settings, conditions.frames)
+        layout = self.backbone.clip(self.unet, given, torch.from_numpy(area))
+        return self._denoise(2, self.unet, settings, layout, conditions, strength)
+
+    def _given(self, conditions: _Conditions, settings: StageSettings, frames: int) -> Given:
+        motions = [settings.motion if motion is None else motion for motion in conditions.motions]
+        return Given(
+            conditions.context,
+            torch.arange(frames).expand(len(motions), frames),
+            conditions.pictures,
+            torch.tensor(motions),
+            conditions.poses,
+        )
 
     def _denoise(
         self,
         stage: int,
         network: Any,
         settings: StageSettings,
-        area: Tensor,
+        layout: Layout,
         conditions: _Conditions,
         strength: float = 1.0,
     ) -> Tensor:
-        """Latents B×C×F×h×w of a stage, with the area B×H×W in its mask channel."""
-        context = conditions.context
-        device, latent_size = context.device, context.shape[-2:]
-        motions = [settings.motion if motion is None else motion for motion in conditions.motions]
-        frames = settings.frames or conditions.frames
-        given = diffusion.conditions(
-            network.config,
-            context,
-            area,
-            torch.tensor(motions),
-            torch.arange(frames).expand(len(context), frames),
-            conditions.poses if stage == 2 else None,
+        """Latents B×C×f×h×w of a stage's task."""
+        backbone, (_, *shape) = self.backbone, layout.z.shape
+        predict = diffusion.guide(
+            partial(backbone.predict, network),
+            layout,
+            conditions.text,
+            conditions.null_text,
+            settings.guidance,
         )
-        predict = diffusion.guide(network, conditions.text, conditions.null_text, settings.guidance, **given)
-        shape = (context.shape[1], frames, *latent_size)
-        noise = diffusion.clip_noise(shape, conditions.seeds, stream=stage).to(device)
-        timesteps = diffusion.set_timesteps(self.scheduler, settings.steps, device, strength)
+        noise = diffusion.clip_noise(shape, conditions.seeds, stream=stage).to(layout.z.device)
+        cells = math.prod(shape[1:])
+        timesteps = backbone.process.schedule(settings.steps, cells, noise.device, strength)
         with self.progress_bar(total=len(timesteps)) as bar:
             bar.set_description(f"stage {stage}")
 
@@ -389,10 +417,11 @@ class HandiPipeline(FolderPipeline):
                     x = given.get("latents", x)
                 return None if self._interrupt else x
 
-            x = diffusion.start(self.scheduler, context, noise, timesteps[0])
-            return diffusion.sample(
+            x = backbone.process.start(layout.z, noise, timesteps[0])
+            x = diffusion.sample(
                 predict, x, self.scheduler, timesteps, seeds=conditions.seeds, on_step=on_step
             )
+            return layout.clamp(x) if backbone.clamps else x
 
     # --------------------------------------------------------------------------------------- parts
 
@@ -404,33 +433,20 @@ class HandiPipeline(FolderPipeline):
             raise InputError("this model has no pose_net: it predicts no poses", where=self.source)
         finder = self.area_unet.finder
         return predict_poses(
-            self.pose_net, finder, self.scheduler, context, text, seeds, frames=frames, steps=steps
+            self.pose_net, finder, self.backbone.process, context, text, seeds, frames=frames, steps=steps
         )
 
     def encode_images(self, pictures: np.ndarray) -> Tensor:
         """Latents of B×H×W×3 uint8 pictures: B×C×1×h×w float32, the posterior's mode, scaled."""
-        x = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self._execution_device)
-        latents = self.vae.encode((x / 127.5 - 1).to(self.vae.dtype)).latent_dist.mode()
-        return latents.float()[:, :, None] * self.vae.config.scaling_factor
+        return self.backbone.encode(as_video(torch.from_numpy(pictures)[:, None].to(self._execution_device)))
 
-    def decode(self, latents: Tensor, chunk: int = 4) -> Tensor:
-        """Pixels of latents B×C×F×h×w: B×3×F×H×W float32 in [0, 1], `chunk` frames at a time."""
-        flat = latents.transpose(1, 2).flatten(0, 1) / self.vae.config.scaling_factor
-        decoded = [self.vae.decode(part.to(self.vae.dtype)).sample.float() for part in flat.split(chunk)]
-        video = torch.cat(decoded).unflatten(0, (len(latents), -1)).transpose(1, 2)
-        return (video / 2 + 0.5).clamp(0, 1)
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels of latents B×C×f×h×w: B×3×F×H×W float32 in [0, 1]."""
+        return unit(self.backbone.decode(latents))
 
     def encode_text(self, prompts: Sequence[str], notes: list[str] | None = None) -> Tensor:
-        """E_text of the prompts: B×N×D, the CLIP text encoder's last hidden state. Truncation is noted."""
-        limit = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
-        for prompt in dict.fromkeys(prompts):
-            length = len(self.tokenizer(prompt).input_ids)
-            if length > limit and notes is not None:
-                notes.append(f"the prompt has {length} tokens, the first {limit} are read: {prompt[:60]!r}…")
-        ids = self.tokenizer(
-            list(prompts), padding="max_length", max_length=limit, truncation=True, return_tensors="pt"
-        ).input_ids
-        return self.text_encoder(ids.to(self._execution_device)).last_hidden_state
+        """E_text of the prompts: B×N×D. Truncation is noted."""
+        return self.backbone.text(prompts, self._execution_device, notes)
 
     @contextmanager
     def _timed(self, name: str, seconds: dict[str, float]) -> Iterator[None]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 from handi.method import diffusion
+from handi.method.diffusion import Betas
 from handi.models.pose_net import JOINTS, PoseNet, centred
 
 STREAM = 3  # of a clip's noise; the stages' are 1 and 2
@@ -19,7 +19,7 @@ STREAM = 3  # of a clip's noise; the stages' are 1 and 2
 def predict_poses(
     network: PoseNet,
     finder: Any,
-    scheduler: SchedulerMixin,
+    process: Betas,
     context: Tensor,
     text: Tensor,
     seeds: Sequence[int],
@@ -40,14 +40,14 @@ def predict_poses(
     found: list[Tensor] = []
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
-        signal = scheduler.alphas_cumprod[int(t)].sqrt().to(x).expand(len(x))
+        signal = process.levels(t.reshape(1).long().to(x.device))[0].expand(len(x))
         guess = network(latents, cells, scores, text, noisy=x, signal=signal)
         found[:] = [guess.poses()]
         return centred(found[0])
 
     size = (network.config.frames, JOINTS, 2)
     noise = diffusion.clip_noise(size, seeds, stream=STREAM).to(context.device)
-    timesteps = diffusion.set_timesteps(scheduler, steps, context.device)
-    diffusion.sample(predict, noise, scheduler, timesteps, seeds=seeds)
+    timesteps = process.schedule(steps, noise[0].numel(), context.device)
+    diffusion.sample(predict, noise, process.scheduler, timesteps, seeds=seeds)
     index = torch.arange(frames, device=context.device).clamp(max=network.config.frames - 1)
     return found[0][:, index]

@@ -15,14 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, schedulers
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -32,7 +32,10 @@ from handi.assets import MINI
 from handi.core.errors import InputError, ModelError
 from handi.core.files import present, replace_folder, scratch_folder, writing
 from handi.core.reading import parse_json, read_json, read_text
+from handi.method.diffusion import dpm_solver
 from handi.models.autoencoder import PatchAutoencoder
+from handi.models.backbone import Backbone
+from handi.models.framewise import Framewise
 from handi.models.lite import LiteTransformer
 from handi.models.pose_net import PoseNet
 from handi.models.unet import HandiUNet
@@ -44,6 +47,8 @@ CARD, PRIOR, INDEX = "handi.json", "prior_mask.safetensors", "model_index.json"
 # Classes of our own, by the `_class_name` of a config; any other name is read as the published classes are.
 UNETS = {"LiteTransformer": LiteTransformer}
 AUTOENCODERS = {"PatchAutoencoder": PatchAutoencoder}
+# By the name in a model card; each is made of (vae, text_encoder, tokenizer, scheduler).
+BACKBONES: dict[str, Callable[..., Backbone]] = {"framewise": Framewise}
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class ModelCard:
     width: int = 448
     fps: float = 8.0  # frames a second
     weights: str = "trained"  # or "random": then its pixels mean nothing
+    backbone: str = "framewise"  # how its networks are run, see `BACKBONES`
     format: int = 1
 
     @classmethod
@@ -81,6 +87,8 @@ class ModelCard:
                     mend="update handi",
                 )
             stage1, stage2 = entries.pop("stage1"), entries.pop("stage2")
+            if (name := entries.get("backbone", cls.backbone)) not in BACKBONES:
+                raise ModelError(f"has the backbone {name!r}", where=where, mend="update handi")
             return cls(
                 stage1=None if stage1 is None else StageSettings(**stage1),
                 stage2=StageSettings(**stage2),
@@ -108,6 +116,30 @@ class Checkpoint:
     source: str  # the folder, the hub id, or "random"
     published: bool = False  # no handi.json: the scheduler is a training schedule, to be sampled with ours
     pose_net: Any = None  # predicts the hands' poses from what stage 1 sees, or None
+
+    def scheduler(self) -> SchedulerMixin:
+        """A new scheduler of its config. Raises: ModelError for one that cannot be made."""
+        name = str(self.scheduler_config.get("_class_name"))
+        kind = getattr(schedulers, name, None)
+        if self.published:
+            make = dpm_solver
+        elif kind is not None:
+            make = kind.from_config
+        else:
+            raise ModelError(f"the scheduler {name!r} is none of diffusers'", where=self.source)
+        try:
+            return make(dict(self.scheduler_config))
+        except Exception as error:  # whatever arithmetic makes of a wrong entry
+            raise ModelError(
+                f"the scheduler cannot be made of its entries ({error})",
+                where=f"{self.source}/scheduler/scheduler_config.json",
+                mend="copy the file again",
+            ) from error
+
+    def backbone(self) -> Backbone:
+        """How its networks are run, with a scheduler of its own. Raises: ModelError."""
+        make = BACKBONES[self.card.backbone]
+        return make(self.vae, self.text_encoder, self.tokenizer, self.scheduler())
 
 
 # --------------------------------------------------------------------------------------------- load
@@ -154,10 +186,8 @@ def load(
 
 def load_card(folder: Path, unet: Any, area_unet: Any) -> tuple[ModelCard, Tensor | None]:
     """What a folder holds beside its networks: the card and the prior mask. Raises: ModelError."""
-    card_file, prior_file = folder / CARD, folder / PRIOR
-    if card_file.exists():
-        card = ModelCard.from_json(read_text(card_file, error=ModelError), card_file)
-    else:
+    card, prior_file = _card_of(folder), folder / PRIOR
+    if not (folder / CARD).exists():
         card = _card_of_published(unet, area_unet)
     prior = _load_prior(prior_file) if prior_file.exists() else None
     if area_unet is not None and prior is None:
@@ -165,6 +195,14 @@ def load_card(folder: Path, unet: Any, area_unet: Any) -> tuple[ModelCard, Tenso
     if (card.stage1 is None) != (area_unet is None):
         raise ModelError("handi.json and the folder disagree on whether there is a stage 1", where=folder)
     return card, prior
+
+
+def _card_of(folder: Path) -> ModelCard:
+    """The folder's card; where it has none, as published models do, the default one."""
+    path = folder / CARD
+    if not path.exists():
+        return ModelCard(stage1=None)
+    return ModelCard.from_json(read_text(path, error=ModelError), path)
 
 
 def _weight_files(folder: Path) -> list[str]:
@@ -205,12 +243,25 @@ def _require_components(folder: Path) -> None:
             )
 
 
-def load_encoders(model: str | Path) -> tuple[Any, Any, CLIPTokenizer]:
-    """(vae, text encoder, tokenizer) of a model folder or hub id alone, float32. Raises: ModelError."""
+def load_encoders(model: str | Path, device: torch.device) -> Backbone:
+    """A backbone that can encode frames and sentences, in float32; networks that generate are not loaded.
+
+    Raises: ModelError.
+    """
     folder = locate(model)
     vae = _load_autoencoder(folder / "vae", torch.float32, None)
     text_encoder = _load_network(CLIPTextModel, folder / "text_encoder", torch.float32, None)
-    return vae, text_encoder, _load_tokenizer(folder / "tokenizer")
+    make = BACKBONES[_card_of(folder).backbone]
+    return make(vae.to(device), text_encoder.to(device), _load_tokenizer(folder / "tokenizer"), None)
+
+
+def encoder_hashes(model: str | Path) -> dict[str, str]:
+    """Hashes by which training knows whether cached latents and text states are its own model's.
+
+    Raises: ModelError.
+    """
+    backbone = load_encoders(model, torch.device("cpu"))
+    return {name: encoder_hash(getattr(backbone, name)) for name in ("vae", "text_encoder")}
 
 
 def locate(model: str | Path, *, revision: str | None = None) -> Path:
@@ -287,7 +338,7 @@ def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: st
 
 def _load_autoencoder(folder: Path, dtype: torch.dtype | None, variant: str | None) -> Any:
     vae = _load_network(_class_of(folder, AUTOENCODERS, AutoencoderKL), folder, dtype, variant)
-    scale = vae.config.scaling_factor
+    scale = vae.config.get("scaling_factor", 1.0)
     if not isinstance(scale, int | float) or not 0 < scale < float("inf"):
         raise ModelError(
             f"scaling_factor is {scale!r}",

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from handi.method.poses import MAPS, pose_maps
 from handi.models.attention import Attention, Conv, Mlp, grid, sinusoid, turns_at, turns_of_place
 from handi.models.autoencoder import zero_
+from handi.models.backbone import Traits
 from handi.models.finder import Finder, likeliness
 
 # The only schedule that LiteTransformer is trained and sampled with.
@@ -82,6 +83,22 @@ class LiteTransformer(ModelMixin, PeftAdapterMixin, ConfigMixin):
         self.reader = _Reader(latent_channels, width, heads, reader_depth, cross_attention_dim, grounding)
         self.mover = _Mover(latent_channels, width, heads, mover_depth, cross_attention_dim)
         self.residual = zero_(Conv(width, latent_channels))
+
+    @property
+    def traits(self) -> Traits:
+        """What a step or a pipeline must know of the network."""
+        config = self.config
+        return Traits(
+            mask=config.motion_mask,
+            poses=config.poses,
+            one_mask=not config.from_context,
+            cells=config.area_only,
+        )
+
+    @property
+    def mask_mode(self) -> str:
+        """How a motion area becomes the mask's cells, see `latents.mask_cells`."""
+        return self.config.mask_mode
 
     def forward(
         self,

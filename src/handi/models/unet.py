@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from handi.method.poses import MAPS, pose_maps
 from handi.models.autoencoder import zero_
+from handi.models.backbone import Traits
 
 __all__ = ["HandiUNet", "ModelMixin"]  # diffusers looks for its base class beside ours
 
@@ -40,6 +41,7 @@ class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
     """
 
     _supports_gradient_checkpointing = True
+    mask_mode = "bilinear"
 
     @register_to_config
     def __init__(
@@ -108,6 +110,12 @@ class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
                 module.__class__ = _Resnet
         self.set_attn_processor(_ClipAttention())
 
+    @property
+    def traits(self) -> Traits:
+        """What a step or a pipeline must know of the network."""
+        config = self.config
+        return Traits(mask=config.motion_mask, motion=config.motion_strength, poses=config.poses)
+
     def forward(
         self,
         sample: Tensor,
@@ -117,14 +125,16 @@ class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
         condition_latent: Tensor,
         mask: Tensor | None = None,
         motion: Tensor | float | None = None,
+        frame_index: Tensor | None = None,
         poses: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Prediction for `sample`, B×C×F×h×w.
 
         sample B×C×F×h×w noisy latents; timestep a number or B; encoder_hidden_states B×N×D text;
         condition_latent B×C×1×h×w latent of the context image; mask B×1×1×h×w in [0, 1] motion area (or
         batch 1, for all); motion a number or B, strength of the motion; poses B×F×42×2, the hands' joints,
-        those of the context image first (None: not known).
+        those of the context image first (None: not known). frame_index and places are accepted and not read.
         Raises: ValueError for a missing mask where the mask-less input convolution is a widened one.
         """
         batch, _, frames, height, width = sample.shape

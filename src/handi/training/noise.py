@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from handi.method import losses
+from handi.models.backbone import Process
 from handi.training.recipe import LossRecipe
 
 
 class Noised:
     """Latents of a batch noised to random timesteps, and the loss on what a network makes of them."""
 
-    def __init__(self, networks: Any, z: Tensor, recipe: LossRecipe, generator: torch.Generator) -> None:
-        self.kind: losses.PredictionKind = networks.scheduler.config.prediction_type
-        steps = networks.scheduler.config.num_train_timesteps
-        self.t = draw_timesteps(len(z), steps, recipe.high_noise, recipe.pure_noise, generator).to(z.device)
-        self.alpha, self.sigma = networks.schedule(self.t)
+    def __init__(self, process: Process, z: Tensor, recipe: LossRecipe, generator: torch.Generator) -> None:
+        self.kind = process.kind
+        self.t = process.draw(len(z), recipe.high_noise, recipe.pure_noise, generator).to(z.device)
+        self.alpha, self.sigma = process.levels(self.t)
         self.z, self.recipe = z, recipe
         self.noise = normal(z.shape, generator).to(z)
         wide = [part.view(-1, 1, 1, 1, 1) for part in (self.alpha, self.sigma)]
@@ -42,16 +41,6 @@ class Noised:
         if limit is None:
             return torch.ones_like(self.t, dtype=torch.bool)
         return losses.noise_level_weight(self.alpha, self.sigma, limit) > 0
-
-
-def draw_timesteps(count: int, steps: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
-    """`count` timesteps in [0, steps): uniform, but for a share `high` among the upper 40 % and a share
-    `pure` at the last, where one-step sampling and the layout of a clip are decided."""
-    u, kind = uniform((2, count), generator)
-    t = (u * steps).long()
-    upper = (0.6 * steps + u * 0.4 * steps).long()
-    t = torch.where(kind < high + pure, upper, t)
-    return torch.where(kind < pure, steps - 1, t).clamp(max=steps - 1)
 
 
 def uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:

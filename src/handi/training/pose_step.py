@@ -7,7 +7,7 @@ import torch
 from handi.data.clips import Batch
 from handi.method import losses
 from handi.models.pose_net import centred
-from handi.training.noise import draw_timesteps, normal
+from handi.training.noise import normal
 from handi.training.recipe import LossRecipe
 from handi.training.step import Networks, Terms, pictures_of, text_states
 
@@ -20,9 +20,9 @@ def poses_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: 
     if batch.way is None:
         raise ValueError("poses need the joints of whole clips")
     finder, clean = networks.area_unet.finder, centred(batch.way)
-    steps = networks.scheduler.config.num_train_timesteps
-    t = draw_timesteps(len(batch), steps, recipe.high_noise, recipe.pure_noise, generator).to(clean.device)
-    signal, noise = networks.schedule(t)
+    process = networks.backbone.process
+    t = process.draw(len(batch), recipe.high_noise, recipe.pure_noise, generator).to(clean.device)
+    signal, noise = process.levels(t)
     random = normal(clean.shape, generator).to(clean)
     noisy = signal.view(-1, 1, 1, 1) * clean + noise.view(-1, 1, 1, 1) * random
     context, picture = pictures_of(networks, batch)

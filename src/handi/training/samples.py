@@ -95,7 +95,7 @@ def _clip(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
         clip.frames[0],
         clip.texts["short"][0],
         mask=clip.area,
-        poses=clip.joints if getattr(pipe.unet.config, "poses", False) else None,
+        poses=clip.joints if pipe.backbone.traits(pipe.unet).poses else None,
         height=height,
         width=width,
         num_frames=len(clip.frames),

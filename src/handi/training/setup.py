@@ -20,8 +20,8 @@ from handi.data.folder import FolderClips
 from handi.data.shard_clips import ShardClips
 from handi.data.world import WorldClips
 from handi.hands import HandDetector
-from handi.method import diffusion
 from handi.method.area import PriorMask, prior_area
+from handi.method.latents import area_at
 from handi.method.pipeline import HandiPipeline
 from handi.models import checkpoint, presets
 from handi.models.checkpoint import Checkpoint, StageSettings
@@ -32,7 +32,7 @@ from handi.models.unet import HandiUNet
 from handi.training.module import PARTS, StepModule
 from handi.training.optim import merge_lora
 from handi.training.recipe import DataRecipe, Recipe
-from handi.training.step import Networks, makes_one_mask
+from handi.training.step import Networks
 from handi.world import files
 
 # That a stage trains.
@@ -79,7 +79,7 @@ def prior_of_recipe(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
     init = recipe.model.init
     given = None if init is None else checkpoint.load(init).prior_mask
     prior = prior_of(clips) if given is None else given
-    return prior_area(diffusion.area_at(prior, torch.empty(1, *clips.size))[0].numpy())
+    return prior_area(area_at(prior, torch.empty(1, *clips.size))[0].numpy())
 
 
 def kind_of_area(recipe: Recipe) -> str:
@@ -309,7 +309,7 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     parts = with_pose_net(recipe, parts)
     if recipe.stage == "stage2" and (recipe.model.poses or recipe.model.area_only):
         parts = replace(parts, unet=grown(parts.unet, recipe, parts.source))
-    if recipe.data.target == "per_frame" and makes_one_mask(parts.area_unet):
+    if recipe.data.target == "per_frame" and parts.backbone().traits(parts.area_unet).one_mask:
         what = "data.target: this model's stage 1 makes one mask a clip"
         raise InputError(what, where=parts.source, mend="use the target union")
     if recipe.stage == "stage2" and recipe.model.from_stage1:
@@ -381,13 +381,14 @@ def take_over(source: torch.nn.Module, target: torch.nn.Module) -> None:
 
 def networks_of(recipe: Recipe, parts: Checkpoint) -> Networks:
     """What a step computes with; with Υ where the recipe's loss reads hands."""
+    # A tokenizer remembers its last padding, and would be saved with it.
+    backbone = replace(parts, tokenizer=copy.deepcopy(parts.tokenizer)).backbone()
     return Networks(
+        backbone=backbone,
         vae=parts.vae,
         text_encoder=parts.text_encoder,
-        tokenizer=copy.deepcopy(parts.tokenizer),  # it remembers its last padding, and would be saved with it
         unet=parts.unet,
         area_unet=parts.area_unet,
-        scheduler=HandiPipeline.from_checkpoint(parts).scheduler,
         prior_mask=parts.prior_mask,
         detector=HandDetector.from_pretrained(backend="torch") if _reads_hands(recipe) else None,
         pose_net=parts.pose_net,

@@ -7,7 +7,7 @@ All chance comes from the generator and is drawn on its device: a step's noise i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from torch.nn import functional as F
 
 from handi.data.clips import Batch
 from handi.hands import HandDetector
-from handi.method import diffusion, losses
+from handi.method import losses
 from handi.method.area import usable_area
+from handi.method.latents import area_at, as_video, grey
 from handi.method.poses import pose_maps
+from handi.models.backbone import Backbone, Given
 from handi.training.noise import Noised, integers, normal, uniform
 from handi.training.recipe import HandLossRecipe, LossRecipe
 
@@ -30,20 +32,14 @@ Terms = dict[str, Tensor]
 class Networks:
     """What a step computes with. Those in training may be wrapped (DDP, FSDP, LoRA); only calls are used."""
 
+    backbone: Backbone  # how they are run
     vae: Any
     text_encoder: Any
-    tokenizer: Any
     unet: Any  # stage 2's noise predictor
     area_unet: Any  # stage 1's
-    scheduler: Any  # a diffusers scheduler: its betas and prediction type count
     prior_mask: Tensor | None  # H×W in [0, 1], mean area of the training clips
     detector: HandDetector | None = None  # Υ, where the hand loss is on
     pose_net: Any = None  # predicts the hands' poses
-
-    def schedule(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ and √(1−ᾱ) at timesteps B."""
-        signal = self.scheduler.alphas_cumprod.to(t.device, torch.float32)[t]
-        return signal.sqrt(), (1 - signal).sqrt()
 
 
 # ---------------------------------------------------------------------------------------------- stages
@@ -56,8 +52,8 @@ def vae_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: to
     """
     rows = torch.arange(len(batch), device=batch.frames.device)
     chosen = integers(batch.frames.shape[1], len(batch), generator).to(rows)
-    pictures = _video(batch.frames[rows, chosen][:, None])[:, :, 0]
-    masks = _mask_picture(batch.area)[: max(1, len(batch) // 8)]
+    pictures = as_video(batch.frames[rows, chosen][:, None])[:, :, 0]
+    masks = grey(batch.area[:, None])[: max(1, len(batch) // 8), :, 0]
     pictures = torch.cat([pictures, masks])
     latents = networks.vae.encode(pictures).latent_dist.mode()
     blur = recipe.latent_noise * uniform((len(pictures), 1, 1, 1), generator).to(latents)
@@ -84,76 +80,71 @@ def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     """The motion area: noise loss on the latents of the mask video, and mIoU on its pixels (Eq. 5)."""
     if networks.prior_mask is None:
         raise ValueError("stage 1 needs the prior mask")
-    network = networks.area_unet
+    backbone, network = networks.backbone, networks.area_unet
+    traits, frames = backbone.traits(network), batch.frame_index.shape[1]
     # The motion strength is that of the whole clip, in both stages, as a user gives one for both.
-    reads_motion = diffusion.reads_motion(_config(network))
-    clip = latents_of(networks, batch, None if reads_motion else 1)
-    context = clip[:, :, :1]  #                                                     B×C×1×h×w
-    # The union is the same in every frame: one that has no use for repetition is given a single frame.
-    repeats = 1 if makes_one_mask(network) else batch.frame_index.shape[1]
+    given = given_of(networks, batch, None if traits.motion else 1)
+    if traits.motion:
+        strength = losses.motion_score(backbone.clip(network, given, batch.area).z)
+        given = replace(given, motion=strength)
     masks = batch.area[:, None] if batch.frame_areas is None else batch.frame_areas  # B×1 or F×H×W
-    z = encode(networks.vae, _mask_video(masks)).expand(-1, -1, repeats, -1, -1)
-    prior = diffusion.area_at(networks.prior_mask, batch.area)
-    noisy = Noised(networks, z, recipe, generator)
-    motion = losses.motion_score(_frozen(clip, batch.area, network)[0]) if reads_motion else None
-    extra: dict[str, Any] = {"return_grounding": True} if recipe.grounding else {}
-    prediction = network(
-        noisy.x_t,
-        noisy.t,
-        text_states(networks, batch),
-        **diffusion.conditions(_config(network), context, prior, motion, batch.frame_index[:, :repeats]),
-        **extra,
-    )
-    found = {} if motion is None else {"_motion": motion.mean()}
+    prior = area_at(networks.prior_mask, batch.area)
+    layout = backbone.area(network, given, prior, masks)
+    noisy = Noised(backbone.process, layout.z, recipe, generator)
+    more = {"return_grounding": True} if recipe.grounding else {}
+    text = text_states(networks, batch)
+    prediction = backbone.predict(network, noisy.x_t, noisy.t, text, layout, **more)
+    found = {} if given.motion is None else {"_motion": given.motion.mean()}
     if recipe.grounding:
         prediction, scores = prediction
         found |= {name: recipe.grounding * term for name, term in _grounding(scores, batch).items()}
-    terms = noisy.loss(prediction) | found
+    terms = noisy.loss(prediction, layout.free if backbone.clamps else None) | found
     if recipe.miou:
         chosen = noisy.below(recipe.miou_noise_limit).nonzero()[: recipe.miou_clips, 0]
         if len(chosen):
-            first = min(1, repeats - 1)  # frame 0 is the context's: the mean is over the L others
-            order = torch.randperm(repeats - first, generator=generator, device=generator.device)
-            frames = first + order[: recipe.miou_frames].to(z.device)
-            soft = decode(networks.vae, noisy.x0(prediction)[chosen][:, :, frames]).mean(1) / 2 + 0.5
-            truth = masks.expand(-1, repeats, -1, -1)[chosen][:, frames]
+            count = 1 if traits.one_mask else frames
+            first = min(1, count - 1)  # frame 0 is the context's: the mean is over the L others
+            order = torch.randperm(count - first, generator=generator, device=generator.device)
+            some = first + order[: recipe.miou_frames].to(batch.area.device)
+            soft = backbone.masks(noisy.x0(prediction)[chosen], some).mean(1) / 2 + 0.5
+            truth = masks.expand(-1, count, -1, -1)[chosen][:, some]
             terms["miou"] = recipe.miou * losses.soft_miou(soft.clamp(0, 1), truth)["miou"]
     return terms
 
 
 def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
     """The clip: noise loss inside the motion area, and the Hand Refinement Loss (Eq. 7)."""
-    network = networks.unet
-    z = whole = latents_of(networks, batch)  #                                      B×C×F×h×w
-    context = z[:, :, :1]
+    backbone, network = networks.backbone, networks.unet
+    given = replace(given_of(networks, batch), poses=batch.poses)
     text = text_states(networks, batch)
     area = batch.mask
     if (chosen := batch.to_generate) is not None:
         # Without its words stage 1 cannot know the area; in sampling both branches have the prompt's.
         chosen &= torch.tensor([bool(words) for words in batch.texts], device=area.device)
         chosen = chosen[:, None, None]
-        area = torch.where(chosen, area_of_stage1(networks, batch, context, text, generator), area)
-    z, inside = _frozen(z, area, network)
-    noisy = Noised(networks, z, recipe, generator)
-    motion = losses.motion_score(z)
-    given = diffusion.conditions(_config(network), context, area, motion, batch.frame_index, batch.poses)
-    counts = inside if recipe.inside_only else None  # what each cell counts in the noise loss
-    if recipe.cells and getattr(_config(network), "area_only", False):
-        given["places"] = places_of(inside, recipe.cells, generator)
-        counts = _spread(given["places"], inside) * (1.0 if counts is None else counts)
+        area = torch.where(chosen, area_of_stage1(networks, given, batch.area, text, generator), area)
+    layout = backbone.clip(network, given, area)
+    z = layout.z
+    noisy = Noised(backbone.process, z, recipe, generator)
+    layout = replace(layout, motion=losses.motion_score(z))
+    counts = layout.free if recipe.inside_only or backbone.clamps else None  # of each cell, in the noise loss
+    if recipe.cells and backbone.traits(network).cells:
+        layout = replace(layout, cells=places_of(layout.free, recipe.cells, generator))
+        counts = _spread(layout.cells, layout.free) * (1.0 if counts is None else counts)
     if recipe.on_hands:
         more = 1 + recipe.on_hands * hand_cells(batch.joints, z.shape[-2:])
         counts = more * (1.0 if counts is None else counts)
-    prediction = network(noisy.x_t, noisy.t, text, **given)
+    prediction = backbone.predict(network, noisy.x_t, noisy.t, text, layout)
     terms = noisy.loss(prediction, counts)
-    if "motion" in given:
-        terms["_motion"] = motion.mean()
+    if backbone.traits(network).motion:
+        terms["_motion"] = layout.motion.mean()
     if recipe.motion:
         terms["motion"] = recipe.motion * losses.motion_loss(noisy.x0(prediction), z)["motion"]
     if recipe.hand.weight:
         x0 = noisy.x0(prediction)
+        x0 = layout.clamp(x0) if backbone.clamps else x0
         readable = noisy.below(recipe.hand.noise_limit)
-        terms |= hand_terms(networks, batch, x0, readable, recipe.hand, generator, whole)
+        terms |= hand_terms(networks, batch, x0, readable, recipe.hand, generator, given.latents)
     return terms
 
 
@@ -194,22 +185,24 @@ def hand_cells(joints: Tensor, cells: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def area_of_stage1(
-    networks: Networks, batch: Batch, context: Tensor, text: Tensor, generator: torch.Generator
+    networks: Networks, given: Given, like: Tensor, text: Tensor, generator: torch.Generator
 ) -> Tensor:
     """The motion area B×H×W in {0, 1} that a stage 1 of one step makes from pure noise, as in sampling.
-    Raises: ValueError for a model without stage 1."""
-    network = networks.area_unet
+
+    like: areas of the size that is wanted. Raises: ValueError for a model without stage 1.
+    """
+    backbone, network = networks.backbone, networks.area_unet
     if network is None or networks.prior_mask is None:
         raise ValueError("the mask generated needs a model with a stage 1")
-    last = torch.full((len(batch),), networks.scheduler.config.num_train_timesteps - 1, device=context.device)
-    noise = normal(context.shape, generator).to(context)
-    prior = diffusion.area_at(networks.prior_mask, batch.area)
-    given = diffusion.conditions(_config(network), context, prior, None, batch.frame_index[:, :1])
-    prediction = network(noise, last, text, **given)
-    kind: losses.PredictionKind = networks.scheduler.config.prediction_type
-    x0 = losses.predict_x0(prediction.float(), noise, *networks.schedule(last), kind)
-    soft = (decode(networks.vae, x0).mean(dim=(1, 2)) / 2 + 0.5).clamp(0, 1).cpu().numpy()
-    return torch.from_numpy(np.stack([usable_area(one) for one in soft])).to(batch.area)
+    given = replace(given, latents=given.latents[:, :, :1], frame_index=given.frame_index[:, :1])
+    layout = backbone.area(network, given, area_at(networks.prior_mask, like))
+    noise = normal(layout.z.shape, generator).to(layout.z)
+    last = torch.full((len(noise),), backbone.process.last, device=noise.device)
+    prediction = backbone.predict(network, noise, last, text, layout)
+    levels = backbone.process.levels(last)
+    x0 = losses.predict_x0(prediction.float(), noise, *levels, backbone.process.kind)
+    soft = (backbone.masks(x0).mean(dim=(1, 2)) / 2 + 0.5).clamp(0, 1).cpu().numpy()
+    return torch.from_numpy(np.stack([usable_area(one) for one in soft])).to(like)
 
 
 def hand_terms(
@@ -231,18 +224,15 @@ def hand_terms(
         raise ValueError("the hand loss needs a hand detector")
     candidates = batch.visible.any(-1) & readable[:, None]  # B×F
     candidates[:, 0] = False  # the context image is given, not generated
-    clips, frames = candidates.nonzero(as_tuple=True)
-    order = torch.randperm(len(clips), generator=generator, device=generator.device)
-    drawn = order[: recipe.frames].to(clips.device)
-    if not len(drawn):
+    clips, frames = drawn_frames(candidates, recipe.frames, networks.backbone.chunk, generator)
+    if not len(clips):
         return {"_hands": x0.new_zeros(())}
-    clips, frames = clips[drawn], frames[drawn]
-    generated = decode(networks.vae, x0[clips, :, frames][:, :, None])[:, :, 0]
+    generated = networks.backbone.frames(x0, clips, frames)
     if batch.frames.numel():
-        true = _video(batch.frames[clips, frames][:, None])[:, :, 0]
+        true = as_video(batch.frames[clips, frames][:, None])[:, :, 0]
     elif z is not None:
         with torch.no_grad():
-            true = decode(networks.vae, z[clips, :, frames][:, :, None])[:, :, 0]
+            true = networks.backbone.frames(z, clips, frames)
     else:
         raise ValueError("the hand loss needs true frames, or their latents")
     rois = batch.rois[clips, frames]
@@ -263,7 +253,26 @@ def hand_terms(
     return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
 
 
+def drawn_frames(
+    candidates: Tensor, count: int, chunk: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """(clips, frames) of about `count` of the candidates B×F: whole chunks, as their frames are decoded
+    together. Frame 0 is a chunk of its own."""
+    clips, frames = candidates.nonzero(as_tuple=True)
+    chunks = clips * candidates.shape[1] + (frames + chunk - 1) // chunk
+    found = chunks.unique()
+    order = torch.randperm(len(found), generator=generator, device=generator.device).to(found.device)
+    drawn = found[order[: -(-count // chunk)]]
+    rows = (drawn[:, None] == chunks).nonzero()[:, 1]
+    return clips[rows], frames[rows]
+
+
 # --------------------------------------------------------------------------------------------- helpers
+
+
+def given_of(networks: Networks, batch: Batch, count: int | None = None) -> Given:
+    """What a batch's clips give a task: the latents of their first `count` frames, of all by default."""
+    return Given(latents_of(networks, batch, count), batch.frame_index, frames=batch.frames)
 
 
 def pictures_of(networks: Networks, batch: Batch) -> tuple[Tensor, list[int]]:
@@ -274,90 +283,24 @@ def pictures_of(networks: Networks, batch: Batch) -> tuple[Tensor, list[int]]:
     if batch.latents is not None:
         context = batch.latents[rows, :, 0].float()
     else:
-        context = encode(networks.vae, _video(batch.frames[rows, :1]))[:, :, 0]
+        context = networks.backbone.encode(as_video(batch.frames[rows, :1]))[:, :, 0]
     return context.permute(0, 2, 3, 1), [number[name] for name in batch.names]
 
 
 def latents_of(networks: Networks, batch: Batch, count: int | None = None) -> Tensor:
-    """Latents of a batch's first `count` frames: B×C×F×h×w float32; the cached ones, where there are some."""
+    """Latents of a batch's first `count` frames: B×C×f×h×w float32; the cached ones, where there are some."""
     if batch.latents is not None:
         return batch.latents[:, :, :count].float()
-    return encode(networks.vae, _video(batch.frames[:, :count]))
-
-
-def encode(vae: Any, video: Tensor) -> Tensor:
-    """Latents of B×3×F×H×W in [-1, 1]: B×C×F×h×w float32, scaled; no gradient."""
-    with torch.no_grad():
-        flat = video.transpose(1, 2).flatten(0, 1)
-        latents = vae.encode(flat.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
-        return latents.unflatten(0, (len(video), -1)).transpose(1, 2)
-
-
-def decode(vae: Any, latents: Tensor) -> Tensor:
-    """Pixels of latents B×C×F×h×w: B×3×F×H×W float32, about [-1, 1], with a gradient."""
-    flat = latents.transpose(1, 2).flatten(0, 1) / vae.config.scaling_factor
-    return vae.decode(flat.to(vae.dtype)).sample.float().unflatten(0, (len(latents), -1)).transpose(1, 2)
-
-
-def encode_text(networks: Networks, texts: Sequence[str]) -> Tensor:
-    """E_text B×N×D."""
-    tokenizer, encoder = networks.tokenizer, networks.text_encoder
-    limit = min(tokenizer.model_max_length, _config(encoder).max_position_embeddings)
-    ids = tokenizer(
-        list(texts), padding="max_length", max_length=limit, truncation=True, return_tensors="pt"
-    ).input_ids
-    return encoder(ids.to(_device(encoder))).last_hidden_state
+    return networks.backbone.encode(as_video(batch.frames[:, :count]))
 
 
 def text_states(networks: Networks, batch: Batch) -> Tensor:
     """E_text B×N×D of a batch's sentences; the cached one, where there is one."""
+    device = next(networks.text_encoder.parameters()).device
     if batch.embeddings is None:
-        return encode_text(networks, batch.texts)
+        return networks.backbone.text(batch.texts, device)
     states = batch.embeddings.float()
     dropped = [row for row, text in enumerate(batch.texts) if not text]
     if dropped:
-        states[dropped] = encode_text(networks, [""]).float()
+        states[dropped] = networks.backbone.text([""], device).float()
     return states
-
-
-def _video(frames: Tensor) -> Tensor:
-    """Frames as an autoencoder takes them: B×F×H×W×3 uint8 → B×3×F×H×W float32 in [-1, 1]."""
-    return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-
-
-def makes_one_mask(network: Any) -> bool:
-    """Whether stage 1's network makes a single mask a clip, not one for each frame."""
-    return getattr(_config(network), "from_context", True) is False
-
-
-def _mask_video(masks: Tensor) -> Tensor:
-    """Masks as a grey video: B×F×H×W in {0, 1} → B×3×F×H×W in {-1, 1}."""
-    return (2 * masks - 1)[:, None].expand(-1, 3, -1, -1, -1)
-
-
-def _mask_picture(area: Tensor) -> Tensor:
-    """A motion area as a grey picture: B×H×W in {0, 1} → B×3×H×W in {-1, 1}."""
-    return (2 * area - 1)[:, None].expand(-1, 3, -1, -1)
-
-
-def _frozen(z: Tensor, area: Tensor, network: Any) -> tuple[Tensor, Tensor]:
-    """(latents B×C×F×h×w with those outside the area B×H×W frozen to the first frame's; B×1×1×h×w in
-    {0, 1}, where they are not). Source: docs/method.md §6."""
-    mask = diffusion.latent_mask(area, z.shape[-2:], _mask_mode(network))
-    inside = (mask > 0).to(z) if _mask_mode(network) == "area" else (mask >= 0.5).to(z)
-    return z[:, :, :1] * (1 - inside) + z * inside, inside
-
-
-def _mask_mode(network: Any) -> str | None:
-    return getattr(_config(network), "mask_mode", None)
-
-
-def _config(network: Any) -> Any:
-    """The config of a network inside whatever wraps it."""
-    while not hasattr(network, "config"):
-        network = network.module
-    return network.config
-
-
-def _device(network: Any) -> torch.device:
-    return next(network.parameters()).device

@@ -1,0 +1,38 @@
+"""What a model makes of clips beforehand, so that training need not: latents and text states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from handi.core.types import Frames
+from handi.method.latents import as_video
+from handi.models import checkpoint
+
+
+class Encoder:
+    """A model folder's autoencoder and text encoder on a device; what it generates with is not loaded.
+
+    Arithmetic is float32, results are float16: a clip of 256×448 has 229 kB of latents. Raises: ModelError.
+    """
+
+    def __init__(self, model: str, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.backbone = checkpoint.load_encoders(model, self.device)
+
+    @torch.no_grad()
+    def latents(self, frames: Frames) -> np.ndarray:
+        """F×H×W×3 → F×C×h×w float16: the posterior's mode, scaled, as training makes it of frames."""
+        video = as_video(torch.from_numpy(np.ascontiguousarray(frames))[None].to(self.device))
+        return self.backbone.encode(video)[0].transpose(0, 1).to("cpu", torch.float16).numpy()
+
+    @torch.no_grad()
+    def embeddings(self, sentences: Sequence[str]) -> np.ndarray:
+        """S sentences → S×N×D float16, the text encoder's states, padded to its length.
+
+        One at a time, so that a sentence has the same states in any company.
+        """
+        states = [self.backbone.text([sentence], self.device) for sentence in sentences]
+        return torch.cat(states).to("cpu", torch.float16).numpy()
