@@ -49,15 +49,15 @@ def batch(world):
 
 
 @pytest.fixture
-def answers(monkeypatch):
+def answers(monkeypatch, networks):
     """Masks B×F×H×W in [0, 1] that the network's answer decodes to, and latents that it learns, by name."""
     drawn = torch.rand(2, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     seen = {"masks": drawn}
     noised = step.Noised
 
     class Known(noised):
-        def __init__(self, networks, z, recipe, generator):
-            super().__init__(networks, z, recipe, generator)
+        def __init__(self, process, z, recipe, generator):
+            super().__init__(process, z, recipe, generator)
             seen["z"] = z
 
         def x0(self, prediction):
@@ -66,12 +66,12 @@ def answers(monkeypatch):
             number = torch.arange(clips)[:, None] * frames + torch.arange(frames)
             return number[:, None, :, None, None].expand(self.z.shape).float()
 
-    def decode(vae, latents):
-        flat = drawn.flatten(0, 1)[latents[:, 0, :, 0, 0].long()]
+    def masks(latents, frames):
+        flat = drawn.flatten(0, 1)[latents[:, 0, frames, 0, 0].long()]
         return (2 * flat - 1)[:, None].expand(-1, 3, -1, -1, -1)
 
     monkeypatch.setattr(step, "Noised", Known)
-    monkeypatch.setattr(step, "decode", decode)
+    monkeypatch.setattr(networks.backbone, "masks", masks)
     return seen
 
 
@@ -108,7 +108,7 @@ def test_where_the_noise_is_too_strong_there_is_no_overlap(networks, batch, answ
     assert miou_of(networks, batch, pure_noise=1.0, miou_noise_limit=5.0) is None
     assert miou_of(networks, batch, pure_noise=1.0) is not None
     # Of Stable Diffusion's betas the limit of the full-size recipes is near t = 790.
-    alpha, sigma = networks.schedule(torch.tensor([780, 800]))
+    alpha, sigma = networks.backbone.process.levels(torch.tensor([780, 800]))
     assert (sigma / alpha)[0] < 5 < (sigma / alpha)[1]
 
 

@@ -58,10 +58,11 @@ def text_states(
     notes: to which a sentence that is cut is reported.
     """
     limit = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-    for text in dict.fromkeys(texts) if notes is not None else ():
-        length = len(tokenizer(text).input_ids)
-        if length > limit:
-            notes.append(f"the prompt has {length} tokens, the first {limit} are read: {text[:60]!r}…")
+    if notes is not None:
+        for text in dict.fromkeys(texts):
+            length = len(tokenizer(text).input_ids)
+            if length > limit:
+                notes.append(f"the prompt has {length} tokens, the first {limit} are read: {text[:60]!r}…")
     ids = tokenizer(
         list(texts), padding="max_length", max_length=limit, truncation=True, return_tensors="pt"
     ).input_ids

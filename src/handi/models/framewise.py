@@ -88,15 +88,16 @@ class Framewise:
 
     def predict(self, network: Any, x_t: Tensor, t: Tensor, text: Tensor, layout: Layout, **more: Any) -> Any:
         """The network's answer, B×C×F×h×w."""
+        traits = network.traits
         return network(
             x_t,
             t,
             text,
             condition_latent=layout.context,
             mask=layout.area,
-            motion=layout.motion,
+            motion=layout.motion if traits.motion else None,
             frame_index=layout.frame_index,
-            poses=layout.poses,
+            poses=layout.poses if traits.poses else None,
             places=layout.cells,
             **more,
         )
