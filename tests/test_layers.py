@@ -24,8 +24,6 @@ LAYERS = {
     "handi.models": 2,
     "handi.evaluation.metrics": 2,
     "handi.method.pipeline": 3,
-    "handi.method.folders": 3,
-    "handi.method.pose_sampling": 3,
     "handi.data": 4,
     "handi.training": 5,
     "handi.hands.report": 5,

@@ -7,10 +7,10 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from handi.method import losses
-from handi.method.pose_sampling import predict_poses
+from handi.method.diffusion import Betas
 from handi.method.poses import present
 from handi.models.finder import Finder
-from handi.models.pose_net import PoseNet, centred, middles
+from handi.models.pose_net import PoseNet, centred, middles, predict_poses
 from handi.models.presets import SCHEDULER
 
 
@@ -60,9 +60,9 @@ def test_at_the_last_step_noise_says_nothing_and_before_it_the_poses_do(network,
 
 def sampled(network, finder, seeds, *, steps, frames=16):
     context, _, _, text = inputs(finder, len(seeds))
-    scheduler = DPMSolverMultistepScheduler.from_config(SCHEDULER)
+    process = Betas(DPMSolverMultistepScheduler.from_config(SCHEDULER))
     latents = context.permute(0, 3, 1, 2)[:, :, None]
-    return predict_poses(network, finder, scheduler, latents, text, seeds, frames=frames, steps=steps)
+    return predict_poses(network, finder, process, latents, text, seeds, frames=frames, steps=steps)
 
 
 def test_one_step_is_the_regression_and_more_steps_ask_the_seed(network, finder):

@@ -36,11 +36,11 @@ from handi.core.types import SoftMask
 from handi.method import diffusion
 from handi.method.area import clean_area, hull_area
 from handi.method.finish import convert, restore, to_uint8
-from handi.method.folders import FolderPipeline
 from handi.method.latents import area_at, as_video, unit
-from handi.method.pose_sampling import predict_poses
 from handi.models.backbone import Backbone, Given, Layout
 from handi.models.checkpoint import BACKBONES, ModelCard, StageSettings
+from handi.models.folder_pipeline import FolderPipeline
+from handi.models.pose_net import predict_poses
 
 AreaFrom = Literal["mask", "poses"]
 Callback = Callable[["HandiPipeline", int, Tensor, dict[str, Any]], dict[str, Any] | None]
