@@ -20,8 +20,8 @@ from handi.data import shards
 from handi.data.ledger import Rejected
 from handi.data.prepare import Settings, Steady, Tools, cut, prepare_clip
 from handi.data.prepare_run import Models
+from handi.method.latents import encode
 from handi.models import checkpoint
-from handi.training.step import encode
 from handi.world import render_clip
 from handi.world.files import write_clip
 

@@ -28,7 +28,7 @@ from handi.evaluation.external import Command
 from handi.evaluation.produce import Asking, is_made, produce, task_of
 from handi.evaluation.sides import read_side
 from handi.method.area import prior_area
-from handi.method.diffusion import area_at
+from handi.method.latents import area_at
 
 
 def task(id: str = "a", **more) -> Task:
