@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from small_footage import clip_of, movie, simple_tools
+from helpers.small_footage import clip_of, movie, simple_tools
 
 from handi.core.errors import HandiError, InputError, OutputError, item_failure
 from handi.core.files import writing

@@ -9,8 +9,8 @@ from dataclasses import replace
 import av
 import numpy as np
 import pytest
-from bench_data import clip
-from small_footage import read_hands
+from helpers.bench_data import clip
+from helpers.small_footage import read_hands
 
 from handi import HandiPipeline
 from handi.core.images import resize, write_image

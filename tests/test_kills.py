@@ -1,6 +1,6 @@
 """What is killed and run again ends as what was not killed, to the byte, and leaves nothing behind.
 
-Every command is ended in this process, before one of its changes of the file system (tests/faults.py), and
+Every command is ended in this process, before one of its changes of the file system (helpers/faults.py), and
 for real: by SIGKILL at random times. `handi prepare` and the steps of `handi train` have theirs elsewhere
 (tests/data/test_produce.py, tests/training/test_resume.py).
 """
@@ -19,9 +19,9 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from alone import alone
-from faults import changes, killed, tree
-from tiny_training import TINY, start, tiny_clip
+from helpers.alone import alone
+from helpers.faults import changes, killed, tree
+from helpers.tiny_training import TINY, start, tiny_clip
 
 from handi.evaluation import tables
 from handi.evaluation.ablate import Grid, ablate

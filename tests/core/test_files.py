@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from faults import NO_PROCESS, changes, killed, left_behind, tree
+from helpers.faults import NO_PROCESS, changes, killed, left_behind, tree
 
 from handi.core.errors import HandiError, OutputError
 from handi.core.files import present, replace_folder, replacing, scratch_folder, staged, sweep

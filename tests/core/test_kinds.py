@@ -7,7 +7,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from lossless import lossless
+from helpers.lossless import lossless
 from PIL import Image
 
 from handi.core.errors import InputError
@@ -128,7 +128,7 @@ def test_folders_say_what_they_pass_over(folder, handi):
 
 
 def test_world_readers_say_what_they_pass_over(tmp_path):
-    from tiny_training import tiny_clip
+    from helpers.tiny_training import tiny_clip
 
     from handi.data.first_frames import FirstFrames
     from handi.world.files import write_clip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bench_data import clip
+from helpers.bench_data import clip
 
 from handi.core.errors import InputError
 from handi.core.images import write_image

@@ -11,8 +11,8 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from lossless import lossless
-from small_footage import clip_of
+from helpers.lossless import lossless
+from helpers.small_footage import clip_of
 from test_video import IDENTITY
 
 from handi.core.errors import InputError

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from chat_server import ChatServer, completion
+from helpers.chat_server import ChatServer, completion
 from PIL import Image
 
 from handi.core.errors import InputError, ModelError

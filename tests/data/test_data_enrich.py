@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_vlm import save_tiny_vlm
+from helpers.tiny_vlm import save_tiny_vlm
 
 import handi
 from handi.core.errors import InputError, ModelError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from lossless import lossless
+from helpers.lossless import lossless
 
 from handi.core.errors import InputError
 from handi.core.images import resize

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+from helpers.small_footage import clip_of, movie, simple_tools
 from PIL import Image
-from small_footage import clip_of, movie, simple_tools
 
 from handi.data import shards
 from handi.data.executors import Serial

@@ -8,7 +8,7 @@ import pickle
 import signal
 
 import pytest
-from plain_work import dies, doubles, stillborn, unloadable, unpicklable
+from helpers.plain_work import dies, doubles, stillborn, unloadable, unpicklable
 
 from handi.core.errors import HandiError, InputError, OutputError
 from handi.data.executors import Processes, Ray, Serial, _load, executor

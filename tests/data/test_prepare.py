@@ -8,8 +8,8 @@ import struct
 import numpy as np
 import pytest
 import torch
+from helpers.small_footage import clip_of, movie, read_hands, simple_tools, sound_only
 from PIL import Image
-from small_footage import clip_of, movie, read_hands, simple_tools, sound_only
 from test_video import IDENTITY, TURNS, remux
 
 from handi.core import video as video_module

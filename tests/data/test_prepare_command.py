@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from small_footage import movie, simple_tools
+from helpers.small_footage import movie, simple_tools
 
 from handi.data.shard_clips import ShardClips
 from handi.evaluation.sides import read_side

@@ -14,8 +14,8 @@ from dataclasses import replace
 import cv2
 import pytest
 import torch
-from alone import alone
-from small_footage import DEADLY, clip_of, content, deadly_tools, movie, read_hands, simple_tools
+from helpers.alone import alone
+from helpers.small_footage import DEADLY, clip_of, content, deadly_tools, movie, read_hands, simple_tools
 
 from handi.core.errors import InputError, ModelError, OutputError
 from handi.data import shards

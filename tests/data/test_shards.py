@@ -8,7 +8,7 @@ import tarfile
 import numpy as np
 import pyarrow.parquet
 import pytest
-from small_footage import clip_of, movie, simple_tools
+from helpers.small_footage import clip_of, movie, simple_tools
 
 from handi.core.errors import InputError
 from handi.data import shards

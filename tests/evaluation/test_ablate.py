@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_training import SIZE, TINY, tiny_clip
+from helpers.tiny_training import SIZE, TINY, tiny_clip
 
 from handi.core.errors import InputError, ModelError
 from handi.core.images import read_image

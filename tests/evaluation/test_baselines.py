@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bench_data import FRAMES, SIZE, area, clip, write_data
+from helpers.bench_data import FRAMES, SIZE, area, clip, write_data
 
 from handi import HandiPipeline
 from handi.core.errors import HandiError, InputError, ModelError

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bench_data import FRAMES, SIZE, area, clip, write_data, write_frames, write_method
+from helpers.bench_data import FRAMES, SIZE, area, clip, write_data, write_frames, write_method
 from PIL import Image
 
 from handi.core.images import write_image

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_footage import clip_of, movie, simple_tools
+from helpers.small_footage import clip_of, movie, simple_tools
 
 from handi.core.errors import InputError
 from handi.core.images import write_image

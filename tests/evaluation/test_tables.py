@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bench_data import FRAMES, clip, write_data, write_frames, write_method
-from small_footage import clip_of, movie, simple_tools
+from helpers.bench_data import FRAMES, clip, write_data, write_frames, write_method
+from helpers.small_footage import clip_of, movie, simple_tools
 
 from handi.core.errors import InputError
 from handi.data.executors import Serial

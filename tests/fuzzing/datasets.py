@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from source_layouts import epic_row, fho_action, fho_video, write_ego4d, write_table
+from helpers.source_layouts import epic_row, fho_action, fho_video, write_ego4d, write_table
 
 from fuzzing import files
 from fuzzing.harness import Box, Case

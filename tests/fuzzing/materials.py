@@ -21,9 +21,9 @@ import av
 import numpy as np
 import torch
 import yaml
+from helpers.small_footage import movie, read_hands
+from helpers.tiny_training import TINY, tiny_clip
 from PIL import Image
-from small_footage import movie, read_hands
-from tiny_training import TINY, tiny_clip
 
 from handi.core.images import write_image
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chat_server import ChatServer
-from tiny_vlm import save_tiny_vlm
+from helpers.chat_server import ChatServer
+from helpers.tiny_vlm import save_tiny_vlm
 
 from handi.core.images import read_image
 from handi.data.enrich import question

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from lossless import lossless
+from helpers.lossless import lossless
 
 from handi.core.errors import ModelError
 from handi.core.images import read_image, write_image

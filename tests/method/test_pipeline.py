@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler
+from helpers.reference_run import fixture_weights, reference
 from PIL import Image
-from reference_run import fixture_weights, reference
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from handi import HandiPipeline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference_run import fixture_weights, reference
+from helpers.reference_run import fixture_weights, reference
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.plain_unet import as_diffusers_built_it, plain_forward

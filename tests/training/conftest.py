@@ -1,4 +1,4 @@
-"""Tiny trainings (see tests/tiny_training.py)."""
+"""Tiny trainings (see tests/helpers/tiny_training.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny_training import TINY, tiny_clip
+from helpers.tiny_training import TINY, tiny_clip
 
 from handi.training.recipe import Recipe, load_recipe
 from handi.world.files import write_clip

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_training import SIZE, tiny_clip
+from helpers.tiny_training import SIZE, tiny_clip
 
 from handi.core.errors import InputError
 from handi.data.clips import Batches, Drawing

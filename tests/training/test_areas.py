@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_footage import content
-from tiny_training import SIZE, tiny_clip
+from helpers.small_footage import content
+from helpers.tiny_training import SIZE, tiny_clip
 
 import handi.training.areas
 from handi import HandiPipeline

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from tiny_training import start
+from helpers.tiny_training import start
 from torch import nn
 
 from handi.training.gather import pack_optimizer, restore, unpack_optimizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import torch
-from tiny_training import start
+from helpers.tiny_training import start
 
 from handi.models import checkpoint
 from handi.training.loop import train

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from alone import alone
+from helpers.alone import alone
 
 from handi.training import stop as stopping
 from handi.training.state import Checkpoints

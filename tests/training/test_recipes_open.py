@@ -11,9 +11,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from small_footage import movie, read_hands
-from source_layouts import epic_row, fho_action, fho_video, write_ego4d, write_json, write_table
-from tiny_training import tiny_clip
+from helpers.small_footage import movie, read_hands
+from helpers.source_layouts import epic_row, fho_action, fho_video, write_ego4d, write_json, write_table
+from helpers.tiny_training import tiny_clip
 
 from handi import HandiPipeline
 from handi.commands import app as cli

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tiny_training import start
 from safetensors.torch import load_file
-from tiny_training import start
 
 from handi.core.errors import InputError
 from handi.training import loop

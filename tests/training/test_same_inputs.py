@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import SIZE, tiny_clip
+from helpers.tiny_training import SIZE, tiny_clip
 
 from handi.data.clips import Batches, Drawing
 from handi.data.world import WorldClips

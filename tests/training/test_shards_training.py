@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from helpers.tiny_training import tiny_clip
 from safetensors.torch import load_file
-from tiny_training import tiny_clip
 
 from handi.core.errors import InputError
 from handi.data.clips import Batches, Drawing

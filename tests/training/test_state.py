@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 import torch
-from faults import left_behind
+from helpers.faults import left_behind
 from torch import nn
 
 from handi.core.errors import InputError, ModelError, OutputError

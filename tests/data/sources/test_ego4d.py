@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from source_layouts import fho_action, fho_video, touch, write_ego4d, write_json
+from helpers.source_layouts import fho_action, fho_video, touch, write_ego4d, write_json
 
 from handi.core.errors import InputError
 from handi.core.reading import stream_array

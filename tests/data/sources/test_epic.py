@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from source_layouts import EPIC_COLUMNS, epic_row, touch, write_frames, write_table
+from helpers.source_layouts import EPIC_COLUMNS, epic_row, touch, write_frames, write_table
 
 from handi.core.errors import InputError
 from handi.data.sources import read_source

@@ -5,7 +5,15 @@ from __future__ import annotations
 import csv
 
 import pytest
-from source_layouts import epic_row, fho_action, fho_video, touch, write_ego4d, write_json, write_table
+from helpers.source_layouts import (
+    epic_row,
+    fho_action,
+    fho_video,
+    touch,
+    write_ego4d,
+    write_json,
+    write_table,
+)
 
 from handi.core.errors import InputError
 from handi.data.sources import read_source

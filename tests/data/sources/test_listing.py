@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from source_layouts import touch, write_json, write_table
+from helpers.source_layouts import touch, write_json, write_table
 
 from handi.core.errors import InputError
 from handi.data.sources import Clip, read_source

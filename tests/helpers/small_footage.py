@@ -9,11 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from lossless import lossless
 
 from handi.core.types import Hands
 from handi.data.prepare import Tools
 from handi.data.sources.common import Clip
+from helpers.lossless import lossless
 
 FPS = 10.0
 DEADLY = 30  # brightness of a video on which `Deadly`'s workers die

@@ -13,7 +13,7 @@ import numpy as np
 from handi.world.clip import WorldClip
 
 SIZE, FRAMES = 32, 16
-TESTS = str(Path(__file__).parent)
+TESTS = str(Path(__file__).parents[1])
 
 
 def tiny_clip(seed: int) -> WorldClip:

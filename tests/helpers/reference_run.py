@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-FOLDER = Path(__file__).parent / "pictures" / "animate_anything"
+FOLDER = Path(__file__).parents[1] / "pictures" / "animate_anything"
 
 
 def fixture_weights(module: torch.nn.Module, seed: int, prefix: str = "") -> None:
