@@ -1,4 +1,4 @@
-"""The layer table of the house: imports go down only."""
+"""The house: imports go down only, files stay short, and tests use what users can use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import handi
 
 ROOT = Path(handi.__file__).parent
+TESTS = Path(__file__).parent
 
 # The longest matching prefix counts. Every module must be covered: a new one is given its floor here.
 LAYERS = {
@@ -90,3 +91,94 @@ def test_the_walk_sees_imports(tmp_path):
         "def f():\n    from handi.method import pipeline\n    from handi.models import checkpoint\n"
     )
     assert imports_of(probe, modules()) == {"handi.method.pipeline", "handi.models.checkpoint"}
+
+
+# ----------------------------------------------------------------------------------- what stays readable
+
+LONGEST = 400  # lines of a source file
+LONG = {
+    "handi.data.clips",
+    "handi.generation.generate",
+    "handi.method.pipeline",
+    "handi.models.checkpoint",
+    "handi.training.loop",
+    "handi.training.setup",
+}  # to be split
+PRIVATE = {
+    "data/test_data_report.py",
+    "data/test_executors.py",
+    "data/test_prepare.py",
+    "evaluation/metrics/test_likeness.py",
+    "evaluation/metrics/test_metric_weights.py",
+    "evaluation/test_evaluate.py",
+    "fuzzing/materials.py",
+    "hands/test_detector.py",
+    "helpers/faults.py",
+    "test_bad_input.py",
+    "training/test_areas.py",
+    "training/test_estimate.py",
+    "training/test_loop.py",
+    "training/test_resume.py",
+    "world/test_world_command.py",
+}  # tests that still reach for private names
+
+
+def test_no_file_is_too_long():
+    lines = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
+    assert not {name: count for name, count in lines.items() if count > LONGEST and name not in LONG}
+
+
+def test_tests_use_public_names_only():
+    found = {
+        str(path.relative_to(TESTS)): names
+        for path in sorted(TESTS.rglob("*.py"))
+        if (names := private_names(path.read_text()))
+    }
+    assert not {path: names for path, names in found.items() if path not in PRIVATE}
+
+
+def private_names(source: str) -> list[str]:
+    """Names of the package with a leading underscore that a test imports, reaches for or replaces."""
+    tree = ast.parse(source)
+    found, ours = [], set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "handi":
+            ours |= {alias.asname or alias.name for alias in node.names}
+            found += [f"{node.module}.{a.name}" for a in node.names if is_private(f"{node.module}.{a.name}")]
+        elif isinstance(node, ast.Import):
+            ours |= {(a.asname or a.name).split(".")[0] for a in node.names if a.name.startswith("handi")}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node).split(".")[0] in ours:
+            found += [ast.unparse(node)] if is_private(node.attr) else []
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "setattr"
+        ):
+            target, *rest = [ast.unparse(argument).strip("'\"") for argument in node.args]
+            name = ".".join([target, *rest[:-1]])
+            found += [name] if target.split(".")[0] in {*ours, "handi"} and is_private(name) else []
+    return found
+
+
+def is_private(name: str) -> bool:
+    return any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+
+
+def test_the_search_finds_private_names():
+    source = """
+from handi.core import files, video as film
+from handi.core.files import _HOST
+film._decoded(1)
+patch.setattr(films, "_x", 1)
+patch.setattr(film, "_x", 1)
+patch.setattr("handi.core.files._x", 1)
+patch.setattr(files, "replace", 1)
+files.Name.__init__
+"""
+    assert private_names(source) == [
+        "handi.core.files._HOST",
+        "film._x",
+        "handi.core.files._x",
+        "film._decoded",
+    ]
