@@ -29,11 +29,10 @@ import torch
 from benchmarks.random_weights import put_random_weights
 from experiments.estimates import table
 from handi.core.images import resize, write_image
-from handi.evaluation.cache import FeatureCache
-from handi.evaluation.evaluate import Settings, build_metrics, evaluate
 from handi.evaluation.metrics import distances
 from handi.evaluation.metrics.frechet import kernel_distance
 from handi.evaluation.metrics.protocol import Metric, Pair, PairMetric, SetMetric
+from handi.evaluation.run import EvaluationConfig, LoadedMetrics, evaluate, load_metrics
 from handi.world import render_clip, write_clip
 
 SEED, SIZE = 900_000, 128
@@ -58,22 +57,16 @@ def pairs(count: int) -> Iterator[Pair]:
 
 def speed(metric: Metric, count: int) -> list[object]:
     """A metric's row: CPU seconds a video (median, range), videos a minute, of how many videos."""
-    from handi.evaluation.sets import Sets
-    from handi.evaluation.tally import Tally
-
-    cache, seconds = FeatureCache(None), []
+    seconds = []
     for pair in pairs(count):
         begin = time.process_time()
         if isinstance(metric, PairMetric):
-            tally = Tally()
-            tally.score(metric, pair, cache)
-            assert tally.values, tally.missing
+            assert metric.scores(pair, lambda extractor, frames: extractor(frames))
         else:
             assert isinstance(metric, SetMetric)
-            with tempfile.TemporaryDirectory() as folder:
-                sets = Sets(Path(folder), 1, [metric])
-                sets.add([pair], cache)
-                assert not sets._missing, sets._missing
+            for frames in (pair.reference, pair.generated):
+                assert frames is not None
+                assert np.isfinite(metric.extractor(frames)).all()
         seconds.append(time.process_time() - begin)
     counted = seconds[1:] or seconds
     typical, spread = float(np.median(counted)), f"{min(counted):.2f} to {max(counted):.2f}"
@@ -81,17 +74,17 @@ def speed(metric: Metric, count: int) -> list[object]:
 
 
 def speeds(names: list[str], count: int, random: bool) -> str:
-    """A row a metric; one is built after the other, as all networks need much memory."""
+    """A row a metric; one is loaded after the other, as all networks need much memory."""
     rows: list[list[object]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             if random:
                 put_random_weights(name, Path(folder))
-            built = build_metrics([name], "cpu")
-            for metric in built.metrics:
+            loaded = load_metrics([name], "cpu")
+            for metric in loaded.metrics:
                 rows.append(speed(metric, count))
                 print(*rows[-1], file=sys.stderr, flush=True)
-            rows += [[name, "–", "", why, ""] for name, why in built.skipped.items()]
+            rows += [[name, "–", "", why, ""] for name, why in loaded.skipped.items()]
     return table(["metric", "CPU s a video", "range", "videos a minute", "n"], rows)
 
 
@@ -112,7 +105,7 @@ def peak(count: int) -> float:
             np.save(ref / f"{n:04}.npy", frames)
             np.save(pred / f"{n:04}.npy", frames[::-1])
             write_image(ref / "motion_area" / f"{n:04}.png", np.eye(64) > 0)
-        built = build_metrics(("motion",), "cpu")
+        metrics = dict(load_metrics(("motion",), "cpu").by_name)
         for kind, rows in (
             (distances.Fid, Rows(FRAMES - 1, 2048)),
             (distances.Kid, Rows(FRAMES - 1, 2048)),
@@ -123,8 +116,7 @@ def peak(count: int) -> float:
             metric.extractor, metric.weights = rows, {}  # type: ignore[assignment]
             if not metric.enough:
                 metric.distance = partial(kernel_distance, subsets=2)  # type: ignore[method-assign]
-            built.sets.append(metric)
-            built.names.append(metric.name)
+            metrics[metric.name] = metric
         highest, done = [0.0], threading.Event()
 
         def watch() -> None:
@@ -135,11 +127,18 @@ def peak(count: int) -> float:
         watcher = threading.Thread(target=watch)
         watcher.start()
         found = evaluate(
-            pred, ref, Path(name) / "out", Settings(resamples=40), built=built, say=lambda line: None
+            pred,
+            ref,
+            Path(name) / "out",
+            EvaluationConfig(resamples=40),
+            loaded=LoadedMetrics(metrics),
+            say=lambda line: None,
         )
         done.set()
         watcher.join()
-        assert all("value" in found["metrics"][metric.name] for metric in built.sets), found["metrics"]
+        assert all("value" in found["metrics"][name] for name in ("fid", "kid", "fvd", "kvd")), found[
+            "metrics"
+        ]
     return highest[0]
 
 

@@ -25,8 +25,8 @@ from helpers.tiny_training import TINY, start, tiny_clip
 
 from handi.evaluation import tables
 from handi.evaluation.ablate import Grid, ablate
-from handi.evaluation.baselines import parse_spec
-from handi.evaluation.evaluate import Settings as Scoring
+from handi.evaluation.methods import parse_spec
+from handi.evaluation.run import EvaluationConfig
 from handi.evaluation.study import Study
 from handi.training.loop import train
 from handi.training.recipe import Recipe, parse_recipe
@@ -142,7 +142,7 @@ def train_once(clips: Path, out: Path) -> None:
 
 
 def bench_once(clips: Path, out: Path) -> None:
-    scoring = Scoring(("pixels",), resamples=5)
+    scoring = EvaluationConfig(("pixels",), resamples=5)
     study = Study({"squares": clips / "test"}, [parse_spec("static")], out, scoring, **QUIET)
     table, _ = tables.table2(study, intensive=False)
     table.write(out, "table2")
@@ -152,7 +152,7 @@ def bench_once(clips: Path, out: Path) -> None:
 def ablate_once(clips: Path, out: Path) -> None:
     recipe = recipe_of(clips / "train", out, 1)
     grid = Grid(recipe, ("squares", clips / "test"), out, cells=(("full", "off"),), scopes=("full",))
-    assert ablate(grid, Scoring(("pixels",), resamples=5), **QUIET) == 0
+    assert ablate(grid, EvaluationConfig(("pixels",), resamples=5), **QUIET) == 0
 
 
 COMMANDS = {"train": (train_once, 5), "bench": (bench_once, 12), "ablate": (ablate_once, 2)}

@@ -16,7 +16,7 @@ from handi.core.kinds import files_in, is_animation, kind_of, named
 from handi.core.video import count_frames, frame_times, frames_at, probe_video, read_video, timed_frames
 from handi.data.sources import read_source
 from handi.data.world import WorldClips
-from handi.evaluation.sides import read_side
+from handi.evaluation.folder import read_videos
 from handi.generation.generate import read_batch
 
 FRAMES = np.zeros((4, 16, 24, 3), np.uint8) + np.array([0, 80, 160, 240], np.uint8)[:, None, None, None]
@@ -84,8 +84,8 @@ def test_names_in_either_unicode_form(tmp_path):
     (clip,) = read_source("folder", tmp_path / "list.csv").clips
     assert clip.problem is None
     (tmp_path / "m.jsonl").write_text(f'{{"id": "1", "video": "{composed}"}}')
-    assert len(read_side(tmp_path / "m.jsonl")["1"].frames()) == 4
-    assert "Käse" in read_side(tmp_path)  # one id, however a side's file system writes it
+    assert len(read_videos(tmp_path / "m.jsonl")["1"].frames()) == 4
+    assert "Käse" in read_videos(tmp_path)  # one id, however a side's file system writes it
     inner = tmp_path / unicodedata.normalize("NFD", "Küche")
     inner.mkdir()
     Image.new("RGB", (64, 64)).save(inner / unicodedata.normalize("NFD", "é.png"))
@@ -122,7 +122,7 @@ def test_folders_say_what_they_pass_over(folder, handi):
     said.clear()
     (folder / "motion_area").mkdir()
     (folder / "motion_area/one.xcf").write_bytes(b"gimp xcf")
-    assert list(read_side(folder, said.append)) == ["one", "two"]
+    assert list(read_videos(folder, said.append)) == ["one", "two"]
     passed = "list.xlsx, motion_area/one.xcf, photo.png"
     assert said == [f"note: {folder}: not read, as no video: {passed}"]
 
@@ -150,6 +150,6 @@ def test_the_shared_cases(shared):
     assert [clip.id for clip in read_source("folder", shared / "cases/video/mts_folder").clips] == ["00001"]
     upper = [clip for clip in read_source("folder", shared / "cases/caption").clips if clip.id == "upper"]
     assert [clip.problem for clip in upper] == [None]
-    gifs = read_side(shared / "cases/evaluate/gif")
+    gifs = read_videos(shared / "cases/evaluate/gif")
     assert list(gifs) == ["c1", "c2", "c3"]
     assert all(len(gif.frames()) > 1 for gif in gifs.values())

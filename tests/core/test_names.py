@@ -9,10 +9,10 @@ from helpers.bench_data import clip
 from handi.core.errors import InputError
 from handi.core.images import write_image
 from handi.core.names import MAX_BYTES, alike, check_name, distinct_names, place_in, safe_name
-from handi.evaluation.baselines import Static
-from handi.evaluation.entries import Entry
-from handi.evaluation.produce import produce
-from handi.evaluation.sides import read_side
+from handi.evaluation.folder import read_videos
+from handi.evaluation.methods.base import Static
+from handi.evaluation.study import generate_clips
+from handi.evaluation.videos import Entry
 
 PLAIN = ["P01_01_0", "00001", "Karotte schneiden", "карта", "é", "a.b", "x-1", "(1)", "人参"]
 EVIL = [
@@ -70,15 +70,15 @@ def test_clips_of_any_id_stay_in_their_folder_and_are_found_by_it(tmp_path):
     out.mkdir(parents=True)
     (out / "E-link").symlink_to(outside)
     before = {p for p in tmp_path.rglob("*") if not p.is_relative_to(out)}
-    assert produce(Static(), data, out) == {}
+    assert generate_clips(Static(), data, out) == {}
     assert {p for p in tmp_path.rglob("*") if not p.is_relative_to(out)} == before
-    found = read_side(out)
+    found = read_videos(out)
     assert set(found) == set(ids)
     np.testing.assert_array_equal(found["e"].frames()[0], clip(0)[0][::2, ::2])
 
     method = Static()
     method.make = None  # type: ignore[assignment]  # nothing is made again
-    assert produce(method, data, out) == {}
+    assert generate_clips(method, data, out) == {}
 
 
 def test_a_clip_whose_folder_is_a_link_out_is_that_clips_failure(tmp_path):
@@ -87,7 +87,7 @@ def test_a_clip_whose_folder_is_a_link_out_is_that_clips_failure(tmp_path):
     out.mkdir()
     (out / "b").symlink_to(tmp_path)
     data = {id: Entry(id, context_file=tmp_path / "context.png", text="Push.") for id in "abc"}
-    failures = produce(Static(), data, out)
+    failures = generate_clips(Static(), data, out)
     assert list(failures) == ["b"]
     assert "leads out of the folder" in str(failures["b"])
     assert not (tmp_path / "run.json").exists()

@@ -24,8 +24,8 @@ from handi.data.clips import (
 )
 from handi.data.first_frames import FirstFrames
 from handi.data.world import WorldClips
-from handi.evaluation.entries import kinds_of_area
-from handi.evaluation.sides import read_side
+from handi.evaluation.folder import read_videos
+from handi.evaluation.videos import kinds_of_area
 from handi.hands.regions import tracked_region
 from handi.world.files import read_clip
 from handi.world.first_frames import read_first_frame, render_first_frame, write_first_frame
@@ -66,7 +66,7 @@ def test_a_world_folder_s_manifest_says_what_its_motion_area_is(folder, clips, t
     assert manifest.pop("area") == "moved"
     for area, said in (("moved", manifest), ("hull", {**manifest, "area": "hull"})):  # of before, and of now
         (other / "world.json").write_text(json.dumps(said))
-        read, side = WorldClips(other), read_side(other)
+        read, side = WorldClips(other), read_videos(other)
         truth = getattr(read_clip(other / "0000000000.json"), f"area_{area}")
         assert np.array_equal(read[0].area, truth)
         assert np.array_equal(side["0000000000"].area(), truth)

@@ -7,7 +7,7 @@ import json
 from helpers.small_footage import movie, simple_tools
 
 from handi.data.shard_clips import ShardClips
-from handi.evaluation.sides import read_side
+from handi.evaluation.folder import read_videos
 from handi.world import render_clip
 from handi.world.files import write_clip
 
@@ -97,7 +97,7 @@ def test_a_folder_keeps_a_held_out_split(handi, tmp_path, monkeypatch):
     held = [ShardClips(folder, "held-out") for folder in folders]
     assert [(one.split, len(one)) for one in held] == [("val", 1)] * 2
     assert held[0].row(0)["id"] == held[1].row(0)["id"]
-    assert list(read_side(folders[0])) == [held[0].row(0)["id"]]
+    assert list(read_videos(folders[0])) == [held[0].row(0)["id"]]
     code, _, err = handi("prepare", "folder", footage, "--out", folders[0], "--size", "32x32",
                          "--executor", "serial", "--clips-per-shard", 1, "--held-out", "0.5")  # fmt: skip
     assert code == 1

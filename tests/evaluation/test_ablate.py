@@ -15,16 +15,16 @@ from handi.core.errors import InputError, ModelError
 from handi.core.images import read_image
 from handi.data.world import WorldClips
 from handi.evaluation import paper
-from handi.evaluation.ablate import Grid, ablate, is_trained, notes_of, specs_of
-from handi.evaluation.evaluate import Settings
+from handi.evaluation.ablate import Grid, ablate, is_trained
 from handi.evaluation.layout import Table
+from handi.evaluation.run import EvaluationConfig
 from handi.method.area import prior_area
 from handi.training.recipe import MaskRecipe, parse_recipe
 from handi.training.setup import open_data, prior_of, training_batches
 from handi.training.state import recipe_changes
 from handi.world.files import write_clip
 
-CHEAP = Settings(metrics=("pixels",), resamples=20, device="cpu")
+CHEAP = EvaluationConfig(metrics=("pixels",), resamples=20, device="cpu")
 
 
 class Hands:
@@ -80,7 +80,7 @@ def test_six_trainings_make_eight_rows(clips, tmp_path):
         assert recipe.data.mask == MaskRecipe(**{name.split("-")[0]: 1.0})
         assert recipe.loss.hand.weight == (0.1 if name.endswith("on") else 0)
         assert recipe.run.seed == grid.recipe.run.seed
-    specs = {spec.name: spec.options for spec in specs_of(grid)}
+    specs = {spec.name: spec.options for spec in grid.specs()}
     assert len(specs) == len(paper.CELLS) == 8
     assert specs["generated-on"]["model"] == specs["true-on"]["model"] != specs["generated-off"]["model"]
     for name, options in specs.items():
@@ -95,7 +95,7 @@ def test_a_recipe_with_generated_areas_has_a_training_of_its_own_for_their_rows(
     assert len(runs) == 8
     assert runs["generated-on"].data.mask == mixed
     assert runs["true-on"].data.mask == MaskRecipe(true=1.0)
-    assert "25% true, 75% generated" in notes_of(grid)[1]
+    assert "25% true, 75% generated" in grid.notes()[1]
 
 
 def test_clips_are_given_the_area_that_the_row_says(clips):
@@ -174,7 +174,7 @@ def test_the_grid_end_to_end_is_stopped_and_gone_on_with(clips, tmp_path, monkey
     for place in (
         "handi.evaluation.ablate.train",
         "handi.evaluation.study.evaluate",
-        "handi.evaluation.baselines.Handi._make",
+        "handi.evaluation.methods.model.Handi._generate",
     ):
         monkeypatch.setattr(place, never)
     assert ablate(grid, settings, say=said.append) == 0
@@ -191,7 +191,11 @@ def test_areas_of_another_kind_than_was_learned_are_named(clips, tmp_path, monke
     for data, named in ((clips / "test", False), (tmp_path / "test", True)):
         lines: list[str] = []
         with pytest.raises(InputError, match="nothing could be scored"):
-            ablate(replace(grid_of(clips, tmp_path), data=("squares", data)), Settings(), say=lines.append)
+            ablate(
+                replace(grid_of(clips, tmp_path), data=("squares", data)),
+                EvaluationConfig(),
+                say=lines.append,
+            )
         assert (f"note: {said}" in lines) == (said in empty.notes) == named
 
 
@@ -241,8 +245,7 @@ TRUE_CELLS = tuple(cell for cell in paper.CELLS if cell[0] in ("full", "true") a
 def test_plain_footage_has_rows_with_the_true_area(clips, footage, tmp_path, monkeypatch):
     """It is where Υ finds the hands of the true video, as `handi evaluate` takes it."""
     said: list[str] = []
-    monkeypatch.setattr("handi.evaluation.study.find_hands", lambda device: Hands())
-    monkeypatch.setattr("handi.evaluation.evaluate.find_hands", lambda device: Hands())
+    monkeypatch.setattr("handi.evaluation.pairs.find_hands", lambda device: Hands())
     grid = replace(grid_of(clips, tmp_path, cells=TRUE_CELLS), data=("plain", footage))
     assert ablate(grid, CHEAP, say=said.append) == 0, said
     text = (tmp_path / "table3.md").read_text()
@@ -263,8 +266,7 @@ def test_what_is_lost_is_said_and_ends_with_1(clips, footage, tmp_path, monkeypa
             return super().__call__(frames)
 
     first = np.load(footage / "3.npy")[0, 0, 0, 0]
-    for module in ("study", "evaluate"):
-        monkeypatch.setattr(f"handi.evaluation.{module}.find_hands", lambda device: Broken())
+    monkeypatch.setattr("handi.evaluation.pairs.find_hands", lambda device: Broken())
     said: list[str] = []
     grid = replace(grid_of(clips, tmp_path, cells=TRUE_CELLS, scopes=("full",)), data=("plain", footage))
     assert ablate(grid, CHEAP, say=said.append) == 1
@@ -296,7 +298,7 @@ def test_what_the_rows_need_is_looked_for_before_hours_of_training(clips, footag
     def none(device):
         raise ModelError("no such weights", where="hand_landmark_full.tflite")
 
-    monkeypatch.setattr("handi.evaluation.study.find_hands", none)
+    monkeypatch.setattr("handi.evaluation.pairs.find_hands", none)
     monkeypatch.setattr("handi.evaluation.ablate.train", lambda recipe, **named: pytest.fail("trained"))
     grid = replace(grid_of(clips, tmp_path, cells=TRUE_CELLS), data=("plain", footage))
     with pytest.raises(ModelError, match="hand_landmark_full"):

@@ -15,14 +15,14 @@ from rich.console import Console
 from handi.core.errors import InputError, ModelError
 from handi.core.images import write_image
 from handi.core.video import even_indices, write_video
-from handi.evaluation.evaluate import Built, Settings, evaluate
 from handi.evaluation.metrics import METRICS
 from handi.evaluation.metrics.pixels import Pixels
 from handi.evaluation.metrics.protocol import Figure
-from handi.evaluation.metrics.results import read_results
-from handi.evaluation.show import lines, table
+from handi.evaluation.results import read_results, remarks, results_table
+from handi.evaluation.run import EvaluationConfig, LoadedMetrics, evaluate
+from handi.evaluation.videos import Entry
 
-CHEAP = Settings(metrics=("pixels", "motion"), resamples=50)
+CHEAP = EvaluationConfig(metrics=("pixels", "motion"), resamples=50)
 FRAMES = 4
 
 
@@ -82,7 +82,9 @@ class ColourDistance:
         )
 
 
-def run(pred: Path, ref: Path, out: Path, settings: Settings = CHEAP, **more) -> tuple[dict, list[str]]:
+def run(
+    pred: Path, ref: Path, out: Path, settings: EvaluationConfig = CHEAP, **more
+) -> tuple[dict, list[str]]:
     said: list[str] = []
     return evaluate(pred, ref, out, settings, say=said.append, **more), said
 
@@ -111,8 +113,8 @@ def test_results_hold_everything_and_are_read_back(sides, tmp_path):
 
 
 def test_a_library_under_another_name_does_not_lose_the_results(sides, tmp_path, monkeypatch):
-    monkeypatch.setattr("handi.evaluation.evaluate.LIBRARIES", ("torch", "opencv-of-another-name"))
-    results, _ = run(*sides, tmp_path / "out", Settings(("pixels",), resamples=20))
+    monkeypatch.setattr("handi.evaluation.run.LIBRARIES", ("torch", "opencv-of-another-name"))
+    results, _ = run(*sides, tmp_path / "out", EvaluationConfig(("pixels",), resamples=20))
     assert results["versions"]["opencv-of-another-name"] == "not installed"
     assert results["versions"]["torch"] != "not installed"
 
@@ -125,7 +127,7 @@ def test_the_context_image_is_not_scored(sides, tmp_path):
     np.save(pred / "v0.npy", wrong)
     after, _ = run(pred, ref, tmp_path / "b")
     assert before["metrics"]["psnr"] == after["metrics"]["psnr"]
-    with_it, _ = run(pred, ref, tmp_path / "c", Settings(("pixels",), context_frames=0, resamples=20))
+    with_it, _ = run(pred, ref, tmp_path / "c", EvaluationConfig(("pixels",), context_frames=0, resamples=20))
     assert with_it["metrics"]["psnr"]["per_video"]["v0"] < after["metrics"]["psnr"]["per_video"]["v0"]
 
 
@@ -135,10 +137,10 @@ def test_any_order_of_a_manifest_and_any_cache_give_the_same_numbers(sides, tmp_
     (pred / "m.jsonl").write_text("\n".join(json.dumps(row) for row in reversed(rows)))
     rows = [row | {"area": f"motion_area/{row['id']}.png"} for row in rows]
     (ref / "m.jsonl").write_text("\n".join(json.dumps(row) for row in rows[2:] + rows[:2]))
-    built = Built(pairwise=[Pixels()], sets=[ColourDistance()], names=["pixels"])
-    folder, _ = run(pred, ref, tmp_path / "a", built=built)
-    manifest, _ = run(pred / "m.jsonl", ref / "m.jsonl", tmp_path / "b", built=built)
-    cached, _ = run(pred, ref, tmp_path / "c", built=built, cache_folder=tmp_path / "a" / "features")
+    loaded = LoadedMetrics({"pixels": Pixels(), "colour": ColourDistance()})
+    folder, _ = run(pred, ref, tmp_path / "a", loaded=loaded)
+    manifest, _ = run(pred / "m.jsonl", ref / "m.jsonl", tmp_path / "b", loaded=loaded)
+    cached, _ = run(pred, ref, tmp_path / "c", loaded=loaded, cache_folder=tmp_path / "a" / "features")
     assert folder["metrics"] == manifest["metrics"] == cached["metrics"]
 
 
@@ -147,7 +149,7 @@ def test_features_are_made_once_and_found_by_content(sides, tmp_path, monkeypatc
     calls = []
     monkeypatch.setattr(Colour, "__call__", lambda self, frames: calls.append(1) or frames.mean((1, 2)))
     monkeypatch.setitem(METRICS, "colour", f"{__name__}:ColourDistance")
-    settings = Settings(("colour",), resamples=20)
+    settings = EvaluationConfig(("colour",), resamples=20)
     first, _ = run(pred, ref, tmp_path / "a", settings, cache_folder=tmp_path / "cache")
     assert len(calls) == 10
     (pred / "v0.npy").rename(pred / "moved.npy")
@@ -156,7 +158,7 @@ def test_features_are_made_once_and_found_by_content(sides, tmp_path, monkeypatc
     again, _ = run(pred, ref, tmp_path / "b", settings, cache_folder=tmp_path / "cache")
     assert len(calls) == 11
     assert first["metrics"] == again["metrics"]
-    monkeypatch.setattr("handi.evaluation.cache.PROTOCOL", "another")  # by which features may be others
+    monkeypatch.setattr("handi.evaluation.features.PROTOCOL", "another")  # by which features may be others
     run(pred, ref, tmp_path / "c", settings, cache_folder=tmp_path / "cache")
     assert len(calls) == 21
 
@@ -189,20 +191,20 @@ def test_each_side_states_its_own_n_and_why_it_is_skipped(sides, tmp_path):
     assert results["paired"]["metrics"]["flow_inside"]["n"] == 2
     assert results["paired"]["differences"]["flow_inside"]["n"] == 2
     console = Console(width=200, file=io.StringIO())
-    console.print(table(results))
+    console.print(results_table(results))
     row = next(line for line in console.file.getvalue().splitlines() if line.startswith("flow inside"))
     assert row.count("(n = 2)") == 2
     assert console.file.getvalue().count("(n = ") == 2  # the other figures are over all
     for n in range(2):
         np.save(still / f"v{n}.npy", np.repeat(np.load(ref / f"v{n}.npy")[:1], FRAMES, axis=0))
     results, _ = run(pred, ref, tmp_path / "b", versus=still)
-    assert "flow inside the area (versus): skipped: nothing moves in it" in list(lines(results))
+    assert "flow inside the area (versus): skipped: nothing moves in it" in list(remarks(results))
 
 
 def test_set_metrics_by_hand(sides, tmp_path, monkeypatch):
     pred, ref = sides
     monkeypatch.setitem(METRICS, "colour", f"{__name__}:ColourDistance")
-    results, _ = run(pred, ref, tmp_path / "out", Settings(("colour",), resamples=100), versus=ref)
+    results, _ = run(pred, ref, tmp_path / "out", EvaluationConfig(("colour",), resamples=100), versus=ref)
     made, true = (
         np.stack([np.load(side / f"v{n}.npy")[1:] for n in range(5)]).mean((0, 1, 2, 3)) for side in sides
     )
@@ -211,7 +213,7 @@ def test_set_metrics_by_hand(sides, tmp_path, monkeypatch):
     assert entry["interval"][0] < entry["value"] < entry["interval"][1]
     assert entry["n"] == 5
     assert "n = 5: under 2048" in entry["warning"]
-    assert any("under 2048" in line for line in lines(results))
+    assert any("under 2048" in line for line in remarks(results))
     assert results["paired"]["metrics"]["colour"]["value"] == 0
     assert results["paired"]["differences"]["colour"]["value"] == pytest.approx(entry["value"])
 
@@ -222,7 +224,7 @@ def test_a_set_of_one_is_refused(sides, tmp_path, monkeypatch):
     for side in sides:
         for n in range(1, 5):
             (side / f"v{n}.npy").unlink()
-    results, _ = run(pred, ref, tmp_path / "out", Settings(("colour", "pixels"), resamples=20))
+    results, _ = run(pred, ref, tmp_path / "out", EvaluationConfig(("colour", "pixels"), resamples=20))
     assert results["metrics"]["colour"]["skipped"] == "a distance between sets needs 2 videos, there is 1"
     assert results["metrics"]["psnr"]["n"] == 1
     assert results["metrics"]["psnr"]["interval"] is None
@@ -243,7 +245,7 @@ class Broken(Pixels):
 def test_missing_weights_and_broken_metrics_are_said_and_stop_nothing(sides, tmp_path, monkeypatch):
     monkeypatch.setitem(METRICS, "colour", f"{__name__}:NoWeights")
     monkeypatch.setitem(METRICS, "pixels", f"{__name__}:Broken")
-    results, _ = run(*sides, tmp_path / "out", Settings(("colour", "pixels", "motion"), resamples=20))
+    results, _ = run(*sides, tmp_path / "out", EvaluationConfig(("colour", "pixels", "motion"), resamples=20))
     metrics = results["metrics"]
     assert metrics["colour"]["skipped"] == "inception.pth: no such weights; put them there"
     assert "value" not in metrics["colour"]
@@ -258,7 +260,7 @@ def test_missing_weights_and_broken_metrics_are_said_and_stop_nothing(sides, tmp
 
 def test_a_module_that_cannot_be_imported_is_skipped_by_its_name(sides, tmp_path, monkeypatch):
     monkeypatch.setitem(METRICS, "colour", "handi.no_such_module:Colour")
-    results, _ = run(*sides, tmp_path / "out", Settings(("colour", "pixels"), resamples=20))
+    results, _ = run(*sides, tmp_path / "out", EvaluationConfig(("colour", "pixels"), resamples=20))
     assert results["metrics"]["colour"]["skipped"].startswith("ModuleNotFoundError")
     assert results["metrics"]["psnr"]["n"] == 5
 
@@ -273,8 +275,8 @@ def test_without_areas_the_hand_detector_is_asked_once(sides, tmp_path, monkeypa
         asked.append(device)
         raise ModelError("no such weights", where="hand_landmark_full.tflite")
 
-    monkeypatch.setattr("handi.evaluation.evaluate.find_hands", none)
-    results, _ = run(pred, ref, tmp_path / "out", Settings(("motion",), resamples=20))
+    monkeypatch.setattr("handi.evaluation.pairs.find_hands", none)
+    results, _ = run(pred, ref, tmp_path / "out", EvaluationConfig(("motion",), resamples=20))
     assert len(asked) == 1
     assert results["metrics"]["flow_inside"]["skipped"] == "there is no motion area"
     assert results["metrics"]["flow_mean"]["n"] == 5
@@ -286,7 +288,7 @@ def test_without_areas_the_hand_detector_is_asked_once(sides, tmp_path, monkeypa
 
 def test_scopes(sides, tmp_path):
     pred, ref = sides
-    settings = Settings(("pixels",), resamples=20)
+    settings = EvaluationConfig(("pixels",), resamples=20)
     for n in range(5):  # wrong outside the area only
         made = clip(n)
         made[1:, ~area(n, 8 + n)] = 0
@@ -294,7 +296,7 @@ def test_scopes(sides, tmp_path):
     full, _ = run(pred, ref, tmp_path / "full", settings)
     assert full["metrics"]["psnr"]["value"] < 15
     for scope in ("area-mask", "area-crop"):
-        inside, _ = run(pred, ref, tmp_path / scope, Settings(("pixels",), scope, resamples=20))
+        inside, _ = run(pred, ref, tmp_path / scope, EvaluationConfig(("pixels",), scope, resamples=20))
         assert inside["metrics"]["psnr"]["value"] == pytest.approx(58.92, abs=0.01)
         assert inside["protocol"]["scope"] == scope
         # A crop of 8 px has no SSIM, those of 11 and 12 px do.
@@ -306,7 +308,9 @@ def test_scopes(sides, tmp_path):
 def test_an_empty_area_is_left_out_and_counted(sides, tmp_path):
     pred, ref = sides
     write_image(ref / "motion_area" / "v3.png", np.zeros((24, 32), bool))
-    results, _ = run(pred, ref, tmp_path / "out", Settings(("pixels", "motion"), "area-mask", resamples=20))
+    results, _ = run(
+        pred, ref, tmp_path / "out", EvaluationConfig(("pixels", "motion"), "area-mask", resamples=20)
+    )
     assert results["n"] == 5
     assert results["metrics"]["psnr"]["n"] == 4
     assert results["metrics"]["psnr"]["missing"] == {"v3": "it has no motion area"}
@@ -324,7 +328,7 @@ def test_the_motion_intensive_subset_is_the_tenth_with_the_largest_areas(tmp_pat
         write_image(ref / "motion_area" / f"v{n:02}.png", area(n % 10, size))
         if n != 11:
             np.save(pred / f"v{n:02}.npy", clip(n))
-    settings = Settings(("pixels",), subset="motion-intensive", resamples=20)
+    settings = EvaluationConfig(("pixels",), subset="motion-intensive", resamples=20)
     results, said = run(pred, ref, tmp_path / "out", settings)
     assert list(results["metrics"]["psnr"]["per_video"]) == ["v04"]
     assert (results["n"], results["asked"]) == (1, 2)  # v11 belongs to it, generated or not
@@ -354,7 +358,7 @@ def test_bad_videos_are_named_in_a_line_each_and_the_rest_is_scored(sides, tmp_p
     for number in (0, 1, 3):  # a frame is missing
         write_image(pred / "v11" / f"{number:04}.png", clip(11)[number])
     np.save(pred / "extra.npy", clip(0))
-    results, said = run(pred, ref, tmp_path / "out", Settings(("pixels",), resamples=20))
+    results, said = run(pred, ref, tmp_path / "out", EvaluationConfig(("pixels",), resamples=20))
     assert (results["n"], results["asked"]) == (5, 12)
     assert results["metrics"]["psnr"]["n"] == 5
     why = results["refused"]
@@ -370,7 +374,7 @@ def test_bad_videos_are_named_in_a_line_each_and_the_rest_is_scored(sides, tmp_p
     assert said.pop(0) == f"note: {pred}: not read, as no video: v11"
     assert sorted(said) == sorted(f"not scored: {id}: {reason}" for id, reason in why.items())
     assert all("\n" not in line for line in said)
-    assert "n = 5 of 12: 7 videos could not be scored" in list(lines(results))
+    assert "n = 5 of 12: 7 videos could not be scored" in list(remarks(results))
 
 
 def test_the_command_ends_with_one_line_where_nothing_can_be_scored(handi, sides, tmp_path):
@@ -421,7 +425,7 @@ def test_the_command_prints_a_table_and_writes_csv(handi, sides, tmp_path):
 def test_generated_videos_are_resized_to_the_true_ones_and_it_is_said(sides, tmp_path):
     """As `handi generate` makes them: at the model's own size."""
     pred, ref = sides
-    settings = Settings(("pixels",), "area-mask", resamples=20)
+    settings = EvaluationConfig(("pixels",), "area-mask", resamples=20)
     before, _ = run(pred, ref, tmp_path / "a", settings)
     np.save(pred / "v0.npy", np.load(pred / "v0.npy").repeat(2, axis=1).repeat(2, axis=2))
     np.save(pred / "v1.npy", np.load(pred / "v1.npy").repeat(3, axis=2))
@@ -450,7 +454,7 @@ def test_sixteen_frames_are_taken_of_longer_footage(tmp_path):
             np.save(tmp_path / folder / f"v{n}.npy", clip(n, frames=40)[even_indices(40, frames)])
     np.save(tmp_path / "pred/v2.npy", clip(2, frames=15))
     results, _ = run(
-        tmp_path / "pred", tmp_path / "ref", tmp_path / "out", Settings(("pixels",), resamples=20)
+        tmp_path / "pred", tmp_path / "ref", tmp_path / "out", EvaluationConfig(("pixels",), resamples=20)
     )
     assert results["refused"] == {"v2": f"{tmp_path / 'pred'} has 15 frames, the others 16"}
     assert results["protocol"]["frames"] == 15
@@ -467,7 +471,7 @@ def test_cases_of_public_bug_reports(tmp_path):
         images[0].save(made_dir(tmp_path / "gif") / f"{id}.gif", save_all=True, append_images=images[1:])
     (tmp_path / "ref/c1.txt").write_bytes(b"Cut the chef\x92s carrot.")
     results, said = run(
-        tmp_path / "gif", tmp_path / "ref", tmp_path / "out", Settings(("pixels",), resamples=20)
+        tmp_path / "gif", tmp_path / "ref", tmp_path / "out", EvaluationConfig(("pixels",), resamples=20)
     )
     assert list(results["metrics"]["psnr"]["per_video"]) == ["c0", "c2"]
     (line,) = said
@@ -494,17 +498,15 @@ def smooth(seed: int) -> np.ndarray:
 
 
 def test_any_exception_of_a_video_is_its_failure_alone(sides, tmp_path, monkeypatch):
-    import handi.evaluation.entries as entries
+    real = Entry.frames
 
-    real = entries._frames
-
-    def broken(video, *more):
-        if video.name == "v2.npy":
+    def broken(entry, *more):
+        if entry.video.name == "v2.npy":
             raise RuntimeError("a decoder's own error")
-        return real(video, *more)
+        return real(entry, *more)
 
-    monkeypatch.setattr(entries, "_frames", broken)
-    results, said = run(*sides, tmp_path / "out", Settings(("pixels",), resamples=20))
+    monkeypatch.setattr(Entry, "frames", broken)
+    results, said = run(*sides, tmp_path / "out", EvaluationConfig(("pixels",), resamples=20))
     assert results["refused"] == {"v2": "RuntimeError: a decoder's own error"}
     assert said == ["not scored: v2: RuntimeError: a decoder's own error"]
     assert results["metrics"]["psnr"]["n"] == 4
@@ -514,18 +516,18 @@ def test_what_is_missing_is_found_before_a_video_is_read(sides, tmp_path, monkey
     def never(*arguments):
         raise AssertionError("a video was read")
 
-    monkeypatch.setattr("handi.evaluation.entries._shape", never)
+    monkeypatch.setattr("handi.evaluation.videos.Entry.shape", never)
     monkeypatch.setitem(METRICS, "colour", f"{__name__}:NoWeights")
     with pytest.raises(InputError, match=r"none of the metrics can be measured \(colour: inception.pth"):
-        run(*sides, tmp_path / "out", Settings(("colour",), resamples=20))
+        run(*sides, tmp_path / "out", EvaluationConfig(("colour",), resamples=20))
 
     def none(device: str) -> None:
         raise ModelError("no such weights", where="hand_landmark_full.tflite")
 
     (sides[1] / "motion_area" / "v3.png").unlink()
-    monkeypatch.setattr("handi.evaluation.evaluate.find_hands", none)
+    monkeypatch.setattr("handi.evaluation.pairs.find_hands", none)
     with pytest.raises(ModelError, match="hand_landmark_full"):
-        run(*sides, tmp_path / "out", Settings(("pixels",), "area-mask", resamples=20))
+        run(*sides, tmp_path / "out", EvaluationConfig(("pixels",), "area-mask", resamples=20))
 
 
 # -------------------------------------------------------------------------------------------- memory
@@ -534,14 +536,14 @@ def test_what_is_missing_is_found_before_a_video_is_read(sides, tmp_path, monkey
 def test_memory_is_flat_in_the_number_of_videos(tmp_path):
     ref, peaks = tmp_path / "ref", []
     ref.mkdir()
-    built = Built(pairwise=[], sets=[ColourDistance()], names=[])
+    loaded = LoadedMetrics({"colour": ColourDistance()})
     for count in (4, 24):
         for n in range(count):
             np.save(ref / f"v{n}.npy", clip(n, frames=9, height=128, width=128))  # 442 kB
         tracemalloc.start()
-        run(ref, ref, tmp_path / str(count), built=built)
+        run(ref, ref, tmp_path / str(count), loaded=loaded)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 2 * 9 * 128 * 128 * 3
     with pytest.raises(InputError, match="resamples"):
-        Settings(resamples=1).check()
+        EvaluationConfig(resamples=1).check()

@@ -34,9 +34,9 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(folders):
     """The page of both methods, with scores of the first."""
+    from handi.evaluation.folder import read_videos
     from handi.evaluation.gallery import Settings, build_gallery
     from handi.evaluation.shown import read_method
-    from handi.evaluation.sides import read_side
 
     results = folders / "results/good/results.json"
     results.parent.mkdir(parents=True)
@@ -46,7 +46,7 @@ def page(folders):
         read_method("a <fast> one", folders / "fast"),
     ]
     out = folders / "page.html"
-    failures = build_gallery(read_side(folders / "data"), methods, out, Settings(title="Squares & noise"))
+    failures = build_gallery(read_videos(folders / "data"), methods, out, Settings(title="Squares & noise"))
     assert [str(failure) for failure in failures] == ["a <fast> one: no video of '2'"]
     return out
 
@@ -334,9 +334,9 @@ def test_results_of_other_kinds_are_refused_by_name(change, said, folders, tmp_p
 
 
 def test_texts_of_a_results_file_are_text_in_the_page(folders, tmp_path):
+    from handi.evaluation.folder import read_videos
     from handi.evaluation.gallery import Settings, build_gallery
     from handi.evaluation.shown import read_method
-    from handi.evaluation.sides import read_side
 
     evil = MARKUP + "{{script}}"
     metric = {"value": 1.0, "n": 2, "title": evil, "better": "lower", "per_video": {"1": 2.0}}
@@ -350,7 +350,7 @@ def test_texts_of_a_results_file_are_text_in_the_page(folders, tmp_path):
     path.write_text(json.dumps(results))
     out = tmp_path / "page.html"
     samples = {id: replace(entry, text=evil, description=evil)
-               for id, entry in read_side(folders / "data").items()}  # fmt: skip
+               for id, entry in read_videos(folders / "data").items()}  # fmt: skip
     build_gallery(samples, [read_method(evil, folders / "good", path)], out, Settings(title=evil))
     text = out.read_text()
     assert MARKUP not in text

@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from handi.evaluation.evaluate import Settings, evaluate
-from handi.evaluation.sides import read_side
+from handi.evaluation.folder import read_videos
+from handi.evaluation.run import EvaluationConfig, evaluate
 from handi.world import siblings, write_clip
 from handi.world.files import name_of, read_record
 
@@ -23,7 +23,7 @@ def scores(world, predictions, tmp_path_factory) -> dict[str, dict[str, float | 
     found = {}
     for kind, folder in predictions.items():
         results = evaluate(
-            folder, world, tmp_path_factory.mktemp("out"), Settings(metrics=METRICS, resamples=20),
+            folder, world, tmp_path_factory.mktemp("out"), EvaluationConfig(metrics=METRICS, resamples=20),
             cache_folder=cache,
         )  # fmt: skip
         assert results["n"] == results["asked"] == 2
@@ -92,7 +92,7 @@ def test_siblings_ask_for_the_clip_of_their_own_prompt(tmp_path):
         write_clip(ref, clip, pictures="png", sibling=n)
         np.save(swapped / f"{name_of(clip.seed, 1 - n)}.npy", clip.frames)
         np.save(still / f"{name_of(clip.seed, n)}.npy", np.repeat(clip.frames[:1], len(clip.frames), 0))
-    settings = Settings(metrics=("world",), resamples=20)
+    settings = EvaluationConfig(metrics=("world",), resamples=20)
     found = [
         evaluate(pred, ref, tmp_path / f"out{n}", settings)["metrics"]["same_context"]
         for n, pred in enumerate((ref, swapped, still))
@@ -118,16 +118,18 @@ def test_rivals_are_all_true_clips_whether_they_are_scored_or_not(three, tmp_pat
     pred.mkdir()
     np.save(pred / f"{name_of(clips[0].seed, 0)}.npy", clips[2].frames)
     for n, few in enumerate((None, 1, 2)):
-        settings = Settings(metrics=("world",), resamples=20, clips=few)
+        settings = EvaluationConfig(metrics=("world",), resamples=20, clips=few)
         found = evaluate(pred, ref, tmp_path / f"out{n}", settings, say=lambda line: None)
         assert (found["n"], found["asked"]) == (1, few or 3)
         assert found["metrics"]["same_context"]["value"] == 0
-    areas = {read_record(path)["text"]: read_side(ref)[path.stem].area().sum() for path in ref.glob("*.json")}
+    areas = {
+        read_record(path)["text"]: read_videos(ref)[path.stem].area().sum() for path in ref.glob("*.json")
+    }
     assert max(areas, key=areas.get) != clips[2].text  # so that the subset leaves it out
     (pred / f"{name_of(clips[0].seed, 0)}.npy").unlink()
     largest = max(range(2), key=lambda n: areas[clips[n].text])
     np.save(pred / f"{name_of(clips[0].seed, largest)}.npy", clips[2].frames)
-    settings = Settings(metrics=("world",), resamples=20, subset="motion-intensive")
+    settings = EvaluationConfig(metrics=("world",), resamples=20, subset="motion-intensive")
     found = evaluate(pred, ref, tmp_path / "subset", settings, say=lambda line: None)
     assert (found["n"], found["asked"]) == (1, 1)
     assert found["metrics"]["same_context"]["value"] == 0
@@ -140,7 +142,7 @@ def test_a_clip_is_no_rival_of_itself(three, tmp_path):
              for n in range(2) for turn in "ab"]  # fmt: skip
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    found = evaluate(manifest, manifest, tmp_path / "out", Settings(metrics=("world",), resamples=20))
+    found = evaluate(manifest, manifest, tmp_path / "out", EvaluationConfig(metrics=("world",), resamples=20))
     assert found["metrics"]["same_context"]["value"] == 1
     assert found["metrics"]["same_context"]["n"] == 4
 
@@ -151,7 +153,7 @@ def test_a_rival_that_cannot_be_read_leaves_the_figure_out(three, tmp_path):
     damaged = shutil.copytree(ref, tmp_path / "ref")
     strip = damaged / f"{name_of(clips[0].seed, 2)}.png"
     strip.write_bytes(strip.read_bytes()[:1000])
-    found = evaluate(ref, damaged, tmp_path / "out", Settings(metrics=("world",), resamples=20),
+    found = evaluate(ref, damaged, tmp_path / "out", EvaluationConfig(metrics=("world",), resamples=20),
                      say=lambda line: None)  # fmt: skip
     assert (found["n"], found["asked"]) == (2, 3)
     assert "one that does cannot be read" in found["metrics"]["same_context"]["skipped"]

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from handi.core.images import resize
-from handi.evaluation.evaluate import Built, Settings, evaluate
-from handi.evaluation.metrics import METRICS
 from handi.evaluation.metrics.distances import Fid, Fvd, Kid, Kvd
+from handi.evaluation.run import EvaluationConfig, LoadedMetrics, evaluate
 
 GRID = 4
 
@@ -46,15 +45,15 @@ def seen(kind: type, extractor: object) -> object:
 @pytest.fixture(scope="module")
 def scores(world, predictions, tmp_path_factory) -> dict[str, tuple[float, ...]]:
     sets = [seen(Fid, Grid()), seen(Kid, Grid()), seen(Fvd, Change()), seen(Kvd, Change())]
-    built = Built(sets=sets, names=[name for name in METRICS if name in ("fid", "kid", "fvd", "kvd")])
+    loaded = LoadedMetrics(dict(zip(("fid", "kid", "fvd", "kvd"), sets, strict=True)))
     found = {}
     for kind, folder in predictions.items():
         out = tmp_path_factory.mktemp(kind)
-        metrics = evaluate(folder, world, out, Settings(resamples=40), built=built)["metrics"]
+        metrics = evaluate(folder, world, out, EvaluationConfig(resamples=40), loaded=loaded)["metrics"]
         found[kind] = {name: entry["value"] for name, entry in metrics.items()}
     return {
         name: tuple(found[kind][name] for kind in ("truth", "static", "shuffled", "noise"))
-        for name in built.names
+        for name in loaded.by_name
     }
 
 

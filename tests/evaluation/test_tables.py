@@ -19,10 +19,11 @@ from handi.data.prepare import Settings as Prepared
 from handi.data.produce import produce
 from handi.data.sources.common import Found
 from handi.evaluation import paper, tables
-from handi.evaluation.baselines import parse_spec
-from handi.evaluation.evaluate import Settings
-from handi.evaluation.layout import Cell, Column, Row, Table, number
-from handi.evaluation.sides import read_side
+from handi.evaluation.folder import read_videos
+from handi.evaluation.layout import Cell, Column, Row, Table
+from handi.evaluation.methods import parse_spec
+from handi.evaluation.results import number
+from handi.evaluation.run import EvaluationConfig
 from handi.evaluation.study import Study, fingerprint, parse_data
 
 IDS = ["1", "2", "3"]
@@ -41,8 +42,9 @@ def study(
     folders, out, *specs: str, data: str = "squares", metrics=("pixels", "motion"), clips=None, **more
 ) -> Study:
     said: list[str] = []
-    made = Study({data: folders / "data"}, [parse_spec(spec) for spec in specs], out,
-                 Settings(metrics=metrics, resamples=50, clips=clips), say=said.append, **more)  # fmt: skip
+    config = EvaluationConfig(metrics=metrics, resamples=50, clips=clips)
+    methods = [parse_spec(spec) for spec in specs]
+    made = Study({data: folders / "data"}, methods, out, config, say=said.append, **more)
     made.said = said  # type: ignore[attr-defined]
     return made
 
@@ -239,7 +241,7 @@ def test_nothing_is_made_or_scored_twice(folders, tmp_path, monkeypatch):
     tables.table2(other, intensive=False)
     assert any("scored again" in line for line in other.said)  # other clips: other scores
     other = study(folders, tmp_path, f"stored=videos:{folders / 'fast'}")
-    other.built.metrics[0].weights["a network"] = "another file's hash"
+    other.metrics.metrics[0].weights["a network"] = "another file's hash"
     tables.table2(other, intensive=False)
     assert any("scored again" in line for line in other.said)
 
@@ -273,16 +275,16 @@ def test_only_some_clips_of_a_prepared_folder(handi, tmp_path):
                            "--out", tmp_path / "out")  # fmt: skip
     assert code == 0, err
     assert "here, n = 2" in out
-    assert sorted(read_side(tmp_path / "out/videos/few/static")) == ["z.0", "z.1"]
+    assert sorted(read_videos(tmp_path / "out/videos/few/static")) == ["z.0", "z.1"]
 
 
 def test_a_changed_file_is_another_side(folders, tmp_path):
     folder = write_method(tmp_path / "m", IDS[:1])
-    before = fingerprint(read_side(folder))
-    assert fingerprint(read_side(folder)) == before
+    before = fingerprint(read_videos(folder))
+    assert fingerprint(read_videos(folder)) == before
     frame = folder / "1/frames/0003.png"
     frame.write_bytes(frame.read_bytes() + b" ")
-    assert fingerprint(read_side(folder)) != before
+    assert fingerprint(read_videos(folder)) != before
 
 
 def test_table1_counts_and_times(folders, tmp_path, model_folder):

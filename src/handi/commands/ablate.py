@@ -58,27 +58,16 @@ def ablate(
         device: For the metrics.
         entries: Any entry of the recipe, such as --run.steps 500.
     """
-    from handi.evaluation import paper
-    from handi.evaluation.ablate import Grid
-    from handi.evaluation.ablate import ablate as run
-    from handi.evaluation.evaluate import Settings
+    from handi.evaluation import ablate as ablation
+    from handi.evaluation.run import EvaluationConfig
     from handi.evaluation.study import parse_data
     from handi.recipes import find_recipe
     from handi.training.recipe import load_recipe, parse_overrides
 
     loaded = load_recipe(find_recipe(recipe), parse_overrides(entries))
-    settings = Settings(metrics=metrics, device=device, clips=clips)
-    settings.check()
     ((name, place),) = parse_data((data,)).items()
-    grid = Grid(
-        loaded,
-        (name, place),
-        out,
-        cells=tuple(cell for cell in paper.CELLS if cell[0] in masks and cell[1] in hrl),
-        hand_weight=hand_weight,
-        scopes=scopes,
-        seed=seed,
-        text=text,
-        minutes=minutes,
-    )
-    return run(grid, settings, say=say)
+    grid = ablation.Grid(
+        loaded, (name, place), out, ablation.cells_of(masks, hrl), hand_weight=hand_weight,
+        scopes=scopes, seed=seed, text=text, minutes=minutes,
+    )  # fmt: skip
+    return ablation.ablate(grid, EvaluationConfig(metrics=metrics, device=device, clips=clips), say=say)

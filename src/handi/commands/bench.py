@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import tyro
 
 from handi.commands.options import Several, optional, say
-from handi.core.errors import InputError
 
 
 def bench(
@@ -58,38 +57,14 @@ def bench(
         scopes: Of table 3.
         device: For the metrics; methods choose their own.
     """
-    from handi.core.inputs import check_seed
-    from handi.evaluation import tables
-    from handi.evaluation.baselines import parse_spec
-    from handi.evaluation.evaluate import Settings
+    from handi.evaluation.methods import parse_specs
+    from handi.evaluation.run import EvaluationConfig
     from handi.evaluation.study import Study, parse_data
+    from handi.evaluation.tables import DEFAULT_METRICS, make_tables
 
-    if not 1 <= runs <= 1000:
-        raise InputError(f"--runs {runs}", mend="use 1 to 1000")
-    check_seed(seed)
-    specs = [parse_spec(text) for text in methods]
-    for number, spec in enumerate(specs):
-        if spec.name in [other.name for other in specs[:number]]:
-            raise InputError(f"two methods are called {spec.name!r}", mend="write NAME=SPEC")
-    if table == "table4":
-        metrics = metrics or ("blip_base", "blip_large")
-    settings = Settings(metrics=metrics, device=device, clips=clips)
-    settings.check()
-    study = Study(parse_data(data), specs, out, settings, seed=seed, text=text, say=say)
-    told = any(spec.options.get("mask") == "true" for spec in specs)
-    scoped = (table == "table2" and intensive) or (table == "table3" and scopes != ("full",))
-    study.check(scores=table != "table1", areas=told or scoped)
-    if table == "table1":
-        made = [tables.table1(study, runs=runs, authors=authors)]
-    elif table == "table2":
-        made = tables.table2(study, intensive=intensive, authors=authors)
-    elif table == "table3":
-        made = tables.table3(study, scopes=scopes, authors=authors)
-    else:
-        made = [tables.table4(study, authors=authors)]
-    for one, stem in zip(made, (table, f"{table}_more"), strict=False):
-        say(f"wrote {one.write(out, stem)[0]}")
+    metrics = metrics or DEFAULT_METRICS.get(table, ())
+    config = EvaluationConfig(metrics=metrics, device=device, clips=clips)
+    study = Study(parse_data(data), parse_specs(methods), out, config, seed=seed, text=text, say=say)
+    made = make_tables(study, table, runs=runs, intensive=intensive, scopes=scopes, authors=authors)
     print(made[0].markdown())
-    if table != "table1" and not made[0].scored:
-        raise InputError("nothing could be scored", where=out, mend="the table's notes have the reasons")
-    return 1 if study.lost else 0
+    return study.exit_code(scored=table == "table1" or made[0].scored)

@@ -66,14 +66,14 @@ def evaluate(
     """
     from rich.console import Console
 
-    from handi.evaluation.evaluate import Settings
-    from handi.evaluation.evaluate import evaluate as run
-    from handi.evaluation.show import lines, table
+    from handi.evaluation.results import remarks, results_table
+    from handi.evaluation.run import EvaluationConfig
+    from handi.evaluation.run import evaluate as run
 
-    settings = Settings(metrics, scope, subset, context_frames, resamples, device)
-    results = run(pred, ref, out, settings, versus=versus, cache_folder=cache, say=say)
-    Console().print(table(results))
-    for line in lines(results):
+    config = EvaluationConfig(metrics, scope, subset, context_frames, resamples, device)
+    results = run(pred, ref, out, config, versus=versus, cache_folder=cache, say=say)
+    Console().print(results_table(results))
+    for line in remarks(results):
         say(line)
     say(f"wrote {out / 'results.json'}")
     return 1 if results["n"] < results["asked"] else 0

@@ -54,9 +54,9 @@ def gallery(
         width: Widest that a frame is stored, in pixels.
         ids: Only these samples, in this order.
     """
+    from handi.evaluation.folder import read_videos
     from handi.evaluation.gallery import Settings, build_gallery
     from handi.evaluation.shown import read_method, samples_of_runs
-    from handi.evaluation.sides import read_side
 
     if width < 16:
         raise InputError(f"--width {width}", mend="use 16 or more")
@@ -66,7 +66,7 @@ def gallery(
         shown.append(read_method(name, folder, None if results is None else _results_of(results / name)))
     if results is not None and not any(method.results for method in shown):
         raise InputError(f"holds no {next(iter(folders))}/results.json or any other method's", where=results)
-    samples = samples_of_runs(next(iter(folders.values()))) if ref is None else read_side(ref, say)
+    samples = samples_of_runs(next(iter(folders.values()))) if ref is None else read_videos(ref, say)
     if ids:
         if unknown := [id for id in ids if id not in samples]:
             raise InputError(f"there is no sample {unknown[0]!r}", where=ref or next(iter(folders.values())))

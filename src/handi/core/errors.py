@@ -56,6 +56,11 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
 
 
+def failure(error: Exception) -> HandiError:
+    """Any exception as a HandiError: itself, or one that names its kind."""
+    return error if isinstance(error, HandiError) else InputError(reason(error))
+
+
 def item_failure(error: Exception, item: str) -> HandiError:
     """The failure of one of many items, of whatever kind, so that the others go on.
 

@@ -28,9 +28,9 @@ from handi.core.images import open_image, resize, to_mask
 from handi.core.progress import Progress
 from handi.core.reading import read_text
 from handi.core.types import Frames, Picture
-from handi.evaluation.entries import Entry
-from handi.evaluation.metrics.results import read_results
+from handi.evaluation.results import read_results
 from handi.evaluation.shown import Clip, Shown, clip_of, context_of, own_area, same_context
+from handi.evaluation.videos import Entry
 from handi.motion.flow import hsv_first_pair, motion_flow
 
 Form = Literal["methods", "actions"]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from handi.core.files import replacing
-
-ARROWS = {"lower": " ↓", "higher": " ↑", "neither": ""}
+from handi.evaluation.results import ARROWS, number
 
 
 @dataclass(frozen=True)
@@ -177,13 +175,6 @@ COMPARABLE, NOT_COMPARABLE = "comparable", "not comparable"
 def _verdict(remark: str) -> str:
     """A remark without its reasons, which are a note."""
     return NOT_COMPARABLE if remark.startswith(NOT_COMPARABLE) else remark
-
-
-def number(value: float) -> str:
-    """Four significant digits, as the paper prints: 0.01512, 0.9590, 24.16, 171.3."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    return f"{value:.{min(6, max(0, 3 - math.floor(math.log10(abs(value)))))}f}"
 
 
 def _markdown(place: int, row: Row, column: Column, marks: dict[str, int]) -> str:

@@ -6,13 +6,12 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from handi.core.errors import HandiError, InputError
+from handi.core.errors import HandiError, InputError, failure
 from handi.core.reading import read_json
 from handi.core.types import Frames, Picture
 from handi.core.video import probe_video
-from handi.evaluation.entries import Entry, is_video
-from handi.evaluation.sides import read_side
-from handi.evaluation.tally import failure
+from handi.evaluation.folder import read_videos
+from handi.evaluation.videos import Entry, is_video
 
 FPS = 8.0  # of frames that come without a rate: that of the paper's clips
 
@@ -37,7 +36,7 @@ class Clip:
 def read_method(name: str, folder: str | Path, results: Path | None = None) -> Shown:
     """A method of a folder (or manifest) of videos, see `sides.py`; what it made of a sample by itself, such
     as its motion area, lies beside the video. Raises: InputError."""
-    return Shown(name, read_side(folder), results)
+    return Shown(name, read_videos(folder), results)
 
 
 def samples_of_runs(folder: str | Path) -> dict[str, Entry]:

@@ -1,4 +1,4 @@
-"""Methods × data sets: makes what videos are missing, scores what has not been scored, keeps both.
+"""Methods × data sets: generates missing clips, scores what has not been scored, keeps both.
 
 OUT/videos/DATA/METHOD/ID/                   clips that were generated here
 OUT/results/DATA/METHOD/SCOPE-SUBSET/        results.json, and key.json: what it was made from
@@ -8,125 +8,253 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import platform
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from handi import __version__
-from handi.core.errors import HandiError, InputError
-from handi.core.files import remove, replacing, sweep, writing
-from handi.core.names import check_name, safe_name
+from handi.core.errors import HandiError, InputError, OutputError, failure
+from handi.core.files import remove, replacing, staged, sweep, writing
+from handi.core.images import write_image
+from handi.core.inputs import check_seed
+from handi.core.names import check_name, distinct_names, place_in, safe_name
+from handi.core.progress import Progress
 from handi.core.reading import read_json
-from handi.evaluation.areas import TrueAreas
-from handi.evaluation.baselines import Spec
-from handi.evaluation.cache import FeatureCache
-from handi.evaluation.entries import Entry, TextKind, kinds_of_area
-from handi.evaluation.evaluate import Built, Settings, build_metrics, evaluate, find_hands, require_any
+from handi.core.video import write_video
+from handi.data.sources.common import FRAMES
+from handi.evaluation.features import FeatureCache
+from handi.evaluation.folder import read_videos
+from handi.evaluation.methods import Spec
+from handi.evaluation.methods.base import GeneratedClip, Method, Task
 from handi.evaluation.metrics.protocol import PROTOCOL
-from handi.evaluation.metrics.results import read_results
-from handi.evaluation.produce import Asking, produce
-from handi.evaluation.sides import read_side
+from handi.evaluation.pairs import TrueAreas
+from handi.evaluation.results import read_results
+from handi.evaluation.run import EvaluationConfig, LoadedMetrics, evaluate, load_metrics
+from handi.evaluation.videos import Entry, TextKind, kinds_of_area
+from handi.generation.generate import RUN_FILE
 
 KEY = "key.json"
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the clips of a data set are generated."""
+
+    text: TextKind = "enriched"  # if a clip has one
+    seed: int = 0
+    areas: TrueAreas | None = None  # finds areas that no file gives; None: there are none then
+
+
+def task_of(entry: Entry, sampling: Sampling = Sampling(), *, ground_truth: bool = True) -> Task:
+    """What a method is asked for one clip of a data set. The true video's next frame and area are added only
+    if they may be used.
+
+    Raises: InputError: no text, or a picture that cannot be read; HandiError if its area cannot be found.
+    """
+    entry.check()
+    prompt = entry.prompt(sampling.text)
+    if not prompt:
+        raise InputError("has no text to generate from", where=entry.id)
+    context, frames, area = entry.context(), None, None
+    if entry.video is not None and (context is None or ground_truth):
+        frames = entry.frames(FRAMES)
+        context = frames[0] if context is None else context
+    if context is None:
+        raise InputError("has neither a context image nor a true video", where=entry.id)
+    if ground_truth:
+        area = entry.area()
+        if area is None and frames is not None and sampling.areas is not None:
+            area = sampling.areas.of(entry, lambda: np.asarray(frames))
+    following = frames[1] if ground_truth and frames is not None and len(frames) > 1 else None
+    return Task(entry.id, context, prompt, sampling.seed, area, following)
+
+
+def generate_clips(
+    method: Method, data: Mapping[str, Entry], out: Path, sampling: Sampling = Sampling(),
+    *, what: str = "generate",
+) -> dict[str, HandiError]:  # fmt: skip
+    """Generate each clip that is missing: OUT/NAME/ with frames/ (lossless), video.mp4, motion_area.png and
+    run.json.
+
+    NAME is the clip's id if a folder can be called so (`distinct_names`). Returns the failures by id; the
+    other clips are done. Raises: HandiError for what stops everything.
+    """
+    failures: dict[str, HandiError] = {}
+    records: dict[str, dict[str, Any]] = {}
+    names = distinct_names(data)
+
+    with Progress(what, len(data), "clips") as bar:
+
+        def missing() -> Iterator[Task]:
+            for entry in data.values():
+                try:
+                    folder = place_in(out, names[entry.id])
+                    task = task_of(entry, sampling, ground_truth=bool(method.uses_ground_truth))
+                except OutputError:  # a full disk is not this clip's fault
+                    raise
+                except Exception as error:
+                    failures[entry.id] = failure(error)
+                    continue
+                if is_generated(method, task, folder):
+                    bar.advance()
+                    continue
+                records[entry.id] = _record(method, task)
+                yield task
+
+        tasks = missing()
+        if (first := next(tasks, None)) is None:  # no program is started without a task
+            return failures
+        for clip in method.generate(chain([first], tasks)):
+            if isinstance(clip.frames, HandiError):
+                failures[clip.id] = clip.frames
+            else:
+                _write(clip, out / names[clip.id], records[clip.id])
+            bar.advance()
+    return failures
+
+
+def is_generated(method: Method, task: Task, folder: Path) -> bool:
+    """Whether a folder holds this method's clip for this task."""
+    try:
+        record = read_json(folder / RUN_FILE)
+    except InputError:
+        return False
+    wanted = json.loads(json.dumps(_record(method, task)))
+    return isinstance(record, dict) and all(record.get(key) == wanted[key] for key in ("request", "method"))
+
+
+def _record(method: Method, task: Task) -> dict[str, Any]:
+    """What a clip is generated for, and by what; a clip with the same record is kept."""
+    digest = hashlib.sha256()
+    for part in (task.context, task.area, task.following):
+        digest.update(
+            b"-" if part is None else f"{part.shape}".encode() + np.ascontiguousarray(part).tobytes()
+        )
+    request = {"prompt": task.prompt, "seed": task.seed, "pictures": digest.hexdigest()[:16]}
+    return {"id": task.id, "request": request, "method": dict(method.config)}
+
+
+def _write(clip: GeneratedClip, folder: Path, record: dict[str, Any]) -> None:
+    frames = np.asarray(clip.frames)
+    with staged(folder, last=RUN_FILE, owned=("frames", "video.mp4", "motion_area.png")) as scratch:
+        for number, frame in enumerate(frames):
+            write_image(scratch / "frames" / f"{number:04d}.png", frame)
+        write_video(scratch / "video.mp4", frames)
+        if clip.area is not None:
+            write_image(scratch / "motion_area.png", clip.area)
+        more = {"seconds": round(clip.seconds, 4), "python": platform.python_version()}
+        text = json.dumps(record | more, indent=2, ensure_ascii=False)
+        (scratch / RUN_FILE).write_text(text + "\n", encoding="utf-8")
+
+
 @dataclass
 class Study:
-    """What a table is made from. `say` is told of every clip that could not be made or scored; `lost` counts
-    what a table lacks because of it."""
+    """What a table is made from. `say` reports every clip that could not be generated or scored; `lost`
+    collects what a table lacks because of it."""
 
     data: dict[str, Path]  # name → folder or manifest of the true videos
     methods: list[Spec]
     out: Path
-    settings: Settings = field(default_factory=Settings)
+    config: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0
-    text: TextKind = "enriched"  # that clips are generated from, where they have one
+    text: TextKind = "enriched"  # that clips are generated from, if they have one
     say: Callable[[str], None] = print
     lost: list[str] = field(default_factory=list)
-    _built: Built | None = field(default=None, repr=False)
     _notes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
-    _made: set[tuple[str, str]] = field(default_factory=set, repr=False)
+    _generated: set[tuple[str, str]] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         sweep(self.out, depth=4)  # tables, results, videos/DATA/METHOD/ID
-        features = FeatureCache(self.out / "features")
-        areas = TrueAreas(lambda: find_hands(self.settings.device), features)
-        self.asking = Asking(self.text, self.seed, areas)
+        self.areas = TrueAreas(self.config.device, FeatureCache(self.out / "features"))
+        self.sampling = Sampling(self.text, self.seed, self.areas)
 
     def check(self, *, scores: bool = True, areas: bool = False) -> None:
-        """Find what is missing before anything is loaded or made: data, texts, methods, weights.
+        """Find what is missing before anything is loaded or generated: data, texts, methods, weights.
 
         scores, areas: whether metrics, and the clips' true motion areas, will be needed. Raises: HandiError.
         """
+        self.config.check()
+        check_seed(self.seed)
         for spec in self.methods:
             spec.check()
         for data in self.data:
             entries = self.entries(data)
             if not any(entry.prompt(self.text) for entry in entries.values()):
                 raise InputError("none of its clips has a text to generate from", where=self.data[data])
-            if areas and self.asking.areas is not None:
-                self.asking.areas.require(entries.values())
+            if areas:
+                self.areas.require(entries.values())
         if scores:
-            require_any(self.built)
+            self.metrics.require_any()
 
     def lose(self, what: str) -> None:
-        """Say, once, what the study lacks."""
+        """Report, once, what the study lacks."""
         if what not in self.lost:
             self.lost.append(what)
             self.say(f"lost: {what}")
 
+    def exit_code(self, *, scored: bool) -> int:
+        """1 if anything is lost, else 0. Raises: InputError if nothing at all was scored."""
+        if not scored:
+            raise InputError("nothing could be scored", where=self.out, mend="see the table's notes")
+        return 1 if self.lost else 0
+
     def entries(self, data: str) -> dict[str, Entry]:
         """The clips of a data set that are used, by id. Raises: InputError."""
-        return dict(list(read_side(self.data[data]).items())[: self.settings.clips])
+        return dict(list(read_videos(self.data[data]).items())[: self.config.clips])
 
     def videos(self, spec: Spec, data: str) -> Path:
-        """The folder of a method's videos of a data set; missing ones are made. Raises: HandiError."""
+        """The folder of a method's videos of a data set; missing ones are generated. Raises: HandiError."""
         if spec.stored is not None:
             return spec.stored
         folder = self.out / "videos" / data / spec.name
-        if (spec.name, data) in self._made:
+        if (spec.name, data) in self._generated:
             return folder
         method = spec.build()
-        if method.peeks:
-            self._notes[spec.name, data] = f"{spec.name} is given {method.peeks}"
+        if method.uses_ground_truth:
+            self._notes[spec.name, data] = f"{spec.name} is given {method.uses_ground_truth}"
         entries = self.entries(data)
-        failures = produce(method, entries, folder, self.asking, what=f"{spec.name}, {data}")
+        failures = generate_clips(method, entries, folder, self.sampling, what=f"{spec.name}, {data}")
         for id, error in sorted(failures.items()):
             self.say(f"not made: {spec.name}: {id}: {error}")
         if failures:
             self.lose(f"{len(failures)} of {len(entries)} clips of {data} by {spec.name} could not be made")
-        self._made.add((spec.name, data))
+        self._generated.add((spec.name, data))
         return folder
 
     def results(self, spec: Spec, data: str, *, scope: str = "full", subset: str = "all") -> dict[str, Any]:
-        """The content of results.json; scored only where something it depends on has changed.
+        """The content of results.json; scored only if something that it depends on has changed.
 
         Raises: HandiError.
         """
         pred, ref = self.videos(spec, data), self.data[data]
-        settings = replace(self.settings, scope=scope, subset=subset)  # type: ignore[arg-type]
+        config = replace(self.config, scope=scope, subset=subset)  # type: ignore[arg-type]
         folder = self.out / "results" / data / spec.name / f"{scope}-{subset}"
         key = {
             "handi": __version__,
             "protocol": PROTOCOL,
-            "settings": asdict(settings),
-            # A weight file that has come since, or is another one now, is a reason to score again.
-            "skipped": self.built.skipped,
-            "weights": {metric.name: metric.weights for metric in self.built.metrics},
-            "area": kinds_of_area(read_side(ref).values()),
-            "pred": fingerprint(read_side(pred)),
-            "ref": fingerprint(read_side(ref)),
+            "settings": asdict(config),
+            # A weight file that is new, or another one now, is a reason to score again.
+            "skipped": self.metrics.skipped,
+            "weights": {metric.name: metric.weights for metric in self.metrics.metrics},
+            "area": kinds_of_area(read_videos(ref).values()),
+            "pred": fingerprint(read_videos(pred)),
+            "ref": fingerprint(read_videos(ref)),
         }
         with suppress(HandiError, OSError, ValueError):
             if read_json(folder / KEY) == json.loads(json.dumps(key)):
                 return self._counted(read_results(folder), spec, data)
-        with writing(folder):  # or, killed in between, the new figures would pass for those of the old key
+        with writing(folder):  # killed in between, a run must not leave new figures beside an old key
             remove(folder / KEY)
         self.say(f"score {spec.name} on {data} ({scope}, {subset})")
         found = evaluate(
-            pred, ref, folder, settings, cache_folder=self.out / "features", say=self.say, built=self.built
+            pred, ref, folder, config, cache_folder=self.out / "features", say=self.say, loaded=self.metrics
         )
         with replacing(folder / KEY) as temporary:
             temporary.write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
@@ -137,16 +265,14 @@ class Study:
             self.lose(f"{gap} of {found['asked']} videos of {data} by {spec.name} could not be scored")
         return found
 
-    @property
-    def built(self) -> Built:
+    @cached_property
+    def metrics(self) -> LoadedMetrics:
         """The metrics, loaded once for all methods."""
-        if self._built is None:
-            self._built = build_metrics(self.settings.metrics, self.settings.device)
-        return self._built
+        return load_metrics(self.config.metrics, self.config.device)
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the figures must know: of the methods, what they were given, and what is lost."""
+        """What a reader of the figures must know: the truth that methods are given, texts, losses."""
         texts = (
             [] if all(spec.stored for spec in self.methods) else [self._text_note(data) for data in self.data]
         )
@@ -182,7 +308,7 @@ def parse_data(items: tuple[str, ...]) -> dict[str, Path]:
 
 
 def fingerprint(entries: Mapping[str, Entry]) -> str:
-    """Equal as long as no file of a side has changed: names, sizes and times of change, and the texts."""
+    """Equal as long as no file of a folder has changed: names, sizes and times of change, and the texts."""
     digest = hashlib.sha256()
     for entry in entries.values():
         digest.update(repr((entry.id, entry.text, entry.description)).encode())

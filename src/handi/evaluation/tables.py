@@ -10,15 +10,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from handi.core.errors import HandiError, InputError, OutputError
+from handi.core.errors import HandiError, InputError, OutputError, failure
 from handi.core.reading import read_lines
 from handi.evaluation import paper
-from handi.evaluation.baselines import Method, Spec
-from handi.evaluation.entries import Entry
 from handi.evaluation.layout import COMPARABLE, NOT_COMPARABLE, Cell, Column, Row, Table
-from handi.evaluation.produce import task_of
-from handi.evaluation.study import Study
-from handi.evaluation.tally import failure
+from handi.evaluation.methods import Spec
+from handi.evaluation.methods.base import Method
+from handi.evaluation.study import Study, task_of
+from handi.evaluation.videos import Entry
 
 HERE, PAPER = "here", "paper"
 # Further figures that our own rows have, beside the paper's columns.
@@ -27,6 +26,8 @@ MORE = (
     "background_drift", "background_error", "state_change", "same_context", "true_hands_found",
     "true_hand_error",
 )  # fmt: skip
+DEFAULT_METRICS = {"table4": ("blip_base", "blip_large")}  # of a table that does not need all
+SCOPES = {"area-mask": "MA", "area-crop": "MA (crop)", "full": "Full"}
 _PROTOCOL_NOTE = (
     "The authors' code computes none of these metrics: where the paper leaves a choice open it is ours "
     "(docs/metrics.md). Intervals are 95 %, bootstrapped over videos; a figure that not all videos of a row "
@@ -34,11 +35,43 @@ _PROTOCOL_NOTE = (
 )
 
 
+def make_tables(
+    study: Study, table: str, *, runs: int = 3, intensive: bool = True,
+    scopes: Sequence[str] = ("area-mask", "full"), authors: Sequence[str] = (),
+) -> list[Table]:  # fmt: skip
+    """One of the paper's tables by name ("table1" to "table4"), written to the study's folder; the second
+    table of some has further figures of ours. What is missing is found before anything is generated.
+
+    Raises: HandiError.
+    """
+    if not 1 <= runs <= 1000:
+        raise InputError(f"--runs {runs}", mend="use 1 to 1000")
+    uses_truth = any(spec.options.get("mask") == "true" for spec in study.methods)
+    scoped = (table == "table2" and intensive) or (table == "table3" and tuple(scopes) != ("full",))
+    study.check(scores=table != "table1", areas=uses_truth or scoped)
+    if table == "table1":
+        made = [table1(study, runs=runs, authors=authors)]
+    elif table == "table2":
+        made = table2(study, intensive=intensive, authors=authors)
+    elif table == "table3":
+        made = table3(study, scopes=scopes, authors=authors)
+    else:
+        made = [table4(study, authors=authors)]
+    write_tables(study, made, table)
+    return made
+
+
+def write_tables(study: Study, tables: Sequence[Table], name: str) -> None:
+    """Write NAME and NAME_more in all formats. Raises: OutputError."""
+    for table, stem in zip(tables, (name, f"{name}_more"), strict=False):
+        study.say(f"wrote {table.write(study.out, stem)[0]}")
+
+
 # ------------------------------------------------------------------------------------------- table 1
 
 
 def table1(study: Study, *, runs: int = 3, authors: Sequence[str] = ()) -> Table:
-    """Parameters and seconds a video of each method on this device, batch 1, after one warm-up clip.
+    """Parameters and seconds per video of each method on this device, batch 1, after one warm-up clip.
 
     The first data set gives the context images. Raises: HandiError.
     """
@@ -46,22 +79,27 @@ def table1(study: Study, *, runs: int = 3, authors: Sequence[str] = ()) -> Table
     entries = list(study.entries(data).values())
     rows, devices = [], set[str]()
     for spec in study.methods:
-        if spec.stored is not None:
-            cells = dict.fromkeys(("parameters", "seconds"), Cell(why="stored videos: nothing ran here"))
-            rows += _with_paper1(spec, cells, authors, "")
+        device, why, cells = "", "stored videos: nothing ran here", {}
+        if spec.stored is None:
+            try:
+                method = spec.build()
+                device = getattr(method, "device", "cpu")
+                cells = _measured(method, entries, runs, study)
+                devices.add(device)
+            except OutputError:
+                raise
+            except Exception as error:
+                why = str(failure(error))
+                study.lose(f"{spec.name} could not be measured: {why}")
+        cells = cells or dict.fromkeys(("parameters", "seconds"), Cell(why=why))
+        ours = Row((_label(spec.name), f"{HERE}{f', {device}' if device else ''}"), cells, HERE)
+        if (key := paper.method_key(spec.name)) is None:
+            rows.append(ours)
             continue
-        device = ""
-        try:
-            method = spec.build()
-            device = getattr(method, "device", "cpu")
-            cells = _measured(method, entries, runs, study)
-            devices.add(device)
-        except OutputError:
-            raise
-        except Exception as error:
-            study.lose(f"{spec.name} could not be measured: {failure(error)}")
-            cells = dict.fromkeys(("parameters", "seconds"), Cell(why=str(failure(error))))
-        rows += _with_paper1(spec, cells, authors, device)
+        reasons = ["the paper does not name its device, batch or steps"]
+        reasons += [] if spec.name in authors else ["weights that are not the authors'"]
+        values = dict(zip(("parameters", "seconds"), map(_printed, paper.TABLE1[key]), strict=True))
+        rows += [replace(ours, remark=_remark(reasons)), Row(("", PAPER), values, PAPER)]
     columns = (
         Column("parameters", "parameters (10⁹)", "lower"),
         Column("seconds", "seconds a video", "lower"),
@@ -80,15 +118,15 @@ def table1(study: Study, *, runs: int = 3, authors: Sequence[str] = ()) -> Table
 
 
 def _measured(method: Method, entries: Sequence[Entry], runs: int, study: Study) -> dict[str, Cell]:
-    """Cells of a method's row; its first clip is not counted, as it loads and compiles."""
+    """Cells of a method's row; its first clip does not count, since loading and compiling slow it down."""
     chosen = list(itertools.islice(itertools.cycle(entries), runs + 1))
-    tasks = (task_of(entry, replace(study.asking, seed=number)) for number, entry in enumerate(chosen))
+    tasks = (task_of(entry, replace(study.sampling, seed=number)) for number, entry in enumerate(chosen))
     seconds, stages = [], list[dict[str, float]]()
-    for made in method.make(tasks):
-        if isinstance(made.frames, HandiError):
-            raise made.frames
-        seconds.append(made.seconds)
-        stages.append(dict(made.stages))
+    for clip in method.generate(tasks):
+        if isinstance(clip.frames, HandiError):
+            raise clip.frames
+        seconds.append(clip.seconds)
+        stages.append(dict(clip.stages))
     cells = {"seconds": Cell(statistics.fmean(seconds[1:]))}
     for name in ("stage1", "stage2"):
         if all(name in one for one in stages):
@@ -98,19 +136,8 @@ def _measured(method: Method, entries: Sequence[Entry], runs: int, study: Study)
     return cells
 
 
-def _with_paper1(spec: Spec, cells: dict[str, Cell], authors: Sequence[str], device: str) -> list[Row]:
-    key = paper.method_key(spec.name)
-    ours = Row((_label(spec.name), f"{HERE}{f', {device}' if device else ''}"), cells, HERE)
-    if key is None:
-        return [ours]
-    values = dict(zip(("parameters", "seconds"), map(_printed, paper.TABLE1[key]), strict=True))
-    reasons = ["the paper does not name its device, batch or steps"]
-    reasons += [] if spec.name in authors else ["weights that are not the authors'"]
-    return [replace(ours, remark=_remark(reasons)), Row(("", PAPER), values, PAPER)]
-
-
 def device_name(device: str) -> str:
-    """What a device is called: "cuda" → its card, "cpu" → its processor."""
+    """The name of a device's hardware: of "cuda" its card, of "cpu" its processor."""
     if device.startswith("cuda"):
         import torch
 
@@ -127,7 +154,56 @@ def device_name(device: str) -> str:
     return f"{name} ({torch.get_num_threads()} threads)"
 
 
-# -------------------------------------------------------------------------------------- tables 2 and 4
+# -------------------------------------------------------------------------------------- tables 2 to 4
+
+
+class _Comparison:
+    """Rows of a table while they are scored: ours, and the paper's below them if it has one."""
+
+    def __init__(self, study: Study, columns: dict[str, str], authors: Sequence[str]) -> None:
+        self.study, self.columns, self.authors = study, columns, authors
+        self.rows: list[Row] = []
+        self.more: list[Row] = []  # the same with further figures of ours
+        self.titles: dict[str, tuple[str, str]] = {}
+
+    def add(
+        self, spec: Spec, data: str, heads: tuple[str, ...], *, place: str, benchmark: str,
+        printed: Sequence[float] | None, source: str, **which: str,
+    ) -> None:  # fmt: skip
+        """Score a method (which: scope, subset). place: the rows that this one is ranked among."""
+        try:
+            found = self.study.results(spec, data, **which)
+        except OutputError:
+            raise
+        except Exception as error:  # a method that cannot run leaves its row empty
+            self.study.say(f"error: {spec.name} on {data}: {failure(error)}")
+            self.study.lose(f"{spec.name} on {data} has no figures")
+            self.rows.append(Row((*heads, HERE), {}, "", f"{NOT_COMPARABLE}: {failure(error)}"))
+            return
+        n, metrics = found["n"], found["metrics"]
+        titles = {key: (metrics[key]["title"], metrics[key]["better"]) for key in MORE if key in metrics}
+        self.titles |= {key: titles[key] for key in titles if "value" in metrics[key]}
+        ours = Row((*heads, f"{HERE}, n = {n}"), _cells(metrics, self.columns), f"{place} {HERE}", n=n)
+        self.more.append(Row(ours.heads, _cells(metrics, MORE), ours.group, n=n))
+        if printed is None:
+            self.rows.append(ours)
+            return
+        reasons = paper.differences(data, n, benchmark, authors_weights=spec.name in self.authors)
+        values = dict(zip(self.columns, map(_printed, printed), strict=True))
+        theirs = (*("" for _ in heads), f"{PAPER}, {source}")
+        self.rows += [
+            replace(ours, remark=_remark(reasons)), Row(theirs, values, f"{place} {PAPER}")
+        ]  # fmt: skip
+
+    def tables(self, title: str, more_title: str, heads: tuple[str, ...]) -> list[Table]:
+        """The table, and a second one of our further figures."""
+        notes = [_PROTOCOL_NOTE, *self.study.notes]
+        columns = tuple(
+            Column(key, title, paper.BETTER.get(key, "higher")) for key, title in self.columns.items()
+        )
+        more = tuple(Column(key, *self.titles[key]) for key in MORE if key in self.titles)
+        first = Table(title, heads, columns, self.rows, notes)
+        return [first, Table(more_title, heads, more, self.more, list(notes))]
 
 
 def table2(study: Study, *, intensive: bool = True, authors: Sequence[str] = ()) -> list[Table]:
@@ -136,79 +212,37 @@ def table2(study: Study, *, intensive: bool = True, authors: Sequence[str] = ())
     parts = [(data, "all") for data in study.data]
     if intensive:
         parts.insert(1, (next(iter(study.data)), "motion-intensive"))
-    rows, more = list[Row](), list[Row]()
-    titles: dict[str, tuple[str, str]] = {}
+    made = _Comparison(study, paper.COLUMNS, authors)
     for data, subset in parts:
         benchmark = "motion-intensive" if subset != "all" else (paper.benchmark_key(data) or "epic-kitchens")
         place = data if subset == "all" else f"{data}, motion-intensive"
-        printed = paper.TABLE2[benchmark]
+        label, clips = paper.BENCHMARKS[benchmark]
         for number, spec in enumerate(study.methods):
-            found = _scored(study, spec, data, subset=subset)
-            heads = ("" if number else place, _label(spec.name))
-            if isinstance(found, HandiError):
-                rows.append(Row((*heads, HERE), {}, "", f"{NOT_COMPARABLE}: {found}"))
-                continue
-            n, metrics = found["n"], found["metrics"]
-            titles |= {k: (m["title"], m["better"]) for k, m in metrics.items() if k in MORE and "value" in m}
-            ours = Row((*heads, f"{HERE}, n = {n}"), _cells(metrics, paper.COLUMNS), f"{place} {HERE}", n=n)
-            more.append(Row(ours.heads, _cells(metrics, MORE), ours.group, n=n))
-            key = paper.method_key(spec.name)
-            if key in printed:
-                reasons = paper.differences(data, n, benchmark, authors_weights=spec.name in authors)
-                label, clips = paper.BENCHMARKS[benchmark]
-                values = dict(zip(paper.COLUMNS, map(_printed, printed[key]), strict=True))
-                rows.append(replace(ours, remark=_remark(reasons)))
-                rows.append(Row(("", "", f"{PAPER}, {label}, n = {clips}"), values, f"{place} {PAPER}"))
-            else:
-                rows.append(ours)
-    heads3 = ("Data", "Method", "Source")
-    notes = [_PROTOCOL_NOTE, *study.notes]
-    extra = tuple(Column(key, *titles[key]) for key in MORE if key in titles)
-    first = Table("Table 2. Methods, metrics and data sets", heads3, columns_of(paper.COLUMNS), rows, notes)
-    second = Table("Table 2, continued: further figures of ours", heads3, extra, more, list(notes))
-    return [first, second]
+            made.add(
+                spec, data, ("" if number else place, _label(spec.name)), place=place, benchmark=benchmark,
+                printed=paper.TABLE2[benchmark].get(paper.method_key(spec.name) or ""),
+                source=f"{label}, n = {clips}", subset=subset,
+            )  # fmt: skip
+    return made.tables(
+        "Table 2. Methods, metrics and data sets",
+        "Table 2, continued: further figures of ours",
+        ("Data", "Method", "Source"),
+    )
 
 
 def table4(study: Study, *, authors: Sequence[str] = ()) -> Table:
     """BLIP scores by the size of the captioner. Raises: HandiError."""
-    rows = []
+    made = _Comparison(study, paper.TABLE4_COLUMNS, authors)
     for data in study.data:
         benchmark = paper.benchmark_key(data) or "epic-kitchens"
+        label, clips = paper.BENCHMARKS[benchmark]
         for number, spec in enumerate(study.methods):
-            found = _scored(study, spec, data)
-            heads = ("" if number else data, _label(spec.name))
-            if isinstance(found, HandiError):
-                rows.append(Row((*heads, HERE), {}, "", f"{NOT_COMPARABLE}: {found}"))
-                continue
-            n, key = found["n"], paper.method_key(spec.name)
-            ours = Row(
-                (*heads, f"{HERE}, n = {n}"), _cells(found["metrics"], paper.TABLE4_COLUMNS), data, n=n
-            )
-            if key in paper.TABLE4[benchmark]:
-                reasons = paper.differences(data, n, benchmark, authors_weights=spec.name in authors)
-                values = dict(
-                    zip(paper.TABLE4_COLUMNS, map(_printed, paper.TABLE4[benchmark][key]), strict=True)
-                )
-                label, clips = paper.BENCHMARKS[benchmark]
-                rows.append(replace(ours, remark=_remark(reasons)))
-                rows.append(Row(("", "", f"{PAPER}, {label}, n = {clips}"), values, f"{data} {PAPER}"))
-            else:
-                rows.append(ours)
-    columns = columns_of(paper.TABLE4_COLUMNS)
-    notes = [_PROTOCOL_NOTE, *study.notes]
-    return Table("Table 4. BLIP score by model size", ("Data", "Method", "Source"), columns, rows, notes)
-
-
-# ------------------------------------------------------------------------------------------- table 3
-
-SCOPES = {"area-mask": "MA", "area-crop": "MA (crop)", "full": "Full"}
-
-
-def _sampled(spec: Spec, mask: str) -> Spec:
-    """A model of ours that is named as a row is sampled as the row says, if its options do not."""
-    if spec.kind != "handi":
-        return spec
-    return replace(spec, options={"mask": mask, **spec.options})
+            made.add(
+                spec, data, ("" if number else data, _label(spec.name)), place=data, benchmark=benchmark,
+                printed=paper.TABLE4[benchmark].get(paper.method_key(spec.name) or ""),
+                source=f"{label}, n = {clips}",
+            )  # fmt: skip
+    return made.tables("Table 4. BLIP score by model size", "", ("Data", "Method", "Source"))[0]
 
 
 def cell_name(mask: str, hrl: str) -> str:
@@ -221,81 +255,47 @@ def table3(
 ) -> list[Table]:
     """The ablation: its methods are called MASK-HRL, mask in true, generated, prior, full and HRL in off, on.
 
-    A model of handi's is sampled with its row's mask; rows that are not among the methods are left out. Gives
-    a second table with our further figures. Raises: InputError for other names, HandiError.
+    A model of handi's is sampled with its row's mask; rows that are not among the methods are left out. The
+    second table has our further figures. Raises: InputError for other names, HandiError.
     """
     data = next(iter(study.data))
     known = {cell_name(mask, hrl): (mask, hrl) for mask, hrl in paper.CELLS}
+    by_name = {}
     for spec in study.methods:
         if spec.name not in known:
             raise InputError(f"{spec.name!r} is no row of table 3", mend=f"rows are {', '.join(known)}")
-    by_name = {spec.name: _sampled(spec, known[spec.name][0]) for spec in study.methods}
-    rows, more = list[Row](), list[Row]()
-    titles: dict[str, tuple[str, str]] = {}
+        own = {"mask": known[spec.name][0]} if spec.kind == "handi" else {}
+        by_name[spec.name] = replace(spec, options={**own, **spec.options})
+    made = _Comparison(study, paper.COLUMNS, authors)
     for scope in scopes:
-        printed = paper.TABLE3.get(scope, ())
+        printed = paper.TABLE3.get(scope)
         for number, (name, (mask, hrl)) in enumerate(known.items()):
-            if name not in by_name:
-                continue
-            found = _scored(study, by_name[name], data, scope=scope)
-            heads = (SCOPES[scope], str(number + 1), paper.MASKS[mask], paper.HRL[hrl])
-            if isinstance(found, HandiError):
-                rows.append(Row((*heads, HERE), {}, "", f"{NOT_COMPARABLE}: {found}"))
-                continue
-            n, metrics = found["n"], found["metrics"]
-            titles |= {k: (m["title"], m["better"]) for k, m in metrics.items() if k in MORE and "value" in m}
-            ours = Row((*heads, f"{HERE}, n = {n}"), _cells(metrics, paper.COLUMNS), f"{scope} {HERE}", n=n)
-            more.append(Row(ours.heads, _cells(metrics, MORE), ours.group, n=n))
-            if printed:
-                reasons = paper.differences(data, n, "epic-kitchens", authors_weights=name in authors)
-                values = dict(zip(paper.COLUMNS, map(_printed, printed[number]), strict=True))
-                rows.append(replace(ours, remark=_remark(reasons)))
-                clips = paper.BENCHMARKS["epic-kitchens"][1]
-                rows.append(Row(("", "", "", "", f"{PAPER}, n = {clips}"), values, f"{scope} {PAPER}"))
-            else:
-                rows.append(ours)
-    heads5 = ("Scope", "No.", "Mask", "HRL", "Source")
-    notes = [_PROTOCOL_NOTE, *study.notes]
-    extra = tuple(Column(key, *titles[key]) for key in MORE if key in titles)
+            if name in by_name:
+                made.add(
+                    by_name[name], data, (SCOPES[scope], str(number + 1), paper.MASKS[mask], paper.HRL[hrl]),
+                    place=scope, benchmark="epic-kitchens", printed=printed[number] if printed else None,
+                    source=f"n = {paper.BENCHMARKS['epic-kitchens'][1]}", scope=scope,
+                )  # fmt: skip
     title = f"Table 3. Ablation of the motion area and the Hand Refinement Loss on {data}"
-    return [
-        Table(title, heads5, columns_of(paper.COLUMNS), rows, notes),
-        Table(f"{title}: further figures of ours", heads5, extra, more, list(notes)),
-    ]
+    heads = ("Scope", "No.", "Mask", "HRL", "Source")
+    return made.tables(title, f"{title}: further figures of ours", heads)
 
 
 # ------------------------------------------------------------------------------------------ helpers
 
 
-def columns_of(titles: dict[str, str]) -> tuple[Column, ...]:
-    """Columns of the paper's metrics."""
-    return tuple(Column(key, title, paper.BETTER.get(key, "higher")) for key, title in titles.items())
-
-
-def _scored(study: Study, spec: Spec, data: str, **which: str) -> dict[str, Any] | HandiError:
-    """Results, or why there are none: one method that cannot run leaves its row empty."""
-    try:
-        return study.results(spec, data, **which)
-    except OutputError:
-        raise
-    except Exception as error:
-        study.say(f"error: {spec.name} on {data}: {failure(error)}")
-        study.lose(f"{spec.name} on {data} has no figures")
-        return failure(error)
-
-
 def _cells(metrics: dict[str, Any], keys: Sequence[str] | dict[str, str]) -> dict[str, Cell]:
     cells = {}
     for key in keys:
-        entry = metrics.get(key)
-        if entry is None:
+        found = metrics.get(key)
+        if found is None:
             cells[key] = Cell(why="not asked for")
-        elif entry.get("value") is None:
-            cells[key] = Cell(why=f"{entry['title']}: {entry.get('skipped') or 'no video has such a score'}")
+        elif found.get("value") is None:
+            cells[key] = Cell(why=f"{found['title']}: {found.get('skipped') or 'no video has such a score'}")
         else:
-            interval = entry.get("interval")
+            interval = found.get("interval")
             ends = None if interval is None else (interval[0], interval[1])
-            cells[key] = Cell(entry["value"], ends, n=entry["n"])
+            cells[key] = Cell(found["value"], ends, n=found["n"])
     return cells
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from handi.evaluation.evaluate import Settings, evaluate
+from handi.evaluation.run import EvaluationConfig, evaluate
 
 # Real footage that is not in this repository: next to the checkout or above it.
 ABOVE = [up / "shared/data/egocentric" for up in Path(__file__).resolve().parents]
@@ -27,7 +27,8 @@ SHARES = {
 @pytest.mark.parametrize("method", SHARES)
 def test_flow_shares_of_the_published_videos(method, tmp_path):
     assert EGOCENTRIC is not None
-    results = evaluate(EGOCENTRIC / method, EGOCENTRIC, tmp_path, Settings(metrics=("motion", "pixels")))
+    config = EvaluationConfig(metrics=("motion", "pixels"))
+    results = evaluate(EGOCENTRIC / method, EGOCENTRIC, tmp_path, config)
     share, mean = SHARES[method]
     metrics = results["metrics"]
     assert results["n"] == metrics["flow_inside"]["n"] == 6

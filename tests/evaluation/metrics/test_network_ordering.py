@@ -16,7 +16,8 @@ from metrics.seeded import WORDS, seeded, thin_egovlp, tiny_blip, tiny_clip
 from safetensors.torch import save_file
 
 from handi.core.images import resize
-from handi.evaluation.metrics import likeness, metric_class
+from handi.evaluation.metrics import embedding_similarity as similarity
+from handi.evaluation.metrics import metric_class
 from handi.evaluation.metrics.networks import clip
 from handi.evaluation.metrics.networks.blip import Captioner
 from handi.evaluation.metrics.networks.folders import load_words
@@ -49,8 +50,8 @@ def videos() -> dict[str, np.ndarray]:
 def test_clip(videos, monkeypatch, tmp_path):
     folder = tiny_clip(tmp_path)
     monkeypatch.setitem(clip.SHAPES, "ViT-L/14", (16, 2, 8))
-    monkeypatch.setattr(likeness, "find", lambda name: Found(CATALOGUE[name], folder, "0"))
-    metric = likeness.ClipImages()
+    monkeypatch.setattr(similarity, "find", lambda name: Found(CATALOGUE[name], folder, "0"))
+    metric = similarity.ClipImages()
     scores = {
         kind: metric.scores(
             Pair("v", video, reference=videos["truth"]), lambda extract, shown: extract(shown)
@@ -65,12 +66,12 @@ def test_clip(videos, monkeypatch, tmp_path):
     assert noise < shuffled < truth < still
 
 
-@pytest.mark.parametrize("kind", [likeness.EgoVlp, likeness.EgoVlpEgo4d, likeness.EgoVlpStills])
+@pytest.mark.parametrize("kind", [similarity.EgoVlp, similarity.EgoVlpEgo4d, similarity.EgoVlpStills])
 def test_egovlp(kind, videos, monkeypatch):
-    monkeypatch.setattr(likeness, "find", lambda name: Found(CATALOGUE[name], None, "0"))
+    monkeypatch.setattr(similarity, "find", lambda name: Found(CATALOGUE[name], None, "0"))
     monkeypatch.setattr(Found, "record", {})
-    monkeypatch.setattr(likeness, "read_tensors", lambda found: {})
-    monkeypatch.setattr(likeness, "build_egovlp", lambda tensors, where, slots: thin_egovlp(slots))
+    monkeypatch.setattr(similarity, "read_tensors", lambda found: {})
+    monkeypatch.setattr(similarity, "build_egovlp", lambda tensors, where, slots: thin_egovlp(slots))
     metric = kind()
     truth, still, shuffled, noise = (
         metric.scores(
@@ -104,7 +105,7 @@ class Seen:
 
 def test_clip_text(videos):
     """On features by hand; a CLIP that was never trained ties no sentence to any picture."""
-    metric = object.__new__(likeness.ClipText)
+    metric = object.__new__(similarity.ClipText)
     metric.frames = Seen(videos["truth"])
     scores = {
         kind: metric.scores(Pair("v", video, text="do it"), lambda extract, shown: extract(shown))["clip_tx"]
@@ -121,8 +122,8 @@ def test_clip_text_of_a_seeded_model(videos, monkeypatch, tmp_path):
     """All that random weights can show: one frame held is its own score, and the order of frames is none."""
     folder = tiny_clip(tmp_path)
     monkeypatch.setitem(clip.SHAPES, "ViT-B/32", (16, 2, 8))
-    monkeypatch.setattr(likeness, "find", lambda name: Found(CATALOGUE[name], folder, "0"))
-    metric = likeness.ClipText()
+    monkeypatch.setattr(similarity, "find", lambda name: Found(CATALOGUE[name], folder, "0"))
+    metric = similarity.ClipText()
 
     def score(video: np.ndarray) -> float:
         pair = Pair("v", video, text="cut the carrot")
@@ -138,15 +139,15 @@ def test_clip_text_of_a_seeded_model(videos, monkeypatch, tmp_path):
 DONE, WAITING = "cut the carrot", "a hand"
 
 
-def blip_metric(folder: Path) -> likeness.BlipBase:
+def blip_metric(folder: Path) -> similarity.BlipBase:
     """BLIP's score by a thin text tower with seeded weights; the captioner is left to the test."""
     (folder / "words.txt").write_text("\n".join(WORDS) + "\n")
-    metric = object.__new__(likeness.BlipBase)
+    metric = object.__new__(similarity.BlipBase)
     metric.words, metric.tower = load_words(folder / "words.txt"), thin_egovlp(16).eval()
     return metric
 
 
-def blip_scores(metric: likeness.BlipBase, videos: dict[str, np.ndarray], description: str) -> list[float]:
+def blip_scores(metric: similarity.BlipBase, videos: dict[str, np.ndarray], description: str) -> list[float]:
     return [
         metric.scores(
             Pair("v", videos[kind], text="cut", description=description),
@@ -182,7 +183,7 @@ def test_blip_of_a_seeded_captioner(videos, tmp_path):
     """A frame scores best against its own caption: 1 for a video that holds it, no more for any other. There
     is no other order to ask of random weights."""
     metric = blip_metric(tmp_path)
-    metric.captions = object.__new__(likeness.Captions)
+    metric.captions = object.__new__(similarity.Captions)
     metric.captions.captioner = Captioner(tiny_blip(), metric.words)
     few = {kind: video[:3] for kind, video in videos.items()}
     own = str(metric.captions(few["still"][:1])[0])

@@ -10,8 +10,8 @@ import torch
 from metrics.seeded import thin_egovlp, tiny_clip
 
 from handi.evaluation.metrics.distances import I3DFeatures, InceptionFeatures
+from handi.evaluation.metrics.embedding_similarity import BlipBase, ClipFrames, EgoFrames
 from handi.evaluation.metrics.hand import FindHands
-from handi.evaluation.metrics.likeness import BlipBase, ClipFrames, EgoFrames
 from handi.evaluation.metrics.networks.clip import load_clip
 
 FRAMES = np.zeros((9, 32, 32, 3), np.uint8)

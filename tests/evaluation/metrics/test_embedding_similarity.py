@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from handi.core.errors import ModelError
-from handi.evaluation.metrics import METRICS, distances, likeness, metric_class
+from handi.evaluation.metrics import METRICS, distances, metric_class
+from handi.evaluation.metrics import embedding_similarity as similarity
 from handi.evaluation.metrics.networks import blip, clip
 from handi.evaluation.metrics.networks.egovlp import EgoVLP
 from handi.evaluation.metrics.networks.folders import load_words
@@ -113,7 +114,7 @@ def test_clip_scores(clip_folder, monkeypatch):
         monkeypatch.setenv(CATALOGUE[name].variable, str(clip_folder))
     # the file has the name of the published one and not its content
     monkeypatch.setattr("handi.evaluation.metrics.weights.check", unchecked)
-    images, text = likeness.ClipImages(), likeness.ClipText()
+    images, text = similarity.ClipImages(), similarity.ClipText()
     pair = Pair(
         "v", frames(seed=1), reference=frames(seed=2), text="cut", description="a hand cut the carrot"
     )
@@ -231,12 +232,12 @@ def ego_files(monkeypatch, tmp_path, towers):
     for name in ("egovlp-epic", "egovlp-ego4d"):
         save_file({"w": torch.ones(1)}, tmp_path / f"{name}.safetensors")
         monkeypatch.setenv(CATALOGUE[name].variable, str(tmp_path / f"{name}.safetensors"))
-    monkeypatch.setattr(likeness, "build_egovlp", lambda tensors, where, slots: towers[slots])
+    monkeypatch.setattr(similarity, "build_egovlp", lambda tensors, where, slots: towers[slots])
 
 
 def test_egovlp_scores(ego_files):
     pair = Pair("v", frames(15, seed=1), reference=frames(15, seed=2))
-    for kind in (likeness.EgoVlp, likeness.EgoVlpEgo4d):
+    for kind in (similarity.EgoVlp, similarity.EgoVlpEgo4d):
         metric = kind()
         (score,) = metric.scores(pair, uncached).values()
         (same,) = metric.scores(Pair("v", pair.generated, reference=pair.generated), uncached).values()
@@ -246,7 +247,7 @@ def test_egovlp_scores(ego_files):
     # Ego4D's reads frames 1, 4, 8, 12 and no other
     others = pair.generated.copy()
     others[[0, 2, 3, 14]] = 0
-    metric = likeness.EgoVlpEgo4d()
+    metric = similarity.EgoVlpEgo4d()
     assert np.array_equal(metric.frames(others), metric.frames(pair.generated))
     others[8] = 0
     assert not np.array_equal(metric.frames(others), metric.frames(pair.generated))
@@ -254,13 +255,13 @@ def test_egovlp_scores(ego_files):
 
 def test_egovlp_of_stills(ego_files):
     """Each frame a video of 16 equal frames, whatever the others are."""
-    metric = likeness.EgoVlpStills()
+    metric = similarity.EgoVlpStills()
     shown = frames(2, seed=3)
     rows = metric.frames(shown)
     assert rows.shape == (2, 256)
-    video = likeness.EgoVlp().frames(np.repeat(shown[1:], 16, axis=0))
+    video = similarity.EgoVlp().frames(np.repeat(shown[1:], 16, axis=0))
     assert np.allclose(rows[1], video[0], atol=1e-5)
-    assert metric.frames.key != likeness.EgoVlp().frames.key
+    assert metric.frames.key != similarity.EgoVlp().frames.key
 
 
 def test_blip_score(ego_files, words_file, monkeypatch, tmp_path, towers):
@@ -270,7 +271,7 @@ def test_blip_score(ego_files, words_file, monkeypatch, tmp_path, towers):
     monkeypatch.setenv("HANDI_BERT_WORDS", str(words_file))
     monkeypatch.setitem(blip.WIDTHS, 64, "base")
     monkeypatch.setattr("handi.evaluation.metrics.weights.check", unchecked)
-    metric = likeness.BlipBase()
+    metric = similarity.BlipBase()
     pair = Pair("v", frames(2, seed=4), text="cut the carrot", description="a hand cut the carrot")
     captions = [str(caption) for caption in metric.captions(pair.generated)]
     assert all(captions)
@@ -289,8 +290,8 @@ def test_blip_score(ego_files, words_file, monkeypatch, tmp_path, towers):
     assert short["blip_base"] != pytest.approx(score, abs=1e-4)
     assert len(metric.weights) == 3
     # with all metrics on, the captioner and EgoVLP are in memory once
-    assert likeness.BlipBaseEgo4d().captions.captioner is metric.captions.captioner
-    assert likeness.EgoVlp().frames.network is likeness.EgoVlpStills().frames.network is metric.tower
+    assert similarity.BlipBaseEgo4d().captions.captioner is metric.captions.captioner
+    assert similarity.EgoVlp().frames.network is similarity.EgoVlpStills().frames.network is metric.tower
 
 
 # ------------------------------------------------------------------------------- FID, KID, FVD, KVD
@@ -353,7 +354,9 @@ def test_the_script_stands_in_for_i3d(monkeypatch, tmp_path):
 
 
 WITH_WEIGHTS = [
-    name for name, where in METRICS.items() if where.split(":")[0].endswith(("distances", "likeness"))
+    name
+    for name, where in METRICS.items()
+    if where.split(":")[0].endswith(("distances", "embedding_similarity"))
 ]
 
 
@@ -380,7 +383,7 @@ def test_figures_have_names_of_their_own():
 
 
 def test_they_are_metrics(ego_files):
-    metric = likeness.EgoVlp()
+    metric = similarity.EgoVlp()
     assert isinstance(metric, Metric)
     assert all(math.isfinite(v) for v in metric.scores(
         Pair("v", frames(2), reference=frames(2, seed=9)), uncached).values())  # fmt: skip

@@ -17,7 +17,7 @@ from handi.data.prepare import Settings
 from handi.data.produce import produce
 from handi.data.shard_clips import ShardClips
 from handi.data.sources.common import Found
-from handi.evaluation.sides import read_side
+from handi.evaluation.folder import read_videos
 
 CLIP = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), dtype=np.uint8)
 
@@ -36,7 +36,7 @@ def test_a_folder_of_every_kind(tmp_path, world):
     (tmp_path / "film.txt").write_text("Cut the carrot.\nThe person cuts a carrot.\n")
     (tmp_path / "prompts.jsonl").write_text('{"id": "bytes", "action": "Stir.", "enriched": "She stirs."}\n')
     (tmp_path / "results.json").write_text("{}")
-    side = read_side(tmp_path)
+    side = read_videos(tmp_path)
     assert list(side) == ["bytes", "film", "floats", "pictures", "run"]
     for id in ("bytes", "floats", "pictures", "run"):
         assert side[id].shape() == (4, 16, 24)
@@ -53,7 +53,7 @@ def test_a_folder_of_every_kind(tmp_path, world):
 def test_world_clips_and_a_manifest_of_them(tmp_path, world):
     from handi.world.files import read_clip
 
-    side = read_side(world)
+    side = read_videos(world)
     id, entry = next(iter(side.items()))
     clip = read_clip(world / f"{id}.json")
     np.testing.assert_array_equal(entry.frames(), clip.frames)
@@ -64,7 +64,7 @@ def test_world_clips_and_a_manifest_of_them(tmp_path, world):
     manifest.write_text(
         json.dumps({"id": "one", "truth": str(world / f"{id}.json"), "text": "Do it."}) + "\n\n"
     )
-    named = read_side(manifest)["one"]
+    named = read_videos(manifest)["one"]
     np.testing.assert_array_equal(named.frames(), clip.frames)
     assert named.text == "Do it."
 
@@ -73,9 +73,9 @@ def test_world_clips_as_films(tmp_path, world):
     from handi.world import write_clip
     from handi.world.files import read_clip
 
-    id = next(iter(read_side(world)))
+    id = next(iter(read_videos(world)))
     write_clip(tmp_path, read_clip(world / f"{id}.json"), pictures="mp4")
-    entry = read_side(tmp_path)[id]
+    entry = read_videos(tmp_path)[id]
     assert entry.video == tmp_path / f"{id}.mp4"
     assert entry.shape() == entry.frames().shape[:3]
     assert entry.area().any()
@@ -85,9 +85,9 @@ def test_a_folder_as_handi_world_leaves_it(tmp_path):
     """With the lists of its clips, which are JSON too and no clips."""
     from handi.world import produce as rendering
 
-    rendering.produce(tmp_path, clips=1, seed=900_000, settings=rendering.Settings(size=32))
+    rendering.produce(tmp_path, clips=1, seed=900_000, settings=rendering.EvaluationConfig(size=32))
     assert {rendering.MANIFEST, rendering.CAPTIONS} < {path.name for path in tmp_path.iterdir()}
-    side = read_side(tmp_path)
+    side = read_videos(tmp_path)
     assert list(side) == ["0000900000"]
     assert side["0000900000"].shape() == (16, 32, 32)
 
@@ -98,14 +98,14 @@ def test_a_world_clip_that_is_damaged_or_not_there(tmp_path, world):
     del record["video"]
     (tmp_path / good.name).write_text(json.dumps(record))
     np.save(tmp_path / "sound.npy", CLIP)
-    side = read_side(tmp_path)
+    side = read_videos(tmp_path)
     assert list(side) == [good.stem, "sound"]
     with pytest.raises(InputError, match="the clip is damaged: it has no 'video'"):
         side[good.stem].frames()
     (tmp_path / "m.jsonl").write_text(
         '{"id": "a", "truth": "nowhere.json"}\n{"id": "b", "video": "sound.npy"}'
     )
-    side = read_side(tmp_path / "m.jsonl")
+    side = read_videos(tmp_path / "m.jsonl")
     assert side["b"].problem is None
     with pytest.raises(InputError, match=r"nowhere\.json: no such file"):
         side["m.jsonl, line 1"].check()
@@ -117,7 +117,7 @@ def test_prepared_clips(tmp_path):
     clips += [clip_of(video, f"z.{n}", split="test", start=float(n), action=f"Do {n}.") for n in range(2)]
     settings = Settings(size=(32, 32), pictures="png", models={"vae": "test"})
     produce(Found(clips), tmp_path / "out", settings, simple_tools, Serial())
-    side, shards = read_side(tmp_path / "out"), ShardClips(tmp_path / "out", "test")
+    side, shards = read_videos(tmp_path / "out"), ShardClips(tmp_path / "out", "test")
     assert list(side) == ["z.0", "z.1"]
     for n, entry in enumerate(side.values()):
         assert entry.shape() == (16, 32, 32)
@@ -127,7 +127,7 @@ def test_prepared_clips(tmp_path):
     settings = replace(settings, pictures="none")
     produce(Found(clips[:1]), tmp_path / "blind", settings, simple_tools, Serial())
     with pytest.raises(InputError, match="no clips of the split 'val'"):
-        read_side(tmp_path / "blind")
+        read_videos(tmp_path / "blind")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_prepared_clips(tmp_path):
 )
 def test_a_bad_line_of_a_manifest_is_a_problem_of_its_own(tmp_path, text, message):
     (tmp_path / "m.jsonl").write_text(f'{text}\n{{"id": "good \\u2028", "text": "Cut."}}')
-    side = read_side(tmp_path / "m.jsonl")
+    side = read_videos(tmp_path / "m.jsonl")
     assert side["good \u2028"].text == "Cut."
     assert [message in entry.problem for entry in side.values() if entry.problem] == [True]
 
@@ -150,7 +150,7 @@ def test_a_bad_line_of_a_manifest_is_a_problem_of_its_own(tmp_path, text, messag
 def test_a_manifest_of_nothing(tmp_path):
     (tmp_path / "m.jsonl").write_text("")
     with pytest.raises(InputError, match="holds no video"):
-        read_side(tmp_path / "m.jsonl")
+        read_videos(tmp_path / "m.jsonl")
 
 
 def test_a_bad_text_is_named_and_what_is_passed_over_is_said(tmp_path):
@@ -162,7 +162,7 @@ def test_a_bad_text_is_named_and_what_is_passed_over_is_said(tmp_path):
     (tmp_path / "d.xlsx").write_bytes(b"PK")
     (tmp_path / "prompts.jsonl").write_text('{"id": "c", "action": "Stir."}\n{"action": "Whisk."}\n')
     said = []
-    side = read_side(tmp_path, said.append)
+    side = read_videos(tmp_path, said.append)
     assert list(side) == ["a", "b", "c", "prompts.jsonl, line 2"]
     assert side["a"].problem.startswith(f"{tmp_path / 'a.txt'}: is not UTF-8 text (byte 0x92 in line 1")
     assert side["b"].text == "Cut.\x85really"
@@ -172,7 +172,7 @@ def test_a_bad_text_is_named_and_what_is_passed_over_is_said(tmp_path):
 
 def test_nothing_of_a_world_s_folder_is_called_passed_over(world):
     said = []
-    read_side(world, said.append)
+    read_videos(world, said.append)
     assert not said
 
 
@@ -180,10 +180,10 @@ def test_bad_folders_and_arrays(tmp_path):
     np.save(tmp_path / "a.npy", CLIP)
     write_video(tmp_path / "a.mp4", CLIP)
     with pytest.raises(InputError, match="two videos of one id"):
-        read_side(tmp_path)["a"].check()
+        read_videos(tmp_path)["a"].check()
     (tmp_path / "a.mp4").unlink()
     for array, message in ((CLIP[0], "not F×H×W×3"), (CLIP.astype(np.int32), "holds int32"),
                            (CLIP.astype(np.float32), "not in \\[0, 1\\]")):  # fmt: skip
         np.save(tmp_path / "a.npy", array)
         with pytest.raises(InputError, match=message):
-            read_side(tmp_path)["a"].frames()
+            read_videos(tmp_path)["a"].frames()

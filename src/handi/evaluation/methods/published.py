@@ -1,4 +1,4 @@
-"""Baselines that diffusers has: PIA and CogVideoX, from local folders."""
+"""Baselines that diffusers has, from local folders: PIA and CogVideoX."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
+from handi.core.device import choose_device, choose_dtype
 from handi.core.errors import InputError, ModelError
 from handi.core.images import fit_size
 from handi.core.types import Frames
-from handi.evaluation.baselines import FRAMES, Made, Task, one_by_one
+from handi.data.sources.common import FRAMES
+from handi.evaluation.methods.base import GeneratedClip, Task, one_by_one
 
 
 class _Diffusers:
     """A pipeline of diffusers, loaded from a folder, that turns a task into frames."""
 
-    peeks = ""
+    uses_ground_truth = ""
 
     def __init__(self, kind: str, model: str, device: str, dtype: str, calls: dict[str, Any]) -> None:
-        from handi.core.device import choose_device, choose_dtype
-
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         self.calls = {name: value for name, value in calls.items() if value is not None}
@@ -35,7 +36,7 @@ class _Diffusers:
         networks = {id(part): part for part in self.pipe.components.values() if hasattr(part, "parameters")}
         weights = {id(p): p.numel() for part in networks.values() for p in part.parameters()}
         self.parameters: int | None = sum(weights.values())  # what two parts share counts once
-        self.about: Mapping[str, Any] = {
+        self.config: Mapping[str, Any] = {
             "kind": kind,
             "pipeline": type(self.pipe).__name__,
             "model": Path(model).name,
@@ -46,20 +47,23 @@ class _Diffusers:
     def _load(self, folder: Path) -> Any:
         raise NotImplementedError
 
-    def make(self, tasks: Iterable[Task]) -> Iterator[Made]:
-        return one_by_one(tasks, self._make)
-
-    def _make(self, task: Task) -> Frames:
+    def _inputs(self, task: Task) -> dict[str, Any]:
+        """What the pipeline is called with, beside prompt and generator."""
         raise NotImplementedError
 
-    def _called(self, task: Task, **more: Any) -> Frames:
-        """F×H×W×3 uint8 of one call."""
-        import torch
+    def generate(self, tasks: Iterable[Task]) -> Iterator[GeneratedClip]:
+        """See `Method.generate`."""
+        return one_by_one(tasks, self._generate)
 
-        generator = torch.Generator().manual_seed(task.seed)
-        output = self.pipe(prompt=task.prompt, generator=generator, output_type="np", **self.calls, **more)
-        frames = np.asarray(output.frames[0])
-        return np.rint(frames.clip(0, 1) * 255).astype(np.uint8)
+    def _generate(self, task: Task) -> Frames:
+        output = self.pipe(
+            prompt=task.prompt,
+            generator=torch.Generator().manual_seed(task.seed),
+            output_type="np",
+            **self.calls,
+            **self._inputs(task),
+        )
+        return np.rint(np.asarray(output.frames[0]).clip(0, 1) * 255).astype(np.uint8)
 
 
 class Pia(_Diffusers):
@@ -70,17 +74,9 @@ class Pia(_Diffusers):
     """
 
     def __init__(
-        self,
-        model: str,
-        *,
-        adapter: str | None = None,
-        area: int = 512 * 512,
-        steps: int | None = None,
-        guidance: float | None = None,
-        motion_scale: int = 0,
-        device: str = "auto",
-        dtype: str = "auto",
-    ) -> None:
+        self, model: str, *, adapter: str | None = None, area: int = 512 * 512, steps: int | None = None,
+        guidance: float | None = None, motion_scale: int = 0, device: str = "auto", dtype: str = "auto",
+    ) -> None:  # fmt: skip
         self.adapter, self.area = adapter, area
         calls = {"num_inference_steps": steps, "guidance_scale": guidance, "motion_scale": motion_scale}
         super().__init__("pia", model, device, dtype, calls)
@@ -90,19 +86,16 @@ class Pia(_Diffusers):
 
         more = {}
         if self.adapter is not None:
-            more["motion_adapter"] = loaded(MotionAdapter, Path(self.adapter).expanduser(), self.dtype)
+            more["motion_adapter"] = _loaded(MotionAdapter, Path(self.adapter).expanduser(), self.dtype)
         elif not (folder / "motion_adapter").is_dir():
-            raise ModelError(
-                "has no motion_adapter/",
-                where=folder,
-                mend="give PIA's as `adapter: FOLDER` in a method file",
-            )
-        return loaded(PIAPipeline, folder, self.dtype, **more)
+            mend = "give PIA's as `adapter: FOLDER` in a method file"
+            raise ModelError("has no motion_adapter/", where=folder, mend=mend)
+        return _loaded(PIAPipeline, folder, self.dtype, **more)
 
-    def _make(self, task: Task) -> Frames:
+    def _inputs(self, task: Task) -> dict[str, Any]:
         high, wide = fit_size(*task.context.shape[:2], area=self.area, multiple=8)
         image = Image.fromarray(task.context).resize((wide, high), Image.Resampling.LANCZOS)
-        return self._called(task, image=image, num_frames=FRAMES, height=high, width=wide)
+        return {"image": image, "num_frames": FRAMES, "height": high, "width": wide}
 
 
 class CogVideoX(_Diffusers):
@@ -113,15 +106,9 @@ class CogVideoX(_Diffusers):
     """
 
     def __init__(
-        self,
-        model: str,
-        *,
-        frames: int | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-    ) -> None:
+        self, model: str, *, frames: int | None = None, steps: int | None = None,
+        guidance: float | None = None, device: str = "auto", dtype: str = "auto",
+    ) -> None:  # fmt: skip
         calls = {"num_inference_steps": steps, "guidance_scale": guidance, "num_frames": frames}
         super().__init__("cogvideox", model, device, dtype, calls)
         config = self.pipe.transformer.config
@@ -130,37 +117,28 @@ class CogVideoX(_Diffusers):
         self.size = config.sample_height * factor, config.sample_width * factor
 
     def _load(self, folder: Path) -> Any:
-        from diffusers import CogVideoXImageToVideoPipeline, CogVideoXPipeline
+        from diffusers import CogVideoXImageToVideoPipeline, CogVideoXPipeline, DiffusionPipeline
 
+        if not (folder / "model_index.json").is_file():
+            raise ModelError("is no folder of a diffusers pipeline (no model_index.json)", where=folder)
+        try:
+            config = DiffusionPipeline.load_config(folder, local_files_only=True)
+            name = str(config["_class_name"])
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"its model_index.json cannot be read ({error})", where=folder) from error
         classes = {cls.__name__: cls for cls in (CogVideoXImageToVideoPipeline, CogVideoXPipeline)}
-        name = pipeline_class(folder)
         if name not in classes:
             raise ModelError(f"is a {name}, not one of {', '.join(classes)}", where=folder)
         self.sees = name == "CogVideoXImageToVideoPipeline"
-        return loaded(classes[name], folder, self.dtype)
+        return _loaded(classes[name], folder, self.dtype)
 
-    def _make(self, task: Task) -> Frames:
+    def _inputs(self, task: Task) -> dict[str, Any]:
         high, wide = self.size
-        more: dict[str, Any] = {"height": high, "width": wide}
-        if self.sees:
-            picture = Image.fromarray(task.context)
-            more["image"] = picture.resize((wide, high), Image.Resampling.LANCZOS)
-        return self._called(task, **more)
+        image = Image.fromarray(task.context).resize((wide, high), Image.Resampling.LANCZOS)
+        return {"height": high, "width": wide, **({"image": image} if self.sees else {})}
 
 
-def pipeline_class(folder: Path) -> str:
-    """The class that a pipeline's folder names. Raises: ModelError."""
-    from diffusers import DiffusionPipeline
-
-    if not (folder / "model_index.json").is_file():
-        raise ModelError("is no folder of a diffusers pipeline (no model_index.json)", where=folder)
-    try:
-        return str(DiffusionPipeline.load_config(folder, local_files_only=True)["_class_name"])
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"its model_index.json cannot be read ({error})", where=folder) from error
-
-
-def loaded(cls: Any, folder: Path, dtype: Any, **more: Any) -> Any:
+def _loaded(cls: Any, folder: Path, dtype: Any, **more: Any) -> Any:
     """`cls.from_pretrained` of a local folder, with our errors. Raises: InputError, ModelError."""
     if not folder.is_dir():
         raise InputError("no such model folder", where=folder)

@@ -14,19 +14,19 @@ from helpers.bench_data import FRAMES, SIZE, area, clip, write_data
 from handi import HandiPipeline
 from handi.core.errors import HandiError, InputError, ModelError
 from handi.core.images import write_image
-from handi.evaluation.baselines import (
+from handi.evaluation.folder import read_videos
+from handi.evaluation.methods import parse_spec
+from handi.evaluation.methods.base import (
     FlowExtrapolation,
-    Handi,
-    Made,
+    GeneratedClip,
     Static,
     Task,
     conformed,
     one_by_one,
-    parse_spec,
 )
-from handi.evaluation.external import Command
-from handi.evaluation.produce import Asking, is_made, produce, task_of
-from handi.evaluation.sides import read_side
+from handi.evaluation.methods.model import Handi
+from handi.evaluation.methods.program import Command
+from handi.evaluation.study import Sampling, generate_clips, is_generated, task_of
 from handi.method.area import prior_area
 from handi.method.latents import area_at
 
@@ -35,20 +35,20 @@ def task(id: str = "a", **more) -> Task:
     return Task(id, clip(0)[0], "Push the square.", **more)
 
 
-def frames_of(made: Made) -> np.ndarray:
+def frames_of(made: GeneratedClip) -> np.ndarray:
     assert not isinstance(made.frames, HandiError), made.frames
     return made.frames
 
 
 def test_a_static_copy_is_the_context_16_times():
-    (made,) = Static().make([task()])
+    (made,) = Static().generate([task()])
     assert (frames_of(made) == clip(0)[0]).all()
     assert frames_of(made).shape == (FRAMES, SIZE, SIZE, 3)
 
 
 def test_flow_goes_on_as_the_first_pair_began():
     true = clip(0)
-    (made,) = FlowExtrapolation().make([task(following=true[1])])
+    (made,) = FlowExtrapolation().generate([task(following=true[1])])
     frames = frames_of(made)
     assert (frames[0] == true[0]).all()
     inside = area()
@@ -58,7 +58,7 @@ def test_flow_goes_on_as_the_first_pair_began():
 
     for number in (3, 6):
         assert error(number, frames[number]) < 0.8 * error(number, true[0])
-    (blind,) = FlowExtrapolation().make([task()])
+    (blind,) = FlowExtrapolation().generate([task()])
     assert isinstance(blind.frames, InputError)
 
 
@@ -82,7 +82,7 @@ def test_our_pipeline_with_each_mask(model_folder):
     made, areas = {}, {}
     for mask in ("generated", "full", "prior", "true"):
         method = Handi(str(model_folder), mask=mask, steps=1, area_steps=1, guidance=1.0, device="cpu")
-        (one,) = method.make([task(area=area())])
+        (one,) = method.generate([task(area=area())])
         made[mask], areas[mask] = frames_of(one), one.area
         assert made[mask].shape == (FRAMES, SIZE, SIZE, 3)
         assert one.stages["stage2"] > 0
@@ -103,7 +103,7 @@ def test_parameters_count_what_runs(model_folder, pipe):
     two = Handi(str(model_folder), device="cpu")
     one = Handi(str(model_folder), mask="full", device="cpu")
     assert two.parameters - one.parameters == sum(p.numel() for p in pipe.area_unet.parameters())
-    assert two.about != one.about
+    assert two.config != one.config
 
 
 # --------------------------------------------------------------------------------- diffusers' own
@@ -157,16 +157,16 @@ def pia_folder(tmp_path_factory):
 
 
 def test_pia_of_a_local_folder(pia_folder):
-    from handi.evaluation.published import Pia
+    from handi.evaluation.methods.published import Pia
 
     method = Pia(str(pia_folder), area=32 * 32, steps=2, device="cpu")
-    (made,) = method.make([task()])
+    (made,) = method.generate([task()])
     frames = frames_of(made)
     assert frames.shape == (FRAMES, SIZE, SIZE, 3)
     assert frames.std() > 0
     assert method.parameters > 1000
-    (again,) = method.make([task()])
-    (other,) = method.make([task(seed=1)])
+    (again,) = method.generate([task()])
+    (other,) = method.generate([task(seed=1)])
     assert (frames_of(again) == frames).all()
     assert (frames_of(other) != frames).any()
 
@@ -231,20 +231,20 @@ def cogvideox_folder(request, tmp_path_factory):
 
 
 def test_cogvideox_of_a_local_folder(cogvideox_folder):
-    from handi.evaluation.published import CogVideoX
+    from handi.evaluation.methods.published import CogVideoX
 
     method = CogVideoX(str(cogvideox_folder), steps=2, device="cpu")
-    (made,) = method.make([task()])
+    (made,) = method.generate([task()])
     frames = frames_of(made)
     assert frames.shape == (FRAMES, SIZE, SIZE, 3)  # 9 frames of 32×32 are what it makes
     assert method.calls["num_frames"] == 9
     other_context = Task("b", clip(1)[0], "Push the square.")
-    (other,) = method.make([other_context])
+    (other,) = method.generate([other_context])
     assert (frames_of(other) != frames).any() == method.sees
 
 
 def test_folders_that_are_no_pipelines_are_named(tmp_path, model_folder):
-    from handi.evaluation.published import CogVideoX, Pia
+    from handi.evaluation.methods.published import CogVideoX, Pia
 
     with pytest.raises(InputError, match="no such model folder"):
         Pia(str(tmp_path / "gone"), adapter="x", device="cpu")
@@ -302,7 +302,7 @@ def program(tmp_path):
 
 def test_a_program_is_started_once_for_all_clips(program, tmp_path):
     method = Command(program("run"), folder=tmp_path, output="samples/{id}", parameters=1.5e9)
-    made = list(method.make(Task(id, clip(n)[0], f"Push {id}.") for n, id in enumerate("ba")))
+    made = list(method.generate(Task(id, clip(n)[0], f"Push {id}.") for n, id in enumerate("ba")))
     assert [one.id for one in made] == ["a", "b"]
     assert method.parameters == 1_500_000_000
     for one, seed in zip(made, (1, 0), strict=True):
@@ -315,15 +315,15 @@ def test_a_program_is_started_once_for_all_clips(program, tmp_path):
 
 def test_what_a_program_leaves_out_or_says_is_reported(program, tmp_path):
     gap = Command(program("gap"), folder=tmp_path, output="samples/{id}")
-    made = list(gap.make([task("a"), task("b")]))
+    made = list(gap.generate([task("a"), task("b")]))
     assert frames_of(made[0]).shape[0] == FRAMES
     assert "made no samples/{id}" in str(made[1].frames)
     assert "samples/a/000.png" in str(made[1].frames)
     broken = Command(program("fail"), folder=tmp_path)
-    (made_none,) = broken.make([task()])
+    (made_none,) = broken.generate([task()])
     assert "80 GB are needed" in str(made_none.frames)
     with pytest.raises(InputError, match="cannot be started"):
-        list(Command("no-such-program-at-all {out}", folder=tmp_path).make([task()]))
+        list(Command("no-such-program-at-all {out}", folder=tmp_path).generate([task()]))
 
 
 def test_a_program_that_takes_one_clip_at_a_time(tmp_path):
@@ -334,7 +334,7 @@ def test_a_program_that_takes_one_clip_at_a_time(tmp_path):
     )
     (tmp_path / "one.py").write_text(code)
     method = Command(f"{sys.executable} one.py {{image}} {{prompt}} {{out}}", folder=tmp_path, output="x.gif")
-    made = list(method.make(Task(id, clip(0)[0], "Push; the $square.") for id in "ab"))
+    made = list(method.generate(Task(id, clip(0)[0], "Push; the $square.") for id in "ab"))
     assert [frames_of(one).shape for one in made] == [(FRAMES, SIZE, SIZE, 3)] * 2
 
 
@@ -359,7 +359,7 @@ def test_specs_name_kind_and_place(tmp_path):
     file.write_text("kind: command\ncommand: run {inputs} {out}\noutput: '{id}_sample0.mp4'\n")
     spec = parse_spec(str(file))
     assert (spec.name, spec.options["folder"]) == ("dynamicrafter", tmp_path)
-    assert spec.build().about["output"] == "{id}_sample0.mp4"
+    assert spec.build().config["output"] == "{id}_sample0.mp4"
     for wrong, said in (
         ("handi", "handi:MODEL"),
         ("static:x", "write static"),
@@ -385,50 +385,52 @@ class Counting(Static):
     """Static, but says what it was asked for, and fails on one id."""
 
     def __init__(self, about: str = "x", fail: str = "") -> None:
-        self.about = {"kind": about}
+        self.config = {"kind": about}
         self.fail, self.asked = fail, []
 
-    def make(self, tasks):
+    def generate(self, tasks):
         for one in tasks:
             self.asked.append(one.id)
             bad = one.id == self.fail
-            yield Made(one.id, InputError("no") if bad else np.repeat(one.context[None], FRAMES, axis=0), 0.5)
+            yield GeneratedClip(
+                one.id, InputError("no") if bad else np.repeat(one.context[None], FRAMES, axis=0), 0.5
+            )
 
 
 def test_what_is_made_is_kept_and_what_failed_is_tried_again(tmp_path):
-    data = read_side(write_data(tmp_path / "data", ["1", "2", "3"]))
+    data = read_videos(write_data(tmp_path / "data", ["1", "2", "3"]))
     out = tmp_path / "out"
     first = Counting(fail="2")
-    assert list(produce(first, data, out)) == ["2"]
+    assert list(generate_clips(first, data, out)) == ["2"]
     assert first.asked == ["1", "2", "3"]
     assert not (out / "2").exists()
     again = Counting()
-    assert produce(again, data, out) == {}
+    assert generate_clips(again, data, out) == {}
     assert again.asked == ["2"]
     assert json.loads((out / "2/run.json").read_text())["seconds"] == 0.5
-    made = read_side(out)
+    made = read_videos(out)
     assert (made["3"].frames() == clip(2)[0]).all()
     other = Counting(about="y")
-    produce(other, data, out)
+    generate_clips(other, data, out)
     assert other.asked == ["1", "2", "3"]  # another method, another seed: not the same clip
-    assert is_made(other, task_of(data["1"], Asking(seed=0), peeks=False), out / "1")
-    assert not is_made(other, task_of(data["1"], Asking(seed=1), peeks=False), out / "1")
+    assert is_generated(other, task_of(data["1"], Sampling(seed=0), ground_truth=False), out / "1")
+    assert not is_generated(other, task_of(data["1"], Sampling(seed=1), ground_truth=False), out / "1")
 
 
 def test_another_context_image_of_the_same_id_is_another_clip(tmp_path):
     """A data set that was made anew, or another one of the same name, is not given the old one's clips."""
     data = write_data(tmp_path / "data", ["1", "2"])
-    produce(Counting(), read_side(data), tmp_path / "out")
+    generate_clips(Counting(), read_videos(data), tmp_path / "out")
     write_image(data / "context" / "2.png", clip(7)[0])
     again = Counting()
-    produce(again, read_side(data), tmp_path / "out")
+    generate_clips(again, read_videos(data), tmp_path / "out")
     assert again.asked == ["2"]
-    assert (read_side(tmp_path / "out")["2"].frames() == clip(7)[0]).all()
+    assert (read_videos(tmp_path / "out")["2"].frames() == clip(7)[0]).all()
 
 
 def test_the_truth_goes_only_to_methods_that_say_so(tmp_path):
-    data = read_side(write_data(tmp_path / "data", ["1"]))
-    blind, peeking = (task_of(data["1"], peeks=peeks) for peeks in (False, True))
+    data = read_videos(write_data(tmp_path / "data", ["1"]))
+    blind, peeking = (task_of(data["1"], ground_truth=given) for given in (False, True))
     assert blind.area is None
     assert blind.following is None
     assert (peeking.following == clip(0)[1]).all()
@@ -436,33 +438,33 @@ def test_the_truth_goes_only_to_methods_that_say_so(tmp_path):
 
 
 def test_clips_are_asked_for_by_their_enriched_text_where_they_have_one(tmp_path):
-    data = read_side(write_data(tmp_path / "data", ["1", "2"]))
+    data = read_videos(write_data(tmp_path / "data", ["1", "2"]))
     data["2"] = replace(data["2"], description=None)
     for kind, prompts in (
         ("enriched", ["A hand pushes 0.", "Push square 1."]),
         ("short", ["Push square 0.", "Push square 1."]),
     ):
-        assert [task_of(entry, Asking(kind)).prompt for entry in data.values()] == prompts
-    produce(Counting(), data, tmp_path / "out")
+        assert [task_of(entry, Sampling(kind)).prompt for entry in data.values()] == prompts
+    generate_clips(Counting(), data, tmp_path / "out")
     again = Counting()
-    produce(again, data, tmp_path / "out", Asking("short"))
+    generate_clips(again, data, tmp_path / "out", Sampling("short"))
     assert again.asked == ["1"]  # the other one's words are the same
 
 
 def test_whatever_goes_wrong_with_a_clip_is_its_failure_alone(tmp_path, monkeypatch):
     class Broken(Static):
-        def make(self, tasks):
-            return one_by_one(tasks, self._make)
+        def generate(self, tasks):
+            return one_by_one(tasks, self._generate)
 
-        def _make(self, task):
+        def _generate(self, task):
             if task.id == "2":
                 raise ZeroDivisionError("division by zero")
             return np.repeat(task.context[None], 1 if task.id == "3" else FRAMES, axis=0)
 
-    data = read_side(write_data(tmp_path / "data", ["1", "2", "3", "4", "5"]))
+    data = read_videos(write_data(tmp_path / "data", ["1", "2", "3", "4", "5"]))
     data["4"] = replace(data["4"], problem="4.txt is not UTF-8 text")
     data["5"] = replace(data["5"], context_file=tmp_path / "gone.png")
-    failures = produce(Broken(), data, tmp_path / "out")
+    failures = generate_clips(Broken(), data, tmp_path / "out")
     assert {id: str(error) for id, error in failures.items()} == {
         "2": "ZeroDivisionError: division by zero",
         "3": "a video of 1 frame; make 16",

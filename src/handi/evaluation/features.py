@@ -1,0 +1,90 @@
+"""Features of videos on disk: found again by content, and collected in memory that does not grow."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from handi.core.errors import InputError
+from handi.core.files import replacing, sweep
+from handi.core.types import Frames
+from handi.evaluation.metrics.protocol import PROTOCOL, Extractor
+
+IN_MEMORY = 16 * 2**20  # bytes; resampled rows up to this size are an array, larger ones a file
+
+
+class FeatureCache:
+    """A folder of arrays, named by the hash of the extractor's key and of the frames themselves.
+
+    Call it with an extractor and frames. Two runs may share a folder at the same time: files appear whole.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def sweep(self) -> None:
+        """Remove unfinished files of runs that were killed."""
+        sweep(self.folder, depth=1)
+
+    def __call__(self, extractor: Extractor, frames: Frames) -> np.ndarray:
+        """The extractor's output for these frames. Raises: whatever the extractor raises, OutputError."""
+        digest = hashlib.sha256(f"{PROTOCOL}\n{extractor.key}\n{frames.shape} {frames.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(frames).data)
+        name = digest.hexdigest()
+        path = self.folder / name[:2] / f"{name}.npy"
+        with suppress(OSError, ValueError, EOFError):  # missing or damaged: extracted again
+            return np.load(path, allow_pickle=False)
+        array = extractor(frames)
+        with replacing(path) as temporary:
+            np.save(temporary, array)
+        return array
+
+
+class FeatureStore:
+    """R×D float32 rows per video, R and D the same for all, appended to a nameless file in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as the store)
+        self._shape: tuple[int, ...] = ()
+        self._videos = 0
+
+    def __len__(self) -> int:
+        """Videos."""
+        return self._videos
+
+    def check(self, rows: np.ndarray) -> None:
+        """Raises: InputError for another number of rows or features than the videos before."""
+        if rows.ndim != 2 or (self._shape and rows.shape != self._shape):
+            raise InputError(f"features of shape {rows.shape} after {self._shape}")
+
+    def add(self, rows: np.ndarray) -> None:
+        """Append one video's rows. Raises: as `check`."""
+        self.check(rows)
+        self._shape = rows.shape
+        self._file.write(np.ascontiguousarray(rows, np.float32).data)
+        self._videos += 1
+
+    def rows(self, picks: np.ndarray | None = None) -> np.ndarray:
+        """All rows, n·R×D, as a memory map; or those of the videos with these numbers, some several times."""
+        count, width = self._shape
+        self._file.flush()
+        videos = np.memmap(self._file, np.float32, "r", shape=(self._videos, count, width))
+        if picks is None:
+            return videos.reshape(-1, width)
+        if len(picks) * count * width * 4 <= IN_MEMORY:
+            return videos[picks].reshape(-1, width)
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            for pick in picks:
+                file.write(videos[pick].data)
+            file.flush()
+            return np.memmap(file, np.float32, "r", shape=(len(picks) * count, width))
+
+    def close(self) -> None:
+        """Free the disk space."""
+        with suppress(OSError):
+            self._file.close()
