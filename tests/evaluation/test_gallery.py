@@ -16,6 +16,8 @@ from PIL import Image
 
 from handi.core.images import write_image
 from handi.core.video import write_video
+from handi.evaluation.folder import read_videos
+from handi.evaluation.gallery import GalleryConfig, build_gallery, read_methods
 from handi.motion.flow import hsv_first_pair
 
 IDS = ["1", "2"]
@@ -34,19 +36,17 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(folders):
     """The page of both methods, with scores of the first."""
-    from handi.evaluation.folder import read_videos
-    from handi.evaluation.gallery import Settings, build_gallery
-    from handi.evaluation.shown import read_method
 
     results = folders / "results/good/results.json"
     results.parent.mkdir(parents=True)
     results.write_text(json.dumps(RESULTS))
-    methods = [
-        read_method("good", folders / "good", results),
-        read_method("a <fast> one", folders / "fast"),
-    ]
+    methods = read_methods(
+        [f"good={folders / 'good'}", f"a <fast> one={folders / 'fast'}"], folders / "results"
+    )
     out = folders / "page.html"
-    failures = build_gallery(read_videos(folders / "data"), methods, out, Settings(title="Squares & noise"))
+    failures = build_gallery(
+        read_videos(folders / "data"), methods, out, GalleryConfig(title="Squares & noise")
+    )
     assert [str(failure) for failure in failures] == ["a <fast> one: no video of '2'"]
     return out
 
@@ -334,9 +334,6 @@ def test_results_of_other_kinds_are_refused_by_name(change, said, folders, tmp_p
 
 
 def test_texts_of_a_results_file_are_text_in_the_page(folders, tmp_path):
-    from handi.evaluation.folder import read_videos
-    from handi.evaluation.gallery import Settings, build_gallery
-    from handi.evaluation.shown import read_method
 
     evil = MARKUP + "{{script}}"
     metric = {"value": 1.0, "n": 2, "title": evil, "better": "lower", "per_video": {"1": 2.0}}
@@ -346,12 +343,13 @@ def test_texts_of_a_results_file_are_text_in_the_page(folders, tmp_path):
         "refused": {"2": evil},
         "metrics": {evil: metric, "other": skipped},
     }
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(results))
+    (tmp_path / evil).mkdir(parents=True)
+    (tmp_path / evil / "results.json").write_text(json.dumps(results))
     out = tmp_path / "page.html"
     samples = {id: replace(entry, text=evil, description=evil)
                for id, entry in read_videos(folders / "data").items()}  # fmt: skip
-    build_gallery(samples, [read_method(evil, folders / "good", path)], out, Settings(title=evil))
+    methods = read_methods([f"{evil}={folders / 'good'}"], tmp_path)
+    build_gallery(samples, methods, out, GalleryConfig(title=evil))
     text = out.read_text()
     assert MARKUP not in text
     assert text.count("{{script}}") > 8  # as it was written, not the page's script again

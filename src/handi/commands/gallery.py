@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import tyro
 
 from handi.commands.options import Several, optional, say
-from handi.core.errors import InputError
 
 
 def gallery(
@@ -54,46 +53,12 @@ def gallery(
         width: Widest that a frame is stored, in pixels.
         ids: Only these samples, in this order.
     """
-    from handi.evaluation.folder import read_videos
-    from handi.evaluation.gallery import Settings, build_gallery
-    from handi.evaluation.shown import read_method, samples_of_runs
+    from handi.evaluation.gallery import GalleryConfig, build_gallery, read_methods, read_samples
 
-    if width < 16:
-        raise InputError(f"--width {width}", mend="use 16 or more")
-    folders = _named(methods)
-    shown = []
-    for name, folder in folders.items():
-        shown.append(read_method(name, folder, None if results is None else _results_of(results / name)))
-    if results is not None and not any(method.results for method in shown):
-        raise InputError(f"holds no {next(iter(folders))}/results.json or any other method's", where=results)
-    samples = samples_of_runs(next(iter(folders.values()))) if ref is None else read_videos(ref, say)
-    if ids:
-        if unknown := [id for id in ids if id not in samples]:
-            raise InputError(f"there is no sample {unknown[0]!r}", where=ref or next(iter(folders.values())))
-        samples = {id: samples[id] for id in ids}
-    failures = build_gallery(samples, shown, out, Settings(title, form, flow, width))
+    shown = read_methods(methods, results)
+    samples = read_samples(ref, shown, ids, say)
+    failures = build_gallery(samples, shown, out, GalleryConfig(title, form, flow, width))
     for failure in failures:
         say(f"not shown: {failure}")
     say(f"wrote {out} ({out.stat().st_size / 2**20:.1f} MiB)")
     return 1 if failures else 0
-
-
-def _results_of(folder: Path) -> Path | None:
-    """The results.json of a method: in its folder, or where `handi bench` keeps that of whole frames."""
-    places = (folder / "results.json", folder / "full-all" / "results.json")
-    return next((place for place in places if place.is_file()), None)
-
-
-def _named(items: tuple[str, ...]) -> dict[str, Path]:
-    """("handi=out/a", "out/b") → name → folder. Raises: InputError."""
-    found: dict[str, Path] = {}
-    for item in items:
-        name, equals, folder = item.partition("=")
-        if not equals:
-            name, folder = Path(item).name, item
-        if name in found:
-            raise InputError(f"two methods are called {name!r}", mend="write NAME=FOLDER")
-        found[name] = Path(folder).expanduser()
-    if not found:
-        raise InputError("no method is named", mend="write --methods NAME=FOLDER …")
-    return found
