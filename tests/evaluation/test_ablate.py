@@ -174,7 +174,7 @@ def test_the_grid_end_to_end_is_stopped_and_gone_on_with(clips, tmp_path, monkey
     for place in (
         "handi.evaluation.ablate.train",
         "handi.evaluation.study.evaluate",
-        "handi.evaluation.methods.model.Handi._generate",
+        "handi.evaluation.methods.model.Handi.generate",
     ):
         monkeypatch.setattr(place, never)
     assert ablate(grid, settings, say=said.append) == 0

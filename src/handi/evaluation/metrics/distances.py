@@ -46,7 +46,7 @@ class I3DFeatures:
         self.weights = found.record
         self.key = f"{self.preprocessing}/{found.sha256}"
         self.device = device
-        self.network = ready(_i3d(found), device)
+        self.network = ready(load_i3d(found), device)
 
     def __call__(self, frames: Frames) -> np.ndarray:
         if len(frames) < LEAST_FRAMES:
@@ -62,7 +62,7 @@ def _inception(found: Found) -> torch.nn.Module:
 
 
 @lru_cache(maxsize=1)
-def _i3d(found: Found) -> torch.nn.Module:
+def load_i3d(found: Found) -> torch.nn.Module:
     if found.weights.name == "i3d":
         return build_i3d(read_tensors(found), found.path)
     if found.path.name != found.weights.file:  # only the published one has a hash that is compared

@@ -173,7 +173,7 @@ def check(weights: Weights, path: Path) -> Found:
             where=file,
             mend=f"take it from {weights.origin} again",
         )
-    if weights.git and published and (git := _git_of(file)) != weights.git:
+    if weights.git and published and (git := git_of(file)) != weights.git:
         raise ModelError(
             f"is not the published file (git blob {git[:12]}…, not {weights.git[:12]}…)",
             where=file,
@@ -252,7 +252,8 @@ def sha256_of(path: Path) -> str:
     return _digests_of(path)[0]
 
 
-def _git_of(path: Path) -> str:
+def git_of(path: Path) -> str:
+    """Git's name of a file's content. Raises: ModelError if it cannot be read."""
     return _digests_of(path)[1]
 
 
