@@ -313,7 +313,7 @@ def test_set_metrics(name, rows, monkeypatch, tmp_path):
     save_file({"w": torch.ones(1)}, tmp_path / "w.safetensors")
     monkeypatch.setenv("HANDI_INCEPTION", str(tmp_path / "w.safetensors"))
     monkeypatch.setenv("HANDI_I3D", str(tmp_path / "w.safetensors"))
-    for loader in ("_inception", "_i3d"):
+    for loader in ("load_inception", "load_i3d"):
         monkeypatch.setattr(distances, loader, lambda found: _Mean())
     metric = metric_class(name)()
     video = frames(9, seed=1)
@@ -331,7 +331,7 @@ def test_set_metrics(name, rows, monkeypatch, tmp_path):
 def test_a_short_clip_has_no_fvd(monkeypatch, tmp_path):
     save_file({"w": torch.ones(1)}, tmp_path / "w.safetensors")
     monkeypatch.setenv("HANDI_I3D", str(tmp_path / "w.safetensors"))
-    monkeypatch.setattr(distances, "_i3d", lambda found: _Mean())
+    monkeypatch.setattr(distances, "load_i3d", lambda found: _Mean())
     with pytest.raises(Unscored, match="9 frames or more, not 8"):
         distances.Fvd().extractor(frames(8))
 

@@ -29,7 +29,7 @@ class InceptionFeatures:
         found = find("inception")
         self.weights = found.record
         self.key = f"{self.preprocessing}/{found.sha256}"
-        self.network = ready(_inception(found), device)
+        self.network = ready(load_inception(found), device)
 
     def __call__(self, frames: Frames) -> np.ndarray:
         with measuring():
@@ -57,12 +57,14 @@ class I3DFeatures:
 
 
 @lru_cache(maxsize=1)  # two metrics share the network
-def _inception(found: Found) -> torch.nn.Module:
+def load_inception(found: Found) -> torch.nn.Module:
+    """FID's network. Raises: ModelError."""
     return build_inception(read_tensors(found), found.path)
 
 
 @lru_cache(maxsize=1)
 def load_i3d(found: Found) -> torch.nn.Module:
+    """VideoGPT's network, or StyleGAN-V's script, which is called alike. Raises: ModelError."""
     if found.weights.name == "i3d":
         return build_i3d(read_tensors(found), found.path)
     if found.path.name != found.weights.file:  # only the published one has a hash that is compared
@@ -84,26 +86,30 @@ def _find_i3d() -> Found:
             raise (other if other.where is not None else error) from None
 
 
-class Fid:
-    """Fréchet Inception Distance: all frames of all videos in one pile."""
+class _Distance:
+    """What the four have in common: the true videos, any scope, an extractor with weights."""
+
+    wants = ("reference",)
+    scoped = True
+    enough = ENOUGH
+    features: type[InceptionFeatures | I3DFeatures]
+    distance = staticmethod(frechet_distance)
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.extractor = self.features(device)
+        self.weights = self.extractor.weights
+
+
+class Fid(_Distance):
+    """Fréchet Inception Distance: all frames of all videos in one set."""
 
     name = "fid"
-    figures = (
+    figures: tuple[Figure, ...] = (
         Figure("fid", "FID", "lower", of="Fréchet distance of Inception's pool3 features of all frames"),
     )
     needs = ("inception",)
-    wants = ("reference",)
-    scoped = True
+    features = InceptionFeatures
     preprocessing = InceptionFeatures.preprocessing
-    enough = ENOUGH
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.extractor = InceptionFeatures(device)
-        self.weights = self.extractor.weights
-
-    def distance(self, generated: np.ndarray, reference: np.ndarray) -> float:
-        """See `frechet_distance`."""
-        return frechet_distance(generated, reference)
 
 
 class Kid(Fid):
@@ -114,30 +120,19 @@ class Kid(Fid):
         Figure("kid", "KID", "lower", of="unbiased MMD², cubic kernel, 100 subsets of at most 1000 frames"),
     )
     enough = 0
-
-    def distance(self, generated: np.ndarray, reference: np.ndarray) -> float:
-        """See `kernel_distance`."""
-        return kernel_distance(generated, reference)
+    distance = staticmethod(kernel_distance)
 
 
-class Fvd:
-    """Fréchet Video Distance: I3D's logits, one row a clip."""
+class Fvd(_Distance):
+    """Fréchet Video Distance: I3D's logits, one row per clip."""
 
     name = "fvd"
-    figures = (Figure("fvd", "FVD", "lower", of="Fréchet distance of I3D's logits of whole clips"),)
+    figures: tuple[Figure, ...] = (
+        Figure("fvd", "FVD", "lower", of="Fréchet distance of I3D's logits of whole clips"),
+    )
     needs = ("i3d",)
-    wants = ("reference",)
-    scoped = True
+    features = I3DFeatures
     preprocessing = I3DFeatures.preprocessing
-    enough = ENOUGH
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.extractor = I3DFeatures(device)
-        self.weights = self.extractor.weights
-
-    def distance(self, generated: np.ndarray, reference: np.ndarray) -> float:
-        """See `frechet_distance`."""
-        return frechet_distance(generated, reference)
 
 
 class Kvd(Fvd):
@@ -148,7 +143,4 @@ class Kvd(Fvd):
         Figure("kvd", "KVD", "lower", of="unbiased MMD², cubic kernel, 100 subsets of at most 1000 clips"),
     )
     enough = 0
-
-    def distance(self, generated: np.ndarray, reference: np.ndarray) -> float:
-        """See `kernel_distance`."""
-        return kernel_distance(generated, reference)
+    distance = staticmethod(kernel_distance)
