@@ -17,7 +17,7 @@ from handi.core.video import count_frames, frame_times, frames_at, probe_video, 
 from handi.data.sources import read_source
 from handi.data.world import WorldClips
 from handi.evaluation.folder import read_videos
-from handi.generation.generate import read_batch
+from handi.generation.requests import read_batch
 
 FRAMES = np.zeros((4, 16, 24, 3), np.uint8) + np.array([0, 80, 160, 240], np.uint8)[:, None, None, None]
 

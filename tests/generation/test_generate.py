@@ -321,7 +321,7 @@ def test_bad_lines_are_named_and_the_others_run(batch, picture, tmp_path):
     for expected in (
         "line 2: is not JSON",
         "line 4: has no prompt",
-        "line 5: has an unknown entry 'promt'; did you mean 'prompt'?",
+        "line 5: promt is not an entry; did you mean prompt?",
         "line 6: the id '../up'",
         "line 7: the id 'c0' was used before",
         "line 8: seed is 'one'",

@@ -14,8 +14,9 @@ from PIL import Image
 from handi import HandiPipeline
 from handi.core.errors import InputError
 from handi.core.video import write_video
-from handi.generation.generate import Request, Settings, run_one
 from handi.generation.poses import HandDetector
+from handi.generation.requests import ClipRequest, GenerationSettings
+from handi.generation.run import run_one
 from handi.hands import own_hands
 from handi.hands.own_hands import filmed_poses, placed, recorded_poses
 from handi.hands.pose_files import drawn_poses, there, write_poses
@@ -163,8 +164,8 @@ def photo(tmp_path_factory):
 
 
 def test_generate_writes_the_poses_and_takes_them_back_edited(model, photo, tmp_path, monkeypatch):
-    settings = Settings(model=str(model), device="cpu")
-    first = run_one(Request(photo, "Cut."), settings, tmp_path / "first")
+    settings = GenerationSettings(model=str(model), device="cpu")
+    first = run_one(ClipRequest(photo, "Cut."), settings, tmp_path / "first")
     record = read_joints(tmp_path / "first" / "poses.json")
     np.testing.assert_allclose(record.joints, first.poses[0], atol=1e-5)
     assert record.about == {"by": "predicted"}
@@ -174,7 +175,7 @@ def test_generate_writes_the_poses_and_takes_them_back_edited(model, photo, tmp_
     edited = moving(left=hand(0.5, 0.5))
     write_poses(tmp_path / "edited.json", edited, height=32, width=32, fps=8, by="me")
     monkeypatch.setattr(HandDetector, "from_pretrained", lambda **_: Seer(edited, edited[0]))
-    request = Request(photo, "Cut.", poses=str(tmp_path / "edited.json"))
+    request = ClipRequest(photo, "Cut.", poses=str(tmp_path / "edited.json"))
     second = run_one(request, settings, tmp_path / "second")
     np.testing.assert_allclose(second.poses[0], edited, atol=1e-5)
     assert read_joints(tmp_path / "second" / "poses.json").about == {"by": "given"}
@@ -190,8 +191,8 @@ def test_generate_moves_the_hands_as_a_film_does(model, photo, tmp_path, monkeyp
     film = moving(right=hand(0.3, 0.5), frames=20)
     own = moving(right=hand(0.6, 0.6))[0]
     monkeypatch.setattr(HandDetector, "from_pretrained", lambda **_: Seer(film, own))
-    request = Request(photo, "Cut.", poses=str(tmp_path / "film.mp4"))
-    output = run_one(request, Settings(model=str(model), device="cpu"), tmp_path / "out")
+    request = ClipRequest(photo, "Cut.", poses=str(tmp_path / "film.mp4"))
+    output = run_one(request, GenerationSettings(model=str(model), device="cpu"), tmp_path / "out")
     read, aspect = filmed_poses(tmp_path / "film.mp4", FRAMES, Seer(film, own))
     assert aspect == 2
     expected, _ = placed(read, own, aspect=2, photo_aspect=1)
@@ -201,8 +202,10 @@ def test_generate_moves_the_hands_as_a_film_does(model, photo, tmp_path, monkeyp
     monkeypatch.setattr(
         HandDetector, "from_pretrained", lambda **_: Seer(film, np.zeros((42, 2), np.float32))
     )
-    output = run_one(request, Settings(model=str(model), device="cpu"), tmp_path / "blind")
-    predicted = run_one(Request(photo, "Cut."), Settings(model=str(model), device="cpu"), tmp_path / "own")
+    output = run_one(request, GenerationSettings(model=str(model), device="cpu"), tmp_path / "blind")
+    predicted = run_one(
+        ClipRequest(photo, "Cut."), GenerationSettings(model=str(model), device="cpu"), tmp_path / "own"
+    )
     np.testing.assert_allclose(output.poses[0, 0], predicted.poses[0, 0], atol=1e-5)
     assert any("where stage 1 sees the hands" in note for note in output.notes)
 
@@ -223,11 +226,17 @@ def test_the_area_may_be_the_hulls_of_the_poses(model, photo):
 def test_poses_that_are_of_no_use_are_refused(pipe, photo, tmp_path, model):
     pipe.source = "random"
     with pytest.raises(InputError, match="no such file of poses"):
-        run_one(Request(photo, "Cut.", poses="nothing.json"), Settings(model=str(model)), tmp_path / "out")
-    write_poses(tmp_path / "p.json", moving(left=hand(0.5, 0.5)), height=9, width=9, fps=8, by="me")
-    with pytest.raises(InputError, match="cannot be told poses"):
         run_one(
-            Request(photo, "Cut.", poses=str(tmp_path / "p.json")), Settings(model="random"), tmp_path / "o"
+            ClipRequest(photo, "Cut.", poses="nothing.json"),
+            GenerationSettings(model=str(model)),
+            tmp_path / "out",
+        )
+    write_poses(tmp_path / "p.json", moving(left=hand(0.5, 0.5)), height=9, width=9, fps=8, by="me")
+    with pytest.raises(InputError, match="cannot be given poses"):
+        run_one(
+            ClipRequest(photo, "Cut.", poses=str(tmp_path / "p.json")),
+            GenerationSettings(model="random"),
+            tmp_path / "o",
         )
     with pytest.raises(InputError, match="there are none"):
         pipe(photo, "Cut.", area_from="poses")

@@ -116,10 +116,11 @@ def generate(
     if enrich_model is not None and enrich is None:
         usage("generate", "--enrich-model needs --enrich")
     # torch and diffusers take seconds to import: wrong usage does not wait for them.
-    from handi.generation.generate import Request, Settings, read_batch, run_batch, run_one
+    from handi.generation.requests import ClipRequest, GenerationSettings, read_batch
+    from handi.generation.run import run_batch, run_one
 
     height, width = _parse_size(size)
-    settings = Settings(
+    settings = GenerationSettings(
         model=model,
         variant=variant,
         lora=lora,
@@ -141,7 +142,7 @@ def generate(
         enrich_model=enrich_model,
     )
     if batch is None:
-        request = Request(
+        request = ClipRequest(
             image=str(image), prompt=str(prompt), mask=mask, poses=poses, seed=seed, motion=motion
         )
         for note in run_one(request, settings, out).notes:

@@ -38,7 +38,7 @@ from handi.evaluation.pairs import TrueAreas
 from handi.evaluation.results import read_results
 from handi.evaluation.run import EvaluationConfig, LoadedMetrics, evaluate, load_metrics
 from handi.evaluation.videos import Entry, TextKind, kinds_of_area
-from handi.generation.generate import RUN_FILE
+from handi.generation.record import RUN_FILE
 
 KEY = "key.json"
 

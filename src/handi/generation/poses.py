@@ -17,12 +17,12 @@ from handi.hands.own_hands import filmed_poses, found_in, hands_in, is_record, p
 from handi.hands.pose_files import write_poses, write_poses_picture
 
 if TYPE_CHECKING:
-    from handi.generation.generate import Request, Settings
+    from handi.generation.requests import ClipRequest, GenerationSettings
     from handi.method.pipeline import HandiPipeline, HandiPipelineOutput
 
 
 def given_poses(
-    pipe: HandiPipeline, requests: Sequence[Request], settings: Settings
+    pipe: HandiPipeline, requests: Sequence[ClipRequest], settings: GenerationSettings
 ) -> tuple[list[np.ndarray] | None, list[str]]:
     """The poses F×42×2 that each request brings, and notes; None where none does.
 
@@ -31,7 +31,7 @@ def given_poses(
     if all(request.poses is None for request in requests):
         return None, []
     if not pipe.backbone.traits(pipe.unet).poses:
-        raise InputError("this model's stage 2 cannot be told poses", where=pipe.source)
+        raise InputError("this model's stage 2 cannot be given poses", where=pipe.source)
     poses, notes = [], list[str]()
     for request in requests:
         if request.poses is None:
@@ -71,7 +71,7 @@ def write_pose_files(folder: Path, output: HandiPipelineOutput, index: int, fps:
 
 
 def follows(clip: Frames, poses: np.ndarray) -> dict[str, Any]:
-    """HS-Err of a generated clip against the poses that it was told, frame 0 left out, as it is the photo.
+    """HS-Err of a generated clip against the poses that it was given, frame 0 left out, as it is the photo.
 
     With the share of those hands that Υ finds again; {} where Υ's networks are not on this machine.
     """

@@ -1,0 +1,275 @@
+"""Requests in, folders of finished files out: one clip, or a batch that can be stopped and resumed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handi.core.device import choose_device, choose_dtype
+from handi.core.errors import HandiError, InputError, item_failure
+from handi.core.files import staged, sweep
+from handi.core.images import read_image
+from handi.core.names import place_in
+from handi.core.progress import Progress
+from handi.data.enrich import Description, open_enricher
+from handi.data.shards import hash_of
+from handi.generation.poses import follows, given_poses
+from handi.generation.record import OWNED, RUN_FILE, is_finished, result_record, versions, write_clip
+from handi.generation.requests import ClipRequest, GenerationSettings
+from handi.hands.weights import cache_folder
+
+if TYPE_CHECKING:
+    from handi.method.pipeline import HandiPipeline, HandiPipelineOutput
+
+
+def run_one(request: ClipRequest, settings: GenerationSettings, out: str | Path) -> HandiPipelineOutput:
+    """Generate one clip into the folder `out`. Raises: HandiError; then nothing is left behind."""
+    from handi.models.checkpoint import require
+
+    settings.check()
+    request.check()
+    require(settings.model)
+    descriptions, errors = describe([request], settings)
+    if errors:
+        raise errors[0]
+    with Runner(settings) as runner:
+        return runner.run([request], [Path(out)], descriptions)
+
+
+def run_batch(
+    requests: list[ClipRequest],
+    settings: GenerationSettings,
+    out: str | Path,
+    *,
+    batch_size: int,
+    say: Callable[[str], None],
+) -> list[HandiError]:
+    """Generate each request into out/<id>, `batch_size` at a time; finished ones are skipped.
+
+    A request that fails is reported and the others go on. Gives the failures.
+    """
+    from handi.models.checkpoint import require
+
+    settings.check()
+    out = Path(out)
+    sweep(out, depth=1)
+    todo: list[ClipRequest] = []
+    errors: list[HandiError] = []
+    for request in requests:
+        try:
+            if is_finished(request, settings, place_in(out, request.id)):
+                continue
+            request.check()
+            todo.append(request)
+        except Exception as error:
+            errors.append(_of_request(error, request))
+    if todo:
+        require(settings.model)  # before a model that enriches is loaded, and asked for an hour
+    if finished := len(requests) - len(todo) - len(errors):
+        say(f"{finished} of {len(requests)} are finished already")
+    descriptions, unsaid = describe(todo, settings)
+    errors += unsaid
+    todo = [request for request in todo if settings.enrich is None or request.id in descriptions]
+    if not todo:
+        return errors
+    with Runner(settings) as runner:
+        for first in range(0, len(todo), batch_size):
+            group = todo[first : first + batch_size]
+            failures = _attempt(runner, group, out, descriptions)
+            if failures and len(group) > 1:  # two shapes of picture, a mask here and none there: one by one
+                failures = [f for request in group for f in _attempt(runner, [request], out, descriptions)]
+            errors += failures
+    return errors
+
+
+def _attempt(
+    runner: Runner, group: list[ClipRequest], out: Path, descriptions: dict[str, Description]
+) -> list[HandiError]:
+    try:
+        runner.run(group, [out / request.id for request in group], descriptions)
+    except Exception as error:
+        return [_of_request(error, group[0])]
+    return []
+
+
+def describe(
+    requests: list[ClipRequest], settings: GenerationSettings
+) -> tuple[dict[str, Description], list[HandiError]]:
+    """The requests' enriched prompts by id, and an error for each that has none; nothing where not asked for.
+
+    Before any video is made, so that the model that sees and writes is gone when the one that draws comes.
+    Raises: InputError, ModelError for a model or an endpoint that cannot be used.
+    """
+    if settings.enrich is None or not requests:
+        return {}, []
+    if settings.enrich == "stored":
+        raise InputError("a prompt has no stored description", where="--enrich", mend="name a model")
+    device = choose_device(settings.device)
+    enricher = open_enricher(
+        settings.enrich,
+        model=settings.enrich_model,
+        cache=cache_folder().parent / "enrich",
+        device=device,
+        dtype=choose_dtype(settings.dtype, device),
+    )
+    found: dict[str, Description] = {}
+    errors: list[HandiError] = []
+    with Progress("enrich", len(requests), "prompts") as bar:
+        for request in requests:
+            try:
+                (description,) = enricher.describe([request.prompt], [read_image(request.image_file)])
+                if description is not None:
+                    found[request.id] = description
+            except Exception as error:
+                errors.append(_of_request(error, request))
+            bar.advance()
+    return found, errors
+
+
+def _of_request(error: Exception, request: ClipRequest) -> HandiError:
+    """The failure of one request; that of the only one stands for itself."""
+    if isinstance(error, HandiError) and not request.id:
+        return error
+    return item_failure(error, f"request {request.id!r}")
+
+
+class Runner:
+    """A loaded model that turns requests into folders of files. Close it, or use it in a `with`."""
+
+    def __init__(self, settings: GenerationSettings) -> None:
+        from handi.method.pipeline import HandiPipeline
+        from handi.models.checkpoint import fingerprint
+
+        begin = time.perf_counter()
+        self.settings = settings
+        self.device = choose_device(settings.device)
+        self.pipe: HandiPipeline = HandiPipeline.from_pretrained(
+            settings.model,
+            torch_dtype=choose_dtype(settings.dtype, self.device),
+            variant=settings.variant,
+        )
+        self._lora_hash: str | None = None
+        if settings.lora is not None:
+            self.pipe.load_lora_weights(settings.lora)
+            self._lora_hash = hash_of(Path(settings.lora)) if Path(settings.lora).is_file() else None
+        if settings.offload and self.device != "cpu":
+            self.pipe.enable_model_cpu_offload(device=self.device)
+        else:
+            self.pipe.to(self.device)
+        self.pipe.set_progress_bar_config(disable=True)  # ours takes its place
+        self.load_seconds = time.perf_counter() - begin
+        # Gigabytes are hashed beside the work, not before it.
+        self._beside = ThreadPoolExecutor(max_workers=1)
+        self._hash: Future[str] = self._beside.submit(fingerprint, self.pipe.checkpoint)
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._beside.shutdown(cancel_futures=True)
+
+    def run(
+        self,
+        requests: list[ClipRequest],
+        folders: list[Path],
+        descriptions: dict[str, Description] | None = None,
+    ) -> HandiPipelineOutput:
+        """Generate one batch into its folders, which appear whole or not at all. Raises: HandiError.
+
+        descriptions: enriched prompts by request id, which the model is given in the prompts' place.
+        """
+        import torch
+
+        s = self.settings
+        described = [(descriptions or {}).get(request.id) for request in requests]
+        given, notes = given_poses(self.pipe, requests, s)
+        with ExitStack() as stack:
+            scratch = [stack.enter_context(staged(folder, last=RUN_FILE, owned=OWNED)) for folder in folders]
+            with _StageBars() as bars:
+                output = self.pipe(
+                    [r.image_file for r in requests],
+                    [d.text if d else r.prompt for r, d in zip(requests, described, strict=True)],
+                    mask=[r.mask for r in requests],
+                    motion=[r.motion for r in requests],
+                    poses=given,
+                    area_from=s.area_from,
+                    pose_inference_steps=s.pose_steps,
+                    num_frames=s.frames,
+                    height=s.height,
+                    width=s.width,
+                    num_inference_steps=s.steps,
+                    guidance_scale=s.guidance,
+                    area_inference_steps=s.area_steps,
+                    area_guidance_scale=s.area_guidance,
+                    restore_background=s.restore_background,
+                    generator=[torch.Generator().manual_seed(r.seed) for r in requests],
+                    callback_on_step_end=bars.step,
+                )
+            output.notes += notes
+            for index, (request, folder) in enumerate(zip(requests, scratch, strict=True)):
+                begin = time.perf_counter()
+                write_clip(folder, output, index, fps=self.pipe.card.fps, frames_too=s.save_frames)
+                seconds = {"load": self.load_seconds, **output.seconds, "write": time.perf_counter() - begin}
+                result = result_record(output, index, self.pipe.card.fps)
+                if given is not None:
+                    result["hands"] = follows(output.frames[index], given[index])
+                record = self._record(request, result, output.notes, len(requests), seconds)
+                if (description := described[index]) is not None:
+                    record["description"] = asdict(description)
+                (folder / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return output
+
+    def _record(
+        self,
+        request: ClipRequest,
+        result: dict[str, Any],
+        notes: list[str],
+        batch: int,
+        seconds: dict[str, float],
+    ) -> dict[str, Any]:
+        return {
+            "request": asdict(request),
+            "settings": asdict(self.settings),
+            "seed": request.seed,
+            "model": {
+                "source": self.pipe.source,
+                "weights": self.pipe.card.weights,
+                "sha256": self._hash.result(),
+            },
+            "lora_sha256": self._lora_hash,
+            "result": result,
+            "notes": notes,
+            "seconds": {name: round(value, 3) for name, value in seconds.items()},
+            "batch": batch,  # the seconds are of the whole batch, but for write
+            "device": self.device,
+            "dtype": str(self.pipe.dtype).removeprefix("torch."),
+            "versions": versions(),
+        }
+
+
+class _StageBars:
+    """A progress bar for the stage that is running, fed by the pipeline's callback."""
+
+    def __init__(self) -> None:
+        self._stage, self._bar = 0, ExitStack()
+
+    def __enter__(self) -> _StageBars:
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._bar.__exit__(*details)
+
+    def step(self, pipe: HandiPipeline, step: int, timestep: Any, state: dict[str, Any]) -> None:
+        if state["stage"] != self._stage:
+            self._bar.close()
+            self._stage = state["stage"]
+            name = {1: "stage 1, motion area", 2: "stage 2, video"}[self._stage]
+            total = len(pipe.scheduler.timesteps)
+            self._progress = self._bar.enter_context(Progress(name, total, "steps"))
+        self._progress.advance()
