@@ -21,7 +21,7 @@ from handi.data.executors import Serial
 from handi.data.prepare import Settings
 from handi.data.produce import produce
 from handi.data.sources.common import Found
-from handi.generation import generate as generating
+from handi.generation import run as generating
 from handi.hands import report as hand_report
 from handi.world import produce as world
 

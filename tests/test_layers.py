@@ -98,7 +98,6 @@ def test_the_walk_sees_imports(tmp_path):
 LONGEST = 400  # lines of a source file
 LONG = {
     "handi.data.clips",
-    "handi.generation.generate",
     "handi.method.pipeline",
     "handi.models.checkpoint",
     "handi.training.loop",

@@ -269,7 +269,7 @@ def stand_ins() -> Iterator[None]:
     What is asked again for each case and never changes (versions of libraries, the device) is told from memory.
     """
     from handi.evaluation import run
-    from handi.generation import generate
+    from handi.generation import record
     from handi.hands import HandDetector
     from handi.method.pipeline import HandiPipeline
 
@@ -283,7 +283,7 @@ def stand_ins() -> Iterator[None]:
         patch.object(HandDetector, "from_pretrained", lambda *_, **__: StillHands()),
         patch.object(HandiPipeline, "from_pretrained", one_pipe),
         patch.object(HandiPipeline, "_execution_device", torch.device("cpu")),
-        patch.object(generate, "version", known),
+        patch.object(record, "version", known),
         patch.object(run, "version", known),
     ):
         yield
