@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks.plain_unet import as_diffusers_built_it, plain_forward
 from handi import HandiPipeline
 from handi.method.latents import decode
-from handi.models.random_model import random_checkpoint
+from handi.models.fresh import random_checkpoint
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def shared() -> Path:
 def pipe():
     """The random model at 64×64, quiet."""
     from handi import HandiPipeline
-    from handi.models.random_model import random_checkpoint
+    from handi.models.fresh import random_checkpoint
 
     pipe = HandiPipeline.from_checkpoint(random_checkpoint(size=64))
     pipe.set_progress_bar_config(disable=True)

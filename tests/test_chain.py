@@ -15,7 +15,7 @@ from helpers.small_footage import read_hands
 from handi import HandiPipeline
 from handi.core.images import resize, write_image
 from handi.data.prepare_run import Models
-from handi.models.random_model import random_checkpoint
+from handi.models.fresh import random_checkpoint
 
 SIZE = (64, 128)
 TINY = ("--data.size", "64,128", "--data.frames", "4", "--data.workers", "0", "--optim.batch", "1",

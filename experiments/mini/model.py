@@ -10,7 +10,8 @@ import torch
 
 from handi import HandiPipeline
 from handi.method.finish import restore
-from handi.models.checkpoint import StageSettings, fingerprint
+from handi.models.folder import fingerprint
+from handi.models.parts import StageSettings
 from handi.world import WorldClip
 
 NULL = "(no prompt)"  # stands for the empty text, which the pipeline refuses from a user

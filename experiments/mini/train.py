@@ -34,7 +34,7 @@ from pathlib import Path
 
 import torch
 
-from handi.models import checkpoint
+from handi.models import folder as model_folder
 from handi.training.setup import write_model
 
 ALL_FRAMES = ("--data.frames", "16", "--data.choice", "even", "--optim.accumulate", "6")
@@ -173,8 +173,8 @@ def bundle(parts_of: dict[str, Path | str], target: Path, steps: tuple[int, int]
     encoder is fitted before anything is trained, so its decoder may be trained longer than the run that the
     others started from. steps: of sampling, for the model card.
     """
-    parts, area = checkpoint.load(parts_of["stage2"]), checkpoint.load(parts_of["stage1"])
-    autoencoder, poses = checkpoint.load(parts_of["vae"]).vae, checkpoint.load(parts_of["poses"])
+    parts, area = model_folder.load(parts_of["stage2"]), model_folder.load(parts_of["stage1"])
+    autoencoder, poses = model_folder.load(parts_of["vae"]).vae, model_folder.load(parts_of["poses"])
     if not torch.equal(autoencoder.basis.components, parts.vae.basis.components):
         sys.exit(f"{parts_of['vae']} and {parts_of['stage2']} have encoders of different fits")
     for other in (parts, poses):
@@ -203,7 +203,7 @@ def bundle(parts_of: dict[str, Path | str], target: Path, steps: tuple[int, int]
         if config.pop("_name_or_path", None) is not None:
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    print(f"{target}: {size / 2**20:.1f} MiB, {checkpoint.fingerprint(checkpoint.load(target))}")
+    print(f"{target}: {size / 2**20:.1f} MiB, {model_folder.fingerprint(model_folder.load(target))}")
 
 
 def _same(one: torch.nn.Module, other: torch.nn.Module) -> bool:

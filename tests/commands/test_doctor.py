@@ -47,6 +47,6 @@ def test_models_in_the_hub_cache_are_listed(handi, monkeypatch, tmp_path):
 
 
 def doctor_components():
-    from handi.models.checkpoint import COMPONENTS
+    from handi.models.folder import COMPONENTS
 
     return [*COMPONENTS, "area_unet"]

@@ -21,7 +21,7 @@ from handi.data.ledger import Rejected
 from handi.data.prepare import Settings, Steady, Tools, cut, prepare_clip
 from handi.data.prepare_run import Models
 from handi.method.latents import encode
-from handi.models import checkpoint
+from handi.models import folder as model_folder
 from handi.world import render_clip
 from handi.world.files import write_clip
 
@@ -225,7 +225,7 @@ def test_real_hands_and_real_latents(tmp_path):
     assert np.array_equal(true.area, world.area_hull)
     latents = shards.decode_array(made.members["latents.npy"])
     pixels = torch.from_numpy(world.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    expected = encode(checkpoint.load("mini").vae, pixels)[0].transpose(0, 1).numpy()
+    expected = encode(model_folder.load("mini").vae, pixels)[0].transpose(0, 1).numpy()
     assert latents.dtype == np.float16
     assert np.abs(latents - expected).max() < 0.01
     assert shards.decode_array(made.members["text.npy"]).shape[0] == 1

@@ -36,7 +36,7 @@ from handi import HandiPipeline
 from handi.core.errors import InputError
 from handi.data.world import referents_of
 from handi.hands.matching import match_hands
-from handi.models.presets import fresh
+from handi.models.fresh import from_preset
 from handi.world import render_clip, siblings, write_clip
 from handi.world.clip import either_hand
 
@@ -227,7 +227,7 @@ def tiny_clips():
 @pytest.fixture
 def tiny(tiny_clips, tmp_path):
     """A model of the bundled one's classes, each weight off its start, so that both stages do something."""
-    parts = fresh("tiny", [clip.text for clip in tiny_clips])
+    parts = from_preset("tiny", [clip.text for clip in tiny_clips])
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for network in (parts.unet, parts.area_unet):

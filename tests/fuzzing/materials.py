@@ -118,9 +118,9 @@ def _videos(folder: Path, _: Materials) -> None:
 def tiny_pipe() -> Any:
     """A pipeline of the `tiny` preset, fresh."""
     from handi.method.pipeline import HandiPipeline
-    from handi.models import presets
+    from handi.models import fresh
 
-    parts = presets.fresh("tiny", ["Cut the carrot.", "Stir the soup."])
+    parts = fresh.from_preset("tiny", ["Cut the carrot.", "Stir the soup."])
     pipe = HandiPipeline.from_checkpoint(replace(parts, source="random"))
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -57,11 +57,11 @@ def shards_are_whole(out: Path) -> list[str]:
 
 def run_is_whole(out: Path) -> list[str]:
     """`handi train` left a model that loads, or none."""
-    from handi.models import checkpoint
+    from handi.models import folder as model_folder
 
     model = out / "run" / "model"
     if model.exists():
-        checkpoint.load(model)
+        model_folder.load(model)
     return []
 
 

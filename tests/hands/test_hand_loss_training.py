@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from handi.data.clips import Batch
-from handi.models import presets
+from handi.models import fresh
 from handi.training.recipe import HandLossRecipe, LossRecipe
 from handi.training.step import Networks, stage1_step, stage2_step
 
@@ -20,10 +20,10 @@ def frame(clips) -> torch.Tensor:
 
 def networks(frame, detector=None) -> Networks:
     """A tiny model whose basis knows the picture well."""
-    sizes = presets.Preset(144, (4, 4, 8, 8), 96, 16, 2, 1, 1, 16, 1, 50, 16)
+    sizes = fresh.Preset(144, (4, 4, 8, 8), 96, 16, 2, 1, 1, 16, 1, 50, 16)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(presets.PRESETS, "probe", sizes)
-        parts = presets.fresh("probe", ["cut the carrot"])
+        patch.setitem(fresh.PRESETS, "probe", sizes)
+        parts = fresh.from_preset("probe", ["cut the carrot"])
     parts.vae.basis.fit(torch.stack([frame, frame.flip(-1)]))
     return Networks(
         backbone=parts.backbone(),

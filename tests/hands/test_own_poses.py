@@ -22,7 +22,7 @@ from handi.hands.own_hands import filmed_poses, placed, recorded_poses
 from handi.hands.pose_files import drawn_poses, there, write_poses
 from handi.hands.record import read_joints
 from handi.method.area import hull_area
-from handi.models import presets
+from handi.models import fresh
 from handi.models.lite import LiteTransformer
 from handi.models.pose_net import PoseNet
 
@@ -143,7 +143,7 @@ class Seer:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A tiny model that predicts poses and can be told them."""
-    parts = presets.fresh("tiny", ["cut the carrot"])
+    parts = fresh.from_preset("tiny", ["cut the carrot"])
     parts.vae.basis.fit(torch.rand(64, 3, 32, 32) * 2 - 1)
     torch.manual_seed(0)
     config = {name: value for name, value in parts.unet.config.items() if not name.startswith("_")}

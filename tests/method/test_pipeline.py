@@ -18,8 +18,9 @@ from handi.core.errors import InputError
 from handi.method import diffusion
 from handi.models import HandiUNet
 from handi.models.backbone import Layout
-from handi.models.checkpoint import Checkpoint, ModelCard
-from handi.models.random_model import byte_tokenizer, random_checkpoint
+from handi.models.fresh import random_checkpoint
+from handi.models.parts import Checkpoint, ModelCard
+from handi.models.text import byte_tokenizer
 
 FAST = {"num_inference_steps": 2, "area_inference_steps": 1, "num_frames": 3}
 

@@ -13,10 +13,9 @@ from pairs_backbone import Mixer, Pairs
 from handi.core.errors import InputError, ModelError
 from handi.data.clips import Batch
 from handi.method.pipeline import HandiPipeline
-from handi.models import checkpoint
 from handi.models.backbone import Given
-from handi.models.checkpoint import ModelCard
-from handi.models.presets import fresh
+from handi.models.fresh import from_preset
+from handi.models.parts import BACKBONES, ModelCard
 from handi.training.noise import Noised
 from handi.training.recipe import HandLossRecipe, LossRecipe
 from handi.training.step import Networks, drawn_frames, stage1_step, stage2_step
@@ -27,8 +26,8 @@ SIZE, FRAMES = 32, 5
 @pytest.fixture
 def parts(monkeypatch):
     """A model of two Mixers, whose card names the backbone."""
-    monkeypatch.setitem(checkpoint.BACKBONES, "pairs", Pairs)
-    parts = fresh("tiny", ["cut the carrot"])
+    monkeypatch.setitem(BACKBONES, "pairs", Pairs)
+    parts = from_preset("tiny", ["cut the carrot"])
     parts.vae.basis.fit(torch.rand(64, 3, SIZE, SIZE) * 2 - 1)
     torch.manual_seed(0)
     unet, area_unet = (Mixer(8, 16).eval() for _ in range(2))

@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 from handi import HandiPipeline
 from handi.assets import MINI
 from handi.core.errors import InputError, ModelError
-from handi.models.checkpoint import INDEX
+from handi.models.folder import INDEX
 
 FAST = {"mask": "full", "num_frames": 2, "num_inference_steps": 1, "height": 32, "width": 32}
 

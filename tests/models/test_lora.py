@@ -14,8 +14,8 @@ from torch import nn
 
 from handi import HandiPipeline
 from handi.core.errors import InputError, ModelError
+from handi.models.fresh import random_checkpoint
 from handi.models.lora import save_lora
-from handi.models.random_model import random_checkpoint
 from handi.training.optim import add_lora, merge_lora
 from handi.training.recipe import ModelRecipe
 

@@ -10,8 +10,8 @@ from handi.method import losses
 from handi.method.diffusion import Betas
 from handi.method.poses import present
 from handi.models.finder import Finder
+from handi.models.fresh import SCHEDULER
 from handi.models.pose_net import PoseNet, centred, middles, predict_poses
-from handi.models.presets import SCHEDULER
 
 
 @pytest.fixture(scope="module")

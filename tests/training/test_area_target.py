@@ -14,7 +14,7 @@ from handi.data.clips import Batches, Drawing
 from handi.data.world import WorldClips
 from handi.method.area import hull_masks
 from handi.method.pipeline import HandiPipeline
-from handi.models.random_model import random_checkpoint
+from handi.models.fresh import random_checkpoint
 from handi.training import setup, step
 from handi.training.recipe import LossRecipe, parse_recipe
 from handi.world.files import write_clip
@@ -123,7 +123,7 @@ def test_what_has_no_masks_of_frames_is_refused(world, tmp_path):
     with pytest.raises(InputError, match="it is what stage 1 learns"):
         parse_recipe({**recipe, "stage": "stage2"})
     model = tmp_path / "model"
-    HandiPipeline.from_checkpoint(setup.presets.fresh("tiny", ["cut"])).save_pretrained(model)
+    HandiPipeline.from_checkpoint(setup.fresh.from_preset("tiny", ["cut"])).save_pretrained(model)
     lean = parse_recipe({**recipe, "model": {"init": str(model)}})
     with pytest.raises(InputError, match="makes one mask a clip"):
         setup.open_model(lean, tmp_path)

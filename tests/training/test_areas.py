@@ -23,7 +23,7 @@ from handi.data.produce import produce as prepare
 from handi.data.shard_clips import ShardClips
 from handi.data.sources import read_source
 from handi.method.area import usable_area
-from handi.models.random_model import random_checkpoint
+from handi.models.fresh import random_checkpoint
 from handi.training import setup
 from handi.training.areas import Settings, _generator, make_areas
 from handi.training.recipe import parse_recipe

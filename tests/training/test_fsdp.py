@@ -7,7 +7,7 @@ import sys
 import torch
 from helpers.tiny_training import start
 
-from handi.models import checkpoint
+from handi.models import folder as model_folder
 from handi.training.loop import train
 from handi.training.recipe import load_recipe
 from handi.training.state import Checkpoints
@@ -46,7 +46,7 @@ def test_sharded_training_is_the_same_run(tiny_recipe, load, tmp_path):
             torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=2e-5)
     logs = [[line["total"] for line in read_log(run / "log.jsonl", kind="train")] for run in runs]
     torch.testing.assert_close(torch.tensor(logs[0]), torch.tensor(logs[1]), rtol=1e-4, atol=0)
-    models = [checkpoint.load(run / "model").unet.state_dict() for run in runs]
+    models = [model_folder.load(run / "model").unet.state_dict() for run in runs]
     for name, value in models[0].items():
         torch.testing.assert_close(value, models[1][name], rtol=1e-3, atol=2e-5)
 

@@ -19,7 +19,7 @@ from handi import HandiPipeline
 from handi.commands import app as cli
 from handi.data.folder import FolderClips
 from handi.data.prepare_run import Models
-from handi.models.random_model import random_checkpoint
+from handi.models.fresh import random_checkpoint
 from handi.recipes import HOME, bundled, find_recipe
 from handi.training import setup
 from handi.training.recipe import load_recipe

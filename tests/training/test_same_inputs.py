@@ -14,9 +14,9 @@ from handi.data.world import WorldClips
 from handi.method import losses
 from handi.method.latents import as_video
 from handi.method.pipeline import HandiPipeline
-from handi.models import presets
-from handi.models.checkpoint import Checkpoint
-from handi.models.random_model import random_checkpoint
+from handi.models import fresh
+from handi.models.fresh import random_checkpoint
+from handi.models.parts import Checkpoint
 from handi.training.module import STEPS
 from handi.training.recipe import HandLossRecipe, LossRecipe
 from handi.training.step import Networks
@@ -51,7 +51,7 @@ def parts(request, batches) -> Checkpoint:
     if request.param == "HandiUNet":
         parts = random_checkpoint(size=SIZE)
     else:
-        parts = presets.fresh("tiny", ["push the square 2"])
+        parts = fresh.from_preset("tiny", ["push the square 2"])
     # The mean of many areas that seldom meet: nowhere above one half.
     prior = torch.linspace(0, 0.47, SIZE)[:, None].expand(SIZE, SIZE).contiguous()
     return replace(parts, prior_mask=prior)

@@ -110,7 +110,7 @@ def _models() -> Iterator[Finding]:
     from huggingface_hub.errors import CacheNotFound
 
     from handi.assets import MINI
-    from handi.models.checkpoint import CARD, COMPONENTS
+    from handi.models.folder import CARD, COMPONENTS
 
     if (MINI / CARD).exists():
         yield Finding("model", f'"mini": {sum(p.stat().st_size for p in MINI.rglob("*")) / 2**20:.0f} MiB')

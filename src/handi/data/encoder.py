@@ -9,7 +9,7 @@ import torch
 
 from handi.core.types import Frames
 from handi.method.latents import as_video
-from handi.models import checkpoint
+from handi.models import folder as model_folder
 
 
 class Encoder:
@@ -20,7 +20,7 @@ class Encoder:
 
     def __init__(self, model: str, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self.backbone = checkpoint.load_encoders(model, self.device)
+        self.backbone = model_folder.load_encoders(model, self.device)
 
     @torch.no_grad()
     def latents(self, frames: Frames) -> np.ndarray:

@@ -81,7 +81,7 @@ class Models:
         """What is written down about the models. Raises: ModelError."""
         names: dict[str, str] = {"hands": self.complexity}
         if self.model is not None:
-            from handi.models.checkpoint import encoder_hashes
+            from handi.models.folder import encoder_hashes
 
             made = encoder_hashes(self.model)
             names["vae"] = made["vae"]

@@ -6,12 +6,8 @@ area in its mask channel, and what lies outside the area is put back from the co
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import diffusers
@@ -36,14 +32,10 @@ from handi.core.types import SoftMask
 from handi.method import diffusion
 from handi.method.area import clean_area, hull_area
 from handi.method.finish import convert, restore, to_uint8
-from handi.method.latents import area_at, as_video, unit
-from handi.models.backbone import Backbone, Given, Layout
-from handi.models.checkpoint import BACKBONES, ModelCard, StageSettings
-from handi.models.folder_pipeline import FolderPipeline
-from handi.models.pose_net import predict_poses
+from handi.method.stages import Callback, Conditions, StagesPipeline
+from handi.models.parts import ModelCard, StageSettings
 
 AreaFrom = Literal["mask", "poses"]
-Callback = Callable[["HandiPipeline", int, Tensor, dict[str, Any]], dict[str, Any] | None]
 
 
 @dataclass
@@ -61,22 +53,7 @@ class HandiPipelineOutput:
     interrupted: bool = False  # a callback stopped the run; frames are None if that was in stage 1
 
 
-@dataclass(frozen=True)
-class _Conditions:
-    """What both stages of one call share."""
-
-    context: Tensor  # B×C×1×h×w
-    pictures: Tensor | None  # B×1×H×W×3 uint8, which the context is of
-    text: Tensor  # B×N×D
-    null_text: Tensor | None  # B×N×D, where either stage is guided
-    motions: list[float | None]  # B
-    seeds: list[int]  # B
-    frames: int
-    poses: Tensor | None  # B×F×42×2, given or predicted
-    callback: Callback | None
-
-
-class HandiPipeline(FolderPipeline):
+class HandiPipeline(StagesPipeline):
     """Hand-centric text-and-image conditioned video generation; see `__call__` and `from_pretrained`.
 
     `area_unet` (stage 1) may be None: then a mask is given, or the whole frame is the area. `pose_net` may be
@@ -113,11 +90,6 @@ class HandiPipeline(FolderPipeline):
         self.card = card or ModelCard(stage1=StageSettings() if area_unet is not None else None)
         self.source = source
         self._interrupt = False
-
-    @property
-    def backbone(self) -> Backbone:
-        """How the networks are run; with the scheduler that the pipeline has now."""
-        return BACKBONES[self.card.backbone](self.vae, self.text_encoder, self.tokenizer, self.scheduler)
 
     # ------------------------------------------------------------------------------------ generate
 
@@ -173,8 +145,8 @@ class HandiPipeline(FolderPipeline):
         Raises: InputError naming the argument or file.
         """
         check_names(unknown, HandiPipeline.__call__)
-        stage1 = _settings(self.card.stage1 or self.card.stage2, area_inference_steps, area_guidance_scale)
-        stage2 = _settings(self.card.stage2, num_inference_steps, guidance_scale)
+        stage1 = (self.card.stage1 or self.card.stage2).changed(area_inference_steps, area_guidance_scale)
+        stage2 = self.card.stage2.changed(num_inference_steps, guidance_scale)
         frames = self.card.frames if num_frames is None else num_frames
         check_numbers(frames=frames, strength=strength)
         if (nearest := self.backbone.fit_frames(frames)) != frames:
@@ -213,13 +185,13 @@ class HandiPipeline(FolderPipeline):
         guided = max(stage1.guidance, stage2.guidance) > 1
         seeds = diffusion.clip_seeds(generator, len(prompts))
         hands = self._given_poses(poses, len(prompts), frames)
-        with self._timed("encode", seconds):
+        with self.timed("encode", seconds):
             context, text = self.encode_images(pictures), self.encode_text(prompts, notes)
             null_text = self.encode_text(negative, notes) if guided else None
         if hands is None and self.pose_net is not None:
-            with self._timed("poses", seconds):
+            with self.timed("poses", seconds):
                 hands = self.predict_poses(context, text, seeds, frames, pose_inference_steps)
-        conditions = _Conditions(
+        conditions = Conditions(
             context=context,
             pictures=torch.from_numpy(pictures)[:, None],
             text=text,
@@ -239,10 +211,10 @@ class HandiPipeline(FolderPipeline):
                 area = area | _hulls(hands, size)
         output: Any = None
         if not self._interrupt:
-            with self._timed("stage2", seconds):
-                output = self._stage2(conditions, stage2, area, strength)
+            with self.timed("stage2", seconds):
+                output = self.sample_stage2(conditions, stage2, area, strength)
             if output_type != "latent":
-                with self._timed("decode", seconds):
+                with self.timed("decode", seconds):
                     video = to_uint8(self.decode(output))
                     output = convert(
                         restore(video, pictures, area) if restore_background else video, output_type
@@ -262,10 +234,6 @@ class HandiPipeline(FolderPipeline):
             interrupted=self._interrupt,
         )
 
-    def interrupt(self) -> None:
-        """Stop after the current step; to be called from a callback. The call returns what there is."""
-        self._interrupt = True
-
     def _given_poses(self, poses: Any, clips: int, frames: int) -> Tensor | None:
         """Poses of a call as B×F×42×2 on the device. Raises: InputError."""
         if poses is None:
@@ -283,7 +251,7 @@ class HandiPipeline(FolderPipeline):
 
     def _motion_area(
         self,
-        conditions: _Conditions,
+        conditions: Conditions,
         settings: StageSettings,
         masks: list[SoftMask | None],
         size: tuple[int, int],
@@ -304,8 +272,8 @@ class HandiPipeline(FolderPipeline):
             return soft, soft > 0
         if self.prior_mask is None:
             raise ModelError("a model with a stage 1 needs its prior mask", where=self.source)
-        with self._timed("stage1", seconds):
-            soft = self._stage1(conditions, settings, size)
+        with self.timed("stage1", seconds):
+            soft = self.sample_stage1(conditions, settings, size)
             area = np.stack([clean_area(one) for one in soft])
         for empty in np.flatnonzero(~area.any(axis=(1, 2))):
             notes.append(f"stage 1 found no motion area for clip {empty}: the whole frame is used")
@@ -343,10 +311,10 @@ class HandiPipeline(FolderPipeline):
         """
         if self.area_unet is None or self.card.stage1 is None:
             raise InputError("this model has no stage 1", where=self.source)
-        settings = _settings(self.card.stage1, steps, guidance)
+        settings = self.card.stage1.changed(steps, guidance)
         check_numbers(steps=settings.steps, guidance=settings.guidance, stage="stage 1")
         guided = settings.guidance > 1
-        conditions = _Conditions(
+        conditions = Conditions(
             context=context,
             pictures=None,
             text=self.encode_text(prompts),
@@ -357,123 +325,12 @@ class HandiPipeline(FolderPipeline):
             poses=None,
             callback=None,
         )
-        return self._stage1(conditions, settings, size)
-
-    def _stage1(self, conditions: _Conditions, settings: StageSettings, size: tuple[int, int]) -> np.ndarray:
-        """Soft motion areas B×H×W in [0, 1]: the decoded masks' mean over channels and frames."""
-        assert self.prior_mask is not None
-        prior = area_at(self.prior_mask, torch.empty(len(conditions.seeds), *size))
-        given = self._given(conditions, settings, settings.frames or conditions.frames)
-        layout = self.backbone.area(self.area_unet, given, prior)
-        masks = self.backbone.masks(self._denoise(1, self.area_unet, settings, layout, conditions))
-        return unit(masks).mean(dim=(1, 2)).clamp(0, 1).cpu().numpy()
-
-    def _stage2(
-        self, conditions: _Conditions, settings: StageSettings, area: np.ndarray, strength: float
-    ) -> Tensor:
-        """Latents B×C×f×h×w of clips with the motion area B×H×W."""
-        given = self._given(conditions, settings, conditions.frames)
-        layout = self.backbone.clip(self.unet, given, torch.from_numpy(area))
-        return self._denoise(2, self.unet, settings, layout, conditions, strength)
-
-    def _given(self, conditions: _Conditions, settings: StageSettings, frames: int) -> Given:
-        motions = [settings.motion if motion is None else motion for motion in conditions.motions]
-        return Given(
-            conditions.context,
-            torch.arange(frames).expand(len(motions), frames),
-            conditions.pictures,
-            torch.tensor(motions),
-            conditions.poses,
-        )
-
-    def _denoise(
-        self,
-        stage: int,
-        network: Any,
-        settings: StageSettings,
-        layout: Layout,
-        conditions: _Conditions,
-        strength: float = 1.0,
-    ) -> Tensor:
-        """Latents B×C×f×h×w of a stage's task."""
-        backbone, (_, *shape) = self.backbone, layout.z.shape
-        predict = diffusion.guide(
-            partial(backbone.predict, network),
-            layout,
-            conditions.text,
-            conditions.null_text,
-            settings.guidance,
-        )
-        noise = diffusion.clip_noise(shape, conditions.seeds, stream=stage).to(layout.z.device)
-        cells = math.prod(shape[1:])
-        timesteps = backbone.process.schedule(settings.steps, cells, noise.device, strength)
-        with self.progress_bar(total=len(timesteps)) as bar:
-            bar.set_description(f"stage {stage}")
-
-            def on_step(step: int, t: Tensor, x: Tensor) -> Tensor | None:
-                bar.update()
-                if conditions.callback is not None:
-                    given = conditions.callback(self, step, t, {"latents": x, "stage": stage}) or {}
-                    x = given.get("latents", x)
-                return None if self._interrupt else x
-
-            x = backbone.process.start(layout.z, noise, timesteps[0])
-            x = diffusion.sample(
-                predict, x, self.scheduler, timesteps, seeds=conditions.seeds, on_step=on_step
-            )
-            return layout.clamp(x) if backbone.clamps else x
-
-    # --------------------------------------------------------------------------------------- parts
-
-    def predict_poses(
-        self, context: Tensor, text: Tensor, seeds: Sequence[int], frames: int, steps: int = 1
-    ) -> Tensor:
-        """P, B×F×42×2, of B clips that are encoded. Raises: InputError for a model without a pose_net."""
-        if self.pose_net is None:
-            raise InputError("this model has no pose_net: it predicts no poses", where=self.source)
-        finder = self.area_unet.finder
-        return predict_poses(
-            self.pose_net, finder, self.backbone.process, context, text, seeds, frames=frames, steps=steps
-        )
-
-    def encode_images(self, pictures: np.ndarray) -> Tensor:
-        """Latents of B×H×W×3 uint8 pictures: B×C×1×h×w float32, the posterior's mode, scaled."""
-        return self.backbone.encode(as_video(torch.from_numpy(pictures)[:, None].to(self._execution_device)))
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Pixels of latents B×C×f×h×w: B×3×F×H×W float32 in [0, 1]."""
-        return unit(self.backbone.decode(latents))
-
-    def encode_text(self, prompts: Sequence[str], notes: list[str] | None = None) -> Tensor:
-        """E_text of the prompts: B×N×D. Truncation is noted."""
-        return self.backbone.text(prompts, self._execution_device, notes)
-
-    @contextmanager
-    def _timed(self, name: str, seconds: dict[str, float]) -> Iterator[None]:
-        """Record the wall seconds of a block; waits for the GPU where there is one."""
-
-        def now() -> float:
-            if self._execution_device.type == "cuda":
-                torch.cuda.synchronize(self._execution_device)
-            return time.perf_counter()
-
-        begin = now()
-        yield
-        seconds[name] = now() - begin
+        return self.sample_stage1(conditions, settings, size)
 
 
 def _hulls(poses: Tensor, size: tuple[int, int]) -> np.ndarray:
     """Motion areas B×H×W of poses B×F×42×2."""
     return np.stack([hull_area(one, *size) for one in poses.cpu().numpy()])
-
-
-def _settings(card: StageSettings, steps: int | None, guidance: float | None) -> StageSettings:
-    return StageSettings(
-        steps=card.steps if steps is None else steps,
-        guidance=card.guidance if guidance is None else guidance,
-        motion=card.motion,
-        frames=card.frames,
-    )
 
 
 # `DiffusionPipeline.from_pretrained(folder)` looks up the class that model_index.json names in diffusers.

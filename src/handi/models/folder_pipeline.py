@@ -10,10 +10,10 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from handi.core.errors import InputError
-from handi.models import checkpoint
-from handi.models.checkpoint import Checkpoint, ModelCard
+from handi.models import folder as model_folder
+from handi.models.fresh import random_checkpoint
 from handi.models.lora import NETWORKS, LoraPipeline
-from handi.models.random_model import random_checkpoint
+from handi.models.parts import Checkpoint, ModelCard
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +53,7 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
         if str(model) == "random":
             parts = random_checkpoint(dtype=dtype)
         else:
-            parts = checkpoint.load(model, dtype=dtype, revision=revision, variant=variant)
+            parts = model_folder.load(model, dtype=dtype, revision=revision, variant=variant)
         return cls.from_checkpoint(parts)
 
     @classmethod
@@ -96,8 +96,8 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
         super().register_to_config(**entries)
         if entries.get("_name_or_path"):
             self.source = str(entries["_name_or_path"])
-            folder = checkpoint.locate(self.source)
-            self.card, self.prior_mask = checkpoint.load_card(folder, self.unet, self.area_unet)
+            folder = model_folder.locate(self.source)
+            self.card, self.prior_mask = model_folder.load_card(folder, self.unet, self.area_unet)
             if self.unet.dtype == torch.float32:  # transformers alone keeps the precision of the files
                 self.text_encoder.float()
 
@@ -109,4 +109,4 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
         if any(hasattr(getattr(self, name), "peft_config") for name in NETWORKS):
             mend = "call pipe.fuse_lora() and pipe.unload_lora_weights() first"
             raise InputError("LoRA adapters are loaded, which a model folder has no place for", mend=mend)
-        checkpoint.save(self.checkpoint, self.scheduler, save_directory)
+        model_folder.save(self.checkpoint, self.scheduler, save_directory)

@@ -6,8 +6,8 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from handi.models.checkpoint import Checkpoint, ModelCard
-from handi.models.random_model import byte_tokenizer
+from handi.models.parts import Checkpoint, ModelCard
+from handi.models.text import byte_tokenizer
 from handi.models.unet import HandiUNet
 
 

@@ -20,7 +20,7 @@ from handi.data.shard_clips import HELD_OUT, ShardClips
 from handi.data.shards import read_prepared
 from handi.method.area import usable_area
 from handi.method.pipeline import HandiPipeline
-from handi.models.checkpoint import encoder_hash, stage1_hash
+from handi.models.parts import encoder_hash, stage1_hash
 
 
 @dataclass(frozen=True)

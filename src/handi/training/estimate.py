@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from handi.core.errors import ModelError
 from handi.data.clips import Batch
 from handi.data.first_frames import FirstFrames
-from handi.models import presets
-from handi.models.checkpoint import Checkpoint, locate
+from handi.models import fresh
+from handi.models.folder import locate
+from handi.models.parts import Checkpoint
 from handi.models.published import published_shapes
 from handi.training import setup
 from handi.training.arithmetic import arithmetic
@@ -103,7 +104,7 @@ def estimate(recipe: Recipe) -> Estimate:
 def _parts(recipe: Recipe, notes: list[str]) -> Checkpoint:
     """The recipe's model, its weights or at least its shapes."""
     if recipe.model.preset is not None:
-        parts = presets.fresh(recipe.model.preset, ["cut the carrot"], seed=recipe.run.seed)
+        parts = fresh.from_preset(recipe.model.preset, ["cut the carrot"], seed=recipe.run.seed)
         parts.vae.basis.fit(torch.rand(64, 3, parts.card.height, parts.card.width) * 2 - 1)
         return setup.with_pose_net(recipe, parts)
     try:

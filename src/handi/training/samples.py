@@ -13,8 +13,8 @@ from handi.data.clips import ClipSet, TrainingClip
 from handi.hands import HandDetector
 from handi.hands.joints import draw_hands
 from handi.method.pipeline import HandiPipeline
-from handi.models.checkpoint import Checkpoint
 from handi.models.finder import likeliness
+from handi.models.parts import Checkpoint
 from handi.training.sheets import Sample, sample_sheet
 
 

@@ -23,10 +23,11 @@ from handi.hands import HandDetector
 from handi.method.area import PriorMask, prior_area
 from handi.method.latents import area_at
 from handi.method.pipeline import HandiPipeline
-from handi.models import checkpoint, presets
-from handi.models.checkpoint import Checkpoint, StageSettings
+from handi.models import folder as model_folder
+from handi.models import fresh
 from handi.models.lite import LiteTransformer
 from handi.models.lora import save_lora
+from handi.models.parts import Checkpoint, StageSettings, encoder_hash, stage1_hash
 from handi.models.pose_net import PoseNet
 from handi.models.unet import HandiUNet
 from handi.training.module import PARTS, StepModule
@@ -77,7 +78,7 @@ def prior_of_recipe(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
     if not recipe.data.mask.prior:
         return None
     init = recipe.model.init
-    given = None if init is None else checkpoint.load(init).prior_mask
+    given = None if init is None else model_folder.load(init).prior_mask
     prior = prior_of(clips) if given is None else given
     return prior_area(area_at(prior, torch.empty(1, *clips.size))[0].numpy())
 
@@ -165,7 +166,7 @@ def check_areas(recipe: Recipe, clips: Sequence[ClipSet], parts: Checkpoint) -> 
         return
     for some in clips:
         if isinstance(some, ShardClips) and some.areas is not None:
-            if parts.area_unet is not None and some.areas.model != checkpoint.stage1_hash(parts):
+            if parts.area_unet is not None and some.areas.model != stage1_hash(parts):
                 raise InputError(
                     f"its areas were made by another stage 1 than that of {parts.source}",
                     where=some.areas.folder,
@@ -195,7 +196,7 @@ def _why_not(recipe: Recipe, part: str, clips: ShardClips, parts: Checkpoint) ->
     makers = [f"{part}.{name}" for name, _ in network.named_parameters() if not name.startswith("decoder.")]
     if any(fnmatch.filter(makers, pattern) for pattern in recipe.model.train):
         return f"{part} is trained"
-    if clips.models[part] != checkpoint.encoder_hash(network):
+    if clips.models[part] != encoder_hash(network):
         return "another model made them"
     return None
 
@@ -249,11 +250,11 @@ def size_of(recipe: Recipe) -> tuple[int, int]:
     if recipe.data.size:
         return recipe.data.size[0], recipe.data.size[1]
     if (name := recipe.model.preset) is not None:
-        if name not in presets.PRESETS:
-            raise InputError(f"model.preset is {name!r}", mend=f"use {', '.join(presets.PRESETS)}")
-        side = presets.PRESETS[name].size
+        if name not in fresh.PRESETS:
+            raise InputError(f"model.preset is {name!r}", mend=f"use {', '.join(fresh.PRESETS)}")
+        side = fresh.PRESETS[name].size
         return side, side
-    card = checkpoint.load(str(recipe.model.init)).card
+    card = model_folder.load(str(recipe.model.init)).card
     return card.height, card.width
 
 
@@ -269,7 +270,7 @@ def make_start(recipe: Recipe, clips: ClipSet, folder: Path) -> None:
             where=clips.name,
             mend="prepare the clips again, with their frames",
         )
-    parts = presets.fresh(str(recipe.model.preset), _sentences(clips), seed=recipe.run.seed)
+    parts = fresh.from_preset(str(recipe.model.preset), _sentences(clips), seed=recipe.run.seed)
     parts.vae.basis.fit(_pictures(clips, recipe.run.seed))
     write_model(parts, folder)
 
@@ -279,9 +280,9 @@ def check_parts(recipe: Recipe) -> None:
     if not Path(recipe.data.path).expanduser().is_dir():
         return  # clips that are not there come first: opening them says how they are made
     if recipe.model.init is not None:
-        checkpoint.require(str(recipe.model.init))
-    elif recipe.model.preset not in presets.PRESETS:
-        raise InputError(f"model.preset is {recipe.model.preset!r}", mend=f"use {', '.join(presets.PRESETS)}")
+        model_folder.require(str(recipe.model.init))
+    elif recipe.model.preset not in fresh.PRESETS:
+        raise InputError(f"model.preset is {recipe.model.preset!r}", mend=f"use {', '.join(fresh.PRESETS)}")
     if _reads_hands(recipe):
         HandDetector.from_pretrained(backend="torch")
 
@@ -295,7 +296,7 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
 
     start: where `make_start` wrote a preset's. Raises: ModelError.
     """
-    parts = checkpoint.load(start if recipe.model.preset is not None else str(recipe.model.init))
+    parts = model_folder.load(start if recipe.model.preset is not None else str(recipe.model.init))
     if recipe.stage == "stage1" and parts.area_unet is None:
         card = replace(parts.card, stage1=StageSettings())
         blank = torch.zeros(card.height, card.width)  # until the mean of the training areas takes its place

@@ -15,132 +15,30 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, schedulers
+from diffusers import AutoencoderKL
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedModel
 
 from handi.assets import MINI
 from handi.core.errors import InputError, ModelError
 from handi.core.files import present, replace_folder, scratch_folder, writing
-from handi.core.reading import parse_json, read_json, read_text
-from handi.method.diffusion import dpm_solver
-from handi.models.autoencoder import PatchAutoencoder
+from handi.core.reading import read_json, read_text
 from handi.models.backbone import Backbone
-from handi.models.framewise import Framewise
-from handi.models.lite import LiteTransformer
+from handi.models.parts import BACKBONES, CLASSES, Checkpoint, ModelCard, StageSettings, encoder_hash
 from handi.models.pose_net import PoseNet
 from handi.models.unet import HandiUNet
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 OPTIONAL = ("area_unet", "pose_net")
 CARD, PRIOR, INDEX = "handi.json", "prior_mask.safetensors", "model_index.json"
-
-# Classes of our own, by the `_class_name` of a config; any other name is read as the published classes are.
-UNETS = {"LiteTransformer": LiteTransformer}
-AUTOENCODERS = {"PatchAutoencoder": PatchAutoencoder}
-# By the name in a model card; each is made of (vae, text_encoder, tokenizer, scheduler).
-BACKBONES: dict[str, Callable[..., Backbone]] = {"framewise": Framewise}
-
-
-@dataclass(frozen=True)
-class StageSettings:
-    """How a stage is sampled; in a model card, unless the caller says otherwise."""
-
-    steps: int = 25  # denoising steps
-    guidance: float = 9.0  # classifier-free guidance scale
-    motion: float = 5.0  # AnimateAnything's motion strength
-    frames: int | None = None  # that the stage denoises; None: as many as the clip has
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """`handi.json`: what a model folder says of itself beside its weights."""
-
-    stage1: StageSettings | None  # None: the folder has no stage 1
-    stage2: StageSettings = StageSettings()
-    frames: int = 16  # of a clip, context image included
-    height: int = 256  # pixels that the model is at home with; other sizes keep this area
-    width: int = 448
-    fps: float = 8.0  # frames a second
-    weights: str = "trained"  # or "random": then its pixels mean nothing
-    backbone: str = "framewise"  # how its networks are run, see `BACKBONES`
-    format: int = 1
-
-    @classmethod
-    def from_json(cls, text: str, where: Path) -> ModelCard:
-        """Raises: ModelError for a file that is not JSON, of a newer format, or with unknown entries."""
-        try:
-            entries = parse_json(text, where, error=ModelError)
-            if entries.get("format") != cls.format:
-                raise ModelError(
-                    f"has format {entries.get('format')}, this handi reads {cls.format}",
-                    where=where,
-                    mend="update handi",
-                )
-            stage1, stage2 = entries.pop("stage1"), entries.pop("stage2")
-            if (name := entries.get("backbone", cls.backbone)) not in BACKBONES:
-                raise ModelError(f"has the backbone {name!r}", where=where, mend="update handi")
-            return cls(
-                stage1=None if stage1 is None else StageSettings(**stage1),
-                stage2=StageSettings(**stage2),
-                **entries,
-            )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            known = ", ".join(field.name for field in fields(cls))
-            raise ModelError(
-                f"is not a model card ({error})", where=where, mend=f"its entries are: {known}"
-            ) from error
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Everything that a pipeline is made of, on the CPU."""
-
-    unet: Any  # stage 2
-    area_unet: Any  # stage 1, or None
-    vae: Any
-    text_encoder: Any
-    tokenizer: CLIPTokenizer
-    scheduler_config: Mapping[str, Any]  # `_class_name` names its class in diffusers
-    prior_mask: Tensor | None  # H×W in [0, 1]
-    card: ModelCard
-    source: str  # the folder, the hub id, or "random"
-    published: bool = False  # no handi.json: the scheduler is a training schedule, to be sampled with ours
-    pose_net: Any = None  # predicts the hands' poses from what stage 1 sees, or None
-
-    def scheduler(self) -> SchedulerMixin:
-        """A new scheduler of its config. Raises: ModelError for one that cannot be made."""
-        name = str(self.scheduler_config.get("_class_name"))
-        kind = getattr(schedulers, name, None)
-        if self.published:
-            make = dpm_solver
-        elif kind is not None:
-            make = kind.from_config
-        else:
-            raise ModelError(f"the scheduler {name!r} is none of diffusers'", where=self.source)
-        try:
-            return make(dict(self.scheduler_config))
-        except Exception as error:  # whatever arithmetic makes of a wrong entry
-            raise ModelError(
-                f"the scheduler cannot be made of its entries ({error})",
-                where=f"{self.source}/scheduler/scheduler_config.json",
-                mend="copy the file again",
-            ) from error
-
-    def backbone(self) -> Backbone:
-        """How its networks are run, with a scheduler of its own. Raises: ModelError."""
-        make = BACKBONES[self.card.backbone]
-        return make(self.vae, self.text_encoder, self.tokenizer, self.scheduler())
-
 
 # --------------------------------------------------------------------------------------------- load
 
@@ -159,10 +57,10 @@ def load(
     folder = locate(model, revision=revision)
     _check_variant(folder, variant)
     _require_components(folder)
-    unet = _load_network(_class_of(folder / "unet", UNETS, HandiUNet), folder / "unet", dtype, variant)
+    unet = _load_network(HandiUNet, folder / "unet", dtype, variant)
     area_unet = None
     if (area_folder := folder / "area_unet").is_dir():
-        area_unet = _load_network(_class_of(area_folder, UNETS, HandiUNet), area_folder, dtype, variant)
+        area_unet = _load_network(HandiUNet, area_folder, dtype, variant)
     pose_net = None
     if (pose_folder := folder / "pose_net").is_dir():
         pose_net = _load_network(PoseNet, pose_folder, dtype, variant)
@@ -297,18 +195,21 @@ def _is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
-def _class_of(folder: Path, known: Mapping[str, Any], otherwise: Any) -> Any:
-    """The class that a component's config names, where it is one of ours."""
-    config = folder / "config.json"
-    return known.get(str(_read_json(config).get("_class_name")), otherwise) if config.exists() else otherwise
+def _class_of(folder: Path, otherwise: Any) -> Any:
+    """The class that a component's config names, where it is one of `CLASSES`."""
+    config = _read_json(folder / "config.json")
+    names = [config.get("_class_name"), *(config.get("architectures") or ())]  # diffusers', transformers'
+    return next((CLASSES[name] for name in names if name in CLASSES), otherwise)
 
 
-def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: str | None) -> Any:
-    """A network from its folder, .safetensors or .bin (read with weights_only), with every weight there."""
-    if not (folder / "config.json").exists():
-        raise ModelError("is missing from the model folder", where=folder / "config.json")
+def _load_network(otherwise: Any, folder: Path, dtype: torch.dtype | None, variant: str | None) -> Any:
+    """A network from its folder, .safetensors or .bin (read with weights_only), with every weight there.
+
+    otherwise: its class, where its config names none of `CLASSES`.
+    """
+    cls = _class_of(folder, otherwise)
     more: dict[str, Any] = {"torch_dtype": dtype or torch.float32}
-    if cls is CLIPTextModel:
+    if issubclass(cls, PreTrainedModel):
         more = {"dtype": dtype or torch.float32, "trust_remote_code": False}
     there = _variants(folder)
     if variant is None and there and not any(name.count(".") == 1 for name in _weight_files(folder)):
@@ -337,7 +238,7 @@ def _load_network(cls: Any, folder: Path, dtype: torch.dtype | None, variant: st
 
 
 def _load_autoencoder(folder: Path, dtype: torch.dtype | None, variant: str | None) -> Any:
-    vae = _load_network(_class_of(folder, AUTOENCODERS, AutoencoderKL), folder, dtype, variant)
+    vae = _load_network(AutoencoderKL, folder, dtype, variant)
     scale = vae.config.get("scaling_factor", 1.0)
     if not isinstance(scale, int | float) or not 0 < scale < float("inf"):
         raise ModelError(
@@ -428,31 +329,6 @@ def _index(checkpoint: Checkpoint, scheduler: SchedulerMixin) -> dict[str, Any]:
         library = module if module.startswith("handi.") else module.partition(".")[0]
         index[name] = [None, None] if part is None else [library, type(part).__name__]
     return index
-
-
-def encoder_hash(network: Any) -> str:
-    """SHA-256 over the weights that make an autoencoder's latents, or a text encoder's states.
-
-    What an autoencoder decodes with is left out: latents stay what they are while it is trained.
-    """
-    scale = getattr(network.config, "scaling_factor", None)
-    digest = hashlib.sha256(f"{type(network).__name__} {scale}".encode())
-    for key, value in sorted(network.state_dict().items()):
-        if not key.startswith(("decoder.", "post_quant_conv.")):
-            digest.update(key.encode() + value.cpu().float().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def stage1_hash(checkpoint: Checkpoint) -> str:
-    """SHA-256 over all that makes a motion area: the weights of stage 1, its prior mask, the autoencoder and
-    the text encoder; whatever the files' format. For a model without stage 1 it is that of none."""
-    digest = hashlib.sha256(repr(checkpoint.card.stage1 is not None).encode())
-    for network in (checkpoint.area_unet, checkpoint.vae, checkpoint.text_encoder):
-        for key, value in sorted(network.state_dict().items()) if network is not None else ():
-            digest.update(key.encode() + value.cpu().float().numpy().tobytes())
-    if checkpoint.prior_mask is not None:
-        digest.update(checkpoint.prior_mask.cpu().float().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:

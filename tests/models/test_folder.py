@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from handi import HandiPipeline
 from handi.core.errors import InputError, ModelError
-from handi.models import checkpoint
-from handi.models.random_model import random_checkpoint
+from handi.models import folder as model_folder
+from handi.models.fresh import random_checkpoint
+from handi.models.parts import StageSettings
 
 FAST = {"num_inference_steps": 2, "area_inference_steps": 1, "num_frames": 3}
 
@@ -33,8 +34,8 @@ def folder(model_folder, tmp_path):
 def published(folder):
     """The same in the layout of AnimateAnything: stage 2 alone, a training scheduler, no card."""
     shutil.rmtree(folder / "area_unet")
-    (folder / checkpoint.CARD).unlink()
-    (folder / checkpoint.PRIOR).unlink()
+    (folder / model_folder.CARD).unlink()
+    (folder / model_folder.PRIOR).unlink()
     config = json.loads((folder / "unet/config.json").read_text())
     config["_class_name"], config["_diffusers_version"] = "UNet3DConditionModel", "0.24.0"
     (folder / "unet/config.json").write_text(json.dumps(config))
@@ -114,7 +115,7 @@ def test_published_folder_loads_as_stage_2_alone(published):
     assert type(pipe.scheduler).__name__ == "DPMSolverMultistepScheduler"
     assert pipe.scheduler.config.timestep_spacing == "leading"
     assert pipe.scheduler.config.final_sigmas_type == "sigma_min"
-    assert pipe.card.stage2 == checkpoint.StageSettings(steps=25, guidance=9.0)
+    assert pipe.card.stage2 == StageSettings(steps=25, guidance=9.0)
 
 
 def test_original_fixture_folder_loads(shared):
@@ -221,20 +222,20 @@ def test_hub_id_from_a_local_cache(folder, tmp_path, monkeypatch):
     shutil.copytree(folder, repository / "snapshots" / ("0" * 40))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert checkpoint.locate("someone/hands") == repository / "snapshots" / ("0" * 40)
+    assert model_folder.locate("someone/hands") == repository / "snapshots" / ("0" * 40)
     assert HandiPipeline.from_pretrained("someone/hands").source == "someone/hands"
     with pytest.raises(ModelError, match="neither a folder here nor a hub repository"):
-        checkpoint.locate("someone/else")
+        model_folder.locate("someone/else")
 
 
 # ------------------------------------------------------------------------------------------ damage
 
 
-@pytest.mark.parametrize("name", checkpoint.COMPONENTS)
+@pytest.mark.parametrize("name", model_folder.COMPONENTS)
 def test_missing_folder_is_named(folder, name):
     shutil.rmtree(folder / name)
     with pytest.raises(ModelError, match=f"has no {name}/"):
-        checkpoint.load(folder)
+        model_folder.load(folder)
 
 
 @pytest.mark.parametrize("name", ["unet", "area_unet", "vae", "text_encoder"])
@@ -254,7 +255,7 @@ def test_damaged_network_is_named(folder, name, damage):
         tensors.pop(sorted(tensors)[0])
         save_file(tensors, weights)
     with pytest.raises(ModelError) as error:
-        checkpoint.load(folder)
+        model_folder.load(folder)
     assert f"{folder / name}" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -274,25 +275,25 @@ def test_damaged_network_is_named(folder, name, damage):
 def test_damaged_small_file_is_named(folder, file, content):
     (folder / file).write_text(content)
     with pytest.raises(ModelError) as error:
-        checkpoint.load(folder)
+        model_folder.load(folder)
     assert str(folder) in str(error.value)
 
 
 def test_no_such_model(tmp_path):
     with pytest.raises(ModelError, match="no such model folder"):
-        checkpoint.load(tmp_path / "nowhere")
+        model_folder.load(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="is a file"):
-        checkpoint.load(tmp_path / "file")
+        model_folder.load(tmp_path / "file")
 
 
 def test_fingerprint_follows_the_weights(folder):
-    parts = checkpoint.load(folder)
-    before = checkpoint.fingerprint(parts)
-    assert before == checkpoint.fingerprint(parts)
+    parts = model_folder.load(folder)
+    before = model_folder.fingerprint(parts)
+    assert before == model_folder.fingerprint(parts)
     path = folder / "vae/diffusion_pytorch_model.safetensors"
     save_file({key: value + 1 for key, value in load_file(path).items()}, path)
-    assert checkpoint.fingerprint(parts) != before
-    one, two = (checkpoint.fingerprint(random_checkpoint(seed=s, size=64)) for s in (0, 1))
+    assert model_folder.fingerprint(parts) != before
+    one, two = (model_folder.fingerprint(random_checkpoint(seed=s, size=64)) for s in (0, 1))
     assert one != two
-    assert one == checkpoint.fingerprint(random_checkpoint(seed=0, size=64))
+    assert one == model_folder.fingerprint(random_checkpoint(seed=0, size=64))
