@@ -205,12 +205,10 @@ def areas_of(model: Path, data: Path) -> list[Any]:
 
 def _lora(folder: Path, materials: Materials) -> None:
     from handi.method.pipeline import HandiPipeline
-    from handi.models.lora import save_lora
-    from handi.training.optim import add_lora
-    from handi.training.recipe import ModelRecipe
+    from handi.models.lora import add_lora, save_lora
 
     network = HandiPipeline.from_pretrained(str(materials.model)).unet
-    add_lora(network, ModelRecipe(lora_rank=2, lora_targets=("query",)))
+    add_lora(network, 2, None, ("query",))
     save_lora(network, "unet", folder / "lora.safetensors")
 
 

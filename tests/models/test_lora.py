@@ -15,16 +15,14 @@ from torch import nn
 from handi import HandiPipeline
 from handi.core.errors import InputError, ModelError
 from handi.models.fresh import random_checkpoint
-from handi.models.lora import save_lora
-from handi.training.optim import add_lora, merge_lora
-from handi.training.recipe import ModelRecipe
+from handi.models.lora import add_lora, merge_lora, save_lora
 
 peft = pytest.importorskip("peft")
 
 
 def trained(network: nn.Module, alpha: float | None = None, targets=("to_q", "to_v")) -> nn.Module:
     """Adapters of rank 2 that do something."""
-    add_lora(network, ModelRecipe(lora_rank=2, lora_alpha=alpha, lora_targets=targets))
+    add_lora(network, 2, alpha, targets)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in network.named_parameters():
         if ".lora_" in name:

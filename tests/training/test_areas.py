@@ -24,7 +24,7 @@ from handi.data.shard_clips import ShardClips
 from handi.data.sources import read_source
 from handi.method.area import usable_area
 from handi.models.fresh import random_checkpoint
-from handi.training import setup
+from handi.training import build, setup
 from handi.training.areas import Settings, _generator, make_areas
 from handi.training.recipe import parse_recipe
 from handi.training.step import stage2_step
@@ -110,7 +110,7 @@ def test_stage_2_is_given_in_a_step_what_it_is_given_in_sampling(home, made, pip
     def keep(module, args, kwargs):
         given.append(kwargs["mask"])
 
-    networks = setup.networks_of(recipe, parts)
+    networks = build.networks_of(recipe, parts)
     for network in (networks.unet, pipe.unet):
         network.register_forward_pre_hook(keep, with_kwargs=True)
     stage2_step(networks, batch, recipe.loss, torch.Generator().manual_seed(0))

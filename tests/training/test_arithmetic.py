@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from handi.training import arithmetic as module
-from handi.training.arithmetic import arithmetic
+from handi.training import build as module
+from handi.training.build import arithmetic
 from handi.training.recipe import RunRecipe, parse_recipe
 
 

@@ -13,8 +13,8 @@ import torch
 from helpers.alone import alone
 
 from handi.training import stop as stopping
+from handi.training.guards import StopSignal, most
 from handi.training.state import Checkpoints
-from handi.training.stop import StopSignal, most
 
 ROUNDS = 30
 

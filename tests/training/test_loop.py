@@ -18,11 +18,11 @@ from handi.data.clips import mirrored_joints
 from handi.models import folder as model_folder
 from handi.models.backbone import Traits
 from handi.models.lite import LiteTransformer
-from handi.training import module, setup, step
+from handi.training import build, module, setup, step
+from handi.training.guards import BadBatch
 from handi.training.loop import Run, train
 from handi.training.recipe import parse_recipe
 from handi.training.track import read_log
-from handi.training.watch import BadBatch
 from handi.world.produce import Settings, produce
 
 
@@ -134,7 +134,7 @@ def test_stage_1_learns_what_the_words_mean(home, tmp_path):
 
     clips, _ = setup.open_data(recipe)
     batch = setup.training_batches(recipe, clips).at(0, 4)
-    networks = setup.networks_of(recipe, setup.open_model(recipe, home))
+    networks = build.networks_of(recipe, setup.open_model(recipe, home))
     silent = replace(batch, texts=[""] * 4)
     terms = step.stage1_step(networks, silent, recipe.loss, torch.Generator().manual_seed(0))
     assert (terms["things"].item(), terms["hands"].item()) == (0, 0)
@@ -228,7 +228,7 @@ def test_a_picture_with_several_requests_is_looked_at_once(home, tmp_path, monke
         data__path=str(tmp_path / "first"),
     )  # fmt: skip
     clips, _ = setup.open_data(recipe)
-    networks = setup.networks_of(recipe, setup.open_model(recipe, home))
+    networks = build.networks_of(recipe, setup.open_model(recipe, home))
     batches = setup.training_batches(recipe, clips)
     scores, looks, see = [], [], networks.area_unet.finder.see
     monkeypatch.setattr(networks.area_unet.finder, "see", lambda z: looks.append(len(z)) or see(z))
@@ -440,7 +440,7 @@ def test_stage_2_is_told_the_area_of_stage_1(home):
     recipe = recipe_of(home, "stage2", out=home / "unused")
     clips, _ = setup.open_data(recipe)
     batch = replace(setup.training_batches(recipe, clips).at(0, 4), texts=["Cut the carrot."] * 4)
-    networks = setup.networks_of(recipe, setup.open_model(recipe, home))
+    networks = build.networks_of(recipe, setup.open_model(recipe, home))
     corner = torch.zeros(32, 32)
     corner[8:16, 8:16] = 1
     picture = (2 * corner - 1).expand(4, 3, 1, 32, 32)

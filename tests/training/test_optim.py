@@ -10,10 +10,13 @@ import torch
 from torch import nn
 
 from handi.core.errors import InputError, ModelError
+from handi.models.lora import add_lora, merge_lora
 from handi.training import optim
-from handi.training.optim import Average, add_lora, choose_trained, learning_rate, make_optimizer, merge_lora
+from handi.training.ema import Ema
+from handi.training.guards import Guard
+from handi.training.optim import choose_trained, learning_rate, make_optimizer
 from handi.training.recipe import ModelRecipe, OptimRecipe
-from handi.training.watch import Guard, Means
+from handi.training.track import Means
 
 
 class Model(nn.Module):
@@ -52,14 +55,14 @@ def test_a_pattern_or_network_that_is_not_there():
 
 def test_lora_that_cannot_be(monkeypatch):
     with pytest.raises(InputError, match="no layer's name ends in to_k"):
-        add_lora(Model().unet, ModelRecipe(lora_rank=2, lora_targets=("to_k",)))
+        add_lora(Model().unet, 2, None, ("to_k",))
     network = nn.ModuleDict({"norm": nn.LayerNorm(4)})
     with pytest.raises(InputError, match="cannot adapt a layer whose name ends in norm"):
-        add_lora(network, ModelRecipe(lora_rank=2, lora_targets=("norm",)))
+        add_lora(network, 2, None, ("norm",))
     monkeypatch.setattr(optim, "find_spec", lambda name: None)
     monkeypatch.setattr("handi.models.lora.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'handi\[train\]'"):
-        add_lora(Model().unet, ModelRecipe(lora_rank=2))
+        add_lora(Model().unet, 2, None, ("to_q",))
     with pytest.raises(InputError, match="pip install bitsandbytes"):
         make_optimizer([nn.Parameter(torch.zeros(1))], OptimRecipe(eight_bit=True))
 
@@ -97,7 +100,7 @@ def test_the_learning_rate_follows_the_step_alone():
 
 def test_averaged_weights_are_the_exponential_mean_and_give_way():
     weight = nn.Parameter(torch.zeros(2))
-    average, expected = Average({"w": weight}, 0.9), torch.zeros(2)
+    average, expected = Ema({"w": weight}, 0.9), torch.zeros(2)
     for step in range(1, 200):
         with torch.no_grad():
             weight.fill_(float(step))

@@ -16,7 +16,7 @@ from handi.data.prepare_run import Models
 from handi.data.produce import produce as prepare
 from handi.data.shard_clips import ShardClips
 from handi.data.sources import read_source
-from handi.training import setup
+from handi.training import build, setup
 from handi.training.loop import train
 from handi.training.recipe import parse_recipe
 from handi.training.step import latents_of, text_states
@@ -88,7 +88,7 @@ def test_cached_latents_train_as_the_frames_do(home, tmp_path, stage):
 def test_what_is_cached_is_what_would_be_computed(home):
     recipe = recipe_of(home, "both", "stage2", home / "x")
     parts = setup.open_model(recipe, home)
-    networks = setup.networks_of(recipe, parts)
+    networks = build.networks_of(recipe, parts)
     plain, cached = ShardClips(home / "both"), ShardClips(home / "both")
     assert setup.use_cached(recipe, [cached], parts) == []
     drawing = Drawing(frames=5, texts=("short", "paraphrase", "enriched"), dropout=0.4)

@@ -14,7 +14,7 @@ from torch import nn
 
 from handi.core.errors import InputError
 from handi.core.progress import Progress, duration
-from handi.training.gradients import gradient_norms
+from handi.training.module import gradient_norms
 from handi.training.track import RunLog, read_log
 
 

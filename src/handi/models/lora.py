@@ -1,4 +1,4 @@
-"""LoRA files in diffusers' form: written by training, loaded into a pipeline's networks, also from elsewhere.
+"""LoRA: adapters on networks, and their files in diffusers' form, for training and for pipelines.
 
 A file holds `unet.LAYER.lora_A.weight` and `…lora_B.weight` (stage 1: `area_unet.…`), and rank, alpha and
 targets in its metadata, as `DiffusionPipeline.load_lora_weights` and peft's LoraConfig read them.
@@ -7,18 +7,20 @@ targets in its metadata, as `DiffusionPipeline.load_lora_weights` and peft's Lor
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LoraBaseMixin, _fetch_state_dict
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from handi.core.errors import HandiError, InputError, ModelError
 from handi.core.files import replacing
 
 NETWORKS = ("unet", "area_unet")  # stage 2, stage 1
+LORA = ".lora_"  # in the names of peft's adapter weights
 
 
 def need_peft() -> None:
@@ -42,6 +44,52 @@ def save_lora(network: Any, name: str, path: Path) -> None:
     metadata = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(about, indent=2, sort_keys=True)}
     with replacing(path) as temporary:
         save_file(weights, temporary, metadata=metadata)
+
+
+def add_lora(network: nn.Module, rank: int, alpha: float | None, targets: Sequence[str]) -> None:
+    """Low-rank adapters on the layers whose names end as `targets`, through peft. alpha: default the rank.
+
+    Raises: InputError where peft is not installed, no layer has such a name, or peft adapts none of its kind.
+    """
+    need_peft()
+    from peft import LoraConfig, inject_adapter_in_model
+
+    ends = tuple(targets)
+    layers = [name for name, _ in network.named_modules() if name.split(".", 1)[-1] and _ends(name, ends)]
+    if not layers:
+        raise InputError(
+            f"model.lora_targets: no layer's name ends in {' or '.join(ends)}",
+            mend="use ends of names, such as to_q or proj_in",
+        )
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank if alpha is None else alpha,  # type: ignore[arg-type]
+        target_modules=list(ends),
+    )
+    try:
+        inject_adapter_in_model(config, network)
+    except ValueError as error:  # a layer of a kind that peft does not adapt
+        raise InputError(
+            f"model.lora_targets: peft cannot adapt a layer whose name ends in {' or '.join(ends)} ({error})",
+            mend="name linear layers or convolutions",
+        ) from error
+
+
+def _ends(name: str, ends: Sequence[str]) -> bool:
+    return any(name == end or name.endswith(f".{end}") for end in ends)
+
+
+def merge_lora(network: nn.Module) -> None:
+    """Add the adapters into the weights that they adapt, and remove them: an ordinary network again."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            parent, _, last = name.rpartition(".")
+            setattr(network.get_submodule(parent), last, layer.get_base_layer())
+    if hasattr(network, "peft_config"):  # peft's note that there are adapters
+        del network.peft_config
 
 
 class LoraPipeline(LoraBaseMixin):

@@ -26,11 +26,11 @@ from handi.models import fresh
 from handi.models.folder import locate
 from handi.models.parts import Checkpoint
 from handi.models.published import published_shapes
-from handi.training import setup
-from handi.training.arithmetic import arithmetic
+from handi.training import build, setup
 from handi.training.counting import PeakBytes, flop_counter, held, pretending
+from handi.training.ema import Ema
 from handi.training.module import StepModule, total_of
-from handi.training.optim import Average, choose_trained, make_optimizer
+from handi.training.optim import choose_trained, make_optimizer
 from handi.training.recipe import Recipe
 
 CPU_LIMIT = 200_000_000  # parameters above which a step on a CPU would take minutes: it is counted
@@ -69,7 +69,7 @@ class Estimate:
     def work_bytes(self) -> int:
         """What the peak holds beside what a run keeps: activations and temporaries (less the gradients
         that are not yet there at that moment)."""
-        kept = self.weights_bytes + self.gradients_bytes + self.optimizer_bytes + self.average_bytes
+        kept = self.weights_bytes + self.gradients_bytes + self.optimizer_bytes + self.ema_bytes
         return max(0, self.peak_bytes - kept)
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _parts(recipe: Recipe, notes: list[str]) -> Checkpoint:
     if recipe.model.preset is not None:
         parts = fresh.from_preset(recipe.model.preset, ["cut the carrot"], seed=recipe.run.seed)
         parts.vae.basis.fit(torch.rand(64, 3, parts.card.height, parts.card.width) * 2 - 1)
-        return setup.with_pose_net(recipe, parts)
+        return build.with_pose_net(recipe, parts)
     try:
         locate(str(recipe.model.init))
     except ModelError:
@@ -148,7 +148,7 @@ def _result(
         frames=trial.frames,
         height=trial.size[0],
         width=trial.size[1],
-        precision=arithmetic(run).precision,
+        precision=build.arithmetic(run).precision,
         checkpointing=run.checkpointing,
         parameters=_count(trial.module),
         trained=sum(p.numel() for p in trial.trained),
@@ -180,7 +180,7 @@ class _Trial:
         dearest = replace(recipe.loss, miou_noise_limit=None, hand=replace(recipe.loss.hand, noise_limit=1e9))
         self.recipe, self.device, self.pretend = recipe, device, pretend
         self.size, self.frames = recipe.data.size or (parts.card.height, parts.card.width), recipe.data.frames
-        networks = setup.networks_of(recipe, parts)
+        networks = build.networks_of(recipe, parts)
         networks.prior_mask = torch.zeros(self.size)
         self.clip_frames = parts.card.frames
         self.hands: list[nn.Module] = []
@@ -189,7 +189,7 @@ class _Trial:
         self.module = StepModule(networks, recipe.stage, dearest)
         choose_trained(self.module, recipe.model, setup.NETWORK[recipe.stage])
         if recipe.run.checkpointing:
-            setup.enable_checkpointing(self.module)
+            build.enable_checkpointing(self.module)
         self.module.train()
         self.eight_bit_counted = pretend and recipe.optim.eight_bit
         self.kept: dict[str, int] = {}
@@ -209,13 +209,13 @@ class _Trial:
             self.optimizer = make_optimizer(
                 self.trained, optim, fused=self.pretend or self.device.type == "cuda"
             )
-        self.average = Average(named, optim.ema) if optim.ema else None
+        self.ema = Ema(named, optim.ema) if optim.ema else None
         self.batch = self._clips().to(self.device)
         self.generator = torch.Generator(self.device).manual_seed(0)
 
     def step(self, passes: int) -> None:
         """One step of the loop, of this many forward and backward passes."""
-        precision = PRECISIONS[arithmetic(self.recipe.run).precision]
+        precision = PRECISIONS[build.arithmetic(self.recipe.run).precision]
         for _ in range(passes):
             with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
                 terms = self.module(self.batch, self.generator)
@@ -223,8 +223,8 @@ class _Trial:
         torch.nn.utils.clip_grad_norm_(self.trained, self.recipe.optim.clip or float("inf"))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.average is not None:
-            self.average.update(1)
+        if self.ema is not None:
+            self.ema.update(1)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -241,7 +241,7 @@ class _Trial:
         gradients = sum(p.numel() * p.element_size() for p in self.trained)
         if self.eight_bit_counted:
             state = 2 * sum(p.numel() for p in self.trained)
-        average = 0 if self.average is None else held(self.average.values)
+        average = 0 if self.ema is None else held(self.ema.values)
         self.kept = {"weights": weights, "gradients": gradients, "optimizer": state, "average": average}
         clips = held([value for value in vars(self.batch).values() if isinstance(value, Tensor)])
         return weights + state + average + clips

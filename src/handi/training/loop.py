@@ -14,7 +14,6 @@ of one that takes their batches one after another.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
@@ -24,7 +23,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import yaml
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
 from torch import Tensor
 
@@ -32,20 +30,18 @@ from handi.core.errors import InputError
 from handi.core.files import replacing, sweep, writing
 from handi.core.progress import Progress
 from handi.data.clips import Batch
-from handi.training import setup
-from handi.training.arithmetic import arithmetic
+from handi.training import build, setup
 from handi.training.augment import augmented, held_out
+from handi.training.ema import Ema
 from handi.training.gather import gathered, pack_optimizer, restore, trainable, unpack_optimizer, whole
-from handi.training.gradients import gradient_norms
-from handi.training.module import StepModule, total_of
-from handi.training.optim import Average, choose_trained, learning_rate, make_optimizer
+from handi.training.guards import Guard, StopSignal, most
+from handi.training.module import StepModule, gradient_norms, total_of
+from handi.training.optim import choose_trained, learning_rate, make_optimizer
 from handi.training.recipe import Recipe
 from handi.training.samples import draw_samples
 from handi.training.sheets import installed_detector
 from handi.training.state import FREE_KEYS, Checkpoints, Saved
-from handi.training.stop import StopSignal, most
-from handi.training.track import RunLog
-from handi.training.watch import Guard, Means
+from handi.training.track import Means, RunLog
 
 Resume = Literal["auto", "resume", "fresh"]
 STEP_STREAM, VALIDATION_STREAM, AUGMENT_STREAM = 2, 3, 5  # of random numbers; the clips' are 0 and 1
@@ -69,8 +65,8 @@ class Run:
     def __init__(self, recipe: Recipe, resume: Resume, say: Callable[[str], None]) -> None:
         self.begin = time.monotonic()
         self.recipe, self.folder = recipe, recipe.out
-        self.arithmetic = arithmetic(recipe.run)
-        self.accelerator = open_accelerator(recipe, self.arithmetic.precision)
+        self.arithmetic = build.arithmetic(recipe.run)
+        self.accelerator = build.open_accelerator(recipe, self.arithmetic.precision)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.say = say if self.rank == 0 else lambda message: None
         setup.check_parts(recipe)  # packing clips may take an hour
@@ -90,15 +86,15 @@ class Run:
         setup.check_areas(recipe, [self.clips, *held_out], self.parts)
         for note in setup.use_cached(recipe, [self.clips, *held_out], self.parts):
             self.say(f"note: {note}")
-        networks = setup.networks_of(recipe, self.parts)
+        networks = build.networks_of(recipe, self.parts)
         if recipe.stage == "stage1":
             networks.prior_mask = saved.tensors("prior")["mask"] if saved else setup.prior_of(self.clips)
         module = StepModule(networks, recipe.stage, recipe.loss)
         chosen = choose_trained(module, recipe.model, setup.NETWORK[recipe.stage])
         if recipe.run.checkpointing:
-            setup.enable_checkpointing(module)
+            build.enable_checkpointing(module)
         if self.arithmetic.compiled:
-            setup.compile_network(getattr(module, setup.NETWORK[recipe.stage]))
+            build.compile_network(getattr(module, setup.NETWORK[recipe.stage]))
         trained = [p for p in module.parameters() if p.requires_grad]
         count = f"{sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors"
         work = f"{len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
@@ -110,7 +106,7 @@ class Run:
             self.say("note: with FSDP2 there are no sample sheets and no gradient norms of single terms")
         named = {name: p for name, p in self.inner.named_parameters() if p.requires_grad}
         self.trained = list(named.values())
-        self.average = Average(named, recipe.optim.ema) if recipe.optim.ema else None
+        self.ema = Ema(named, recipe.optim.ema) if recipe.optim.ema else None
 
         self.step = self.samples = 0  # done and seen, over all pieces of the run and all processes
         self.saved_step = -1
@@ -157,8 +153,8 @@ class Run:
                 self.optimizer.zero_grad()
                 self.step = number
                 self.samples += self.step_size
-                if self.average is not None:
-                    self.average.update(number)
+                if self.ema is not None:
+                    self.ema.update(number)
 
                 for _, terms in passes:
                     means.add(terms)
@@ -252,7 +248,7 @@ class Run:
         count = -(-clips // size)  # batches; the last one may begin again at the first clip
         rounds = -(-count // self.world)  # the same for every process, as FSDP2's must march together
         means = Means()
-        with self._averaged():
+        with self._with_ema():
             self.module.eval()
             for turn in range(rounds):
                 number = (turn * self.world + self.rank) % count
@@ -271,7 +267,7 @@ class Run:
         """A sheet of held-out clips as the averaged weights make them (training clips, where none are)."""
         clips = self.clips if self.held_out is None else self.held_out.clips
         path = self.folder / "samples" / f"step-{self.step:08d}"
-        with self._averaged():
+        with self._with_ema():
             self.module.eval()
             if self.rank == 0:
                 parts = setup.finished(self.inner, self.parts, clips)
@@ -288,8 +284,8 @@ class Run:
             self.module.train()
         self.accelerator.wait_for_everyone()
 
-    def _averaged(self) -> Any:
-        return nullcontext() if self.average is None else self.average.applied()
+    def _with_ema(self) -> Any:
+        return nullcontext() if self.ema is None else self.ema.applied()
 
     # ----------------------------------------------------------------------------------- what is kept
 
@@ -325,8 +321,8 @@ class Run:
         """A checkpoint of this step."""
         optimizer, rest = pack_optimizer(self.inner, self.optimizer)
         tensors = {"model": trainable(self.inner), "optimizer": optimizer}
-        if self.average is not None:
-            tensors["ema"] = gathered(self.average.values)
+        if self.ema is not None:
+            tensors["ema"] = gathered(self.ema.values)
         if (prior := self.inner.networks.prior_mask) is not None and self.recipe.stage == "stage1":
             tensors["prior"] = {"mask": prior}
         facts = {
@@ -344,8 +340,8 @@ class Run:
         facts = saved.facts
         named = {name: p for name, p in self.inner.named_parameters() if p.requires_grad}
         restore(named, saved.tensors("model"))
-        if self.average is not None:
-            restore(self.average.values, saved.tensors("ema"), "averaged weights")
+        if self.ema is not None:
+            restore(self.ema.values, saved.tensors("ema"), "averaged weights")
         unpack_optimizer(self.inner, self.optimizer, saved.tensors("optimizer"), facts["optimizer"])
         if self.accelerator.scaler is not None and facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
@@ -358,8 +354,8 @@ class Run:
 
     def _write_model(self) -> None:
         """RUN/model: every part, the averaged weights in the trained ones. The run's networks are used up."""
-        if self.average is not None:
-            self.average.write()
+        if self.ema is not None:
+            self.ema.write()
         self.inner.put_together()
         if self.rank == 0:
             if self.recipe.model.lora_rank:
@@ -368,25 +364,6 @@ class Run:
             parts = setup.finished(self.inner, self.parts, self.clips)
             setup.write_model(parts, self.folder / "model")
         self.accelerator.wait_for_everyone()
-
-
-def open_accelerator(recipe: Recipe, precision: str) -> Accelerator:
-    """accelerate's view of the processes and devices that it was launched with. Raises: InputError."""
-    cpu = recipe.run.device == "cpu"
-    if precision == "fp16" and (cpu or not torch.cuda.is_available()):
-        raise InputError("run.precision fp16 needs a GPU", mend="use bf16, or no")
-    if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    # A step need not use every weight that is trained (AnimateAnything's networks have dead ones).
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused])
-    if accelerator.num_processes != launched:  # they would all write to one folder
-        raise InputError(
-            f"{launched} processes were launched, accelerate joins {accelerator.num_processes}",
-            mend="on CPUs say --run.device cpu",
-        )
-    return accelerator
 
 
 def set_aside(folder: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,16 @@ from torch.distributed.tensor import DTensor
 
 from handi.data.clips import Batch
 from handi.training.gather import whole
-from handi.training.pose_step import poses_step
 from handi.training.recipe import LossRecipe
-from handi.training.step import Networks, Terms, grounding_step, stage1_step, stage2_step, vae_step
+from handi.training.step import (
+    Networks,
+    Terms,
+    grounding_step,
+    poses_step,
+    stage1_step,
+    stage2_step,
+    vae_step,
+)
 
 PARTS = (
     "unet",
@@ -79,3 +86,26 @@ class StepModule(nn.Module):
 def total_of(terms: dict[str, Tensor]) -> Tensor:
     """The loss: the sum of the terms that are not only for the log."""
     return torch.stack([value.float() for name, value in terms.items() if not name.startswith("_")]).sum()
+
+
+def gradient_norms(
+    terms: Mapping[str, Tensor], parameters: Sequence[Tensor], *, scale: float = 1.0
+) -> dict[str, float]:
+    """The norm of each term's gradient with respect to the parameters: name → norm, one backward each.
+
+    terms: scalars of one graph, as a step returns them; those named "_…" are only logged and left out. The
+    graph is kept and `.grad` untouched, so the step's own backward afterwards gives the same bits. Norms
+    are of this process's batch (DDP averages later). Not with FSDP2, whose hooks want one real backward.
+    scale: the fp16 gradient scaler's, so that small gradients do not round to zero on the way.
+    """
+    norms = {}
+    for name, term in terms.items():
+        if name.startswith("_"):
+            continue
+        if not term.requires_grad:
+            norms[name] = 0.0
+            continue
+        found = torch.autograd.grad(term * scale, parameters, retain_graph=True, allow_unused=True)
+        parts = [gradient.float().norm() for gradient in found if gradient is not None]
+        norms[name] = float(torch.stack(parts).norm()) / scale if parts else 0.0
+    return norms

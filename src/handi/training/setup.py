@@ -25,15 +25,11 @@ from handi.method.latents import area_at
 from handi.method.pipeline import HandiPipeline
 from handi.models import folder as model_folder
 from handi.models import fresh
-from handi.models.lite import LiteTransformer
-from handi.models.lora import save_lora
+from handi.models.lora import merge_lora, save_lora
 from handi.models.parts import Checkpoint, StageSettings, encoder_hash, stage1_hash
-from handi.models.pose_net import PoseNet
-from handi.models.unet import HandiUNet
+from handi.training.build import grown, reads_hands, take_over, with_pose_net
 from handi.training.module import PARTS, StepModule
-from handi.training.optim import merge_lora
 from handi.training.recipe import DataRecipe, Recipe
-from handi.training.step import Networks
 from handi.world import files
 
 # That a stage trains.
@@ -45,7 +41,6 @@ NETWORK = {
     "stage2": "unet",
 }
 VALIDATION_SEED = 0  # the same held-out samples and noise in every run, so that losses compare
-OUTPUT_LAYERS = ("residual.", "conv_out.")
 BASIS_PICTURES = 512  # that the small autoencoder's basis is fitted to
 
 
@@ -283,12 +278,8 @@ def check_parts(recipe: Recipe) -> None:
         model_folder.require(str(recipe.model.init))
     elif recipe.model.preset not in fresh.PRESETS:
         raise InputError(f"model.preset is {recipe.model.preset!r}", mend=f"use {', '.join(fresh.PRESETS)}")
-    if _reads_hands(recipe):
+    if reads_hands(recipe):
         HandDetector.from_pretrained(backend="torch")
-
-
-def _reads_hands(recipe: Recipe) -> bool:
-    return recipe.stage == "stage2" and recipe.loss.hand.weight > 0
 
 
 def open_model(recipe: Recipe, start: Path) -> Checkpoint:
@@ -320,44 +311,6 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     return parts
 
 
-def grown(network: torch.nn.Module, recipe: Recipe, source: str) -> LiteTransformer | HandiUNet:
-    """A network with the inputs and habits that `model.poses` and `model.area_only` ask for; what is new
-    starts at zero. Raises: InputError for a kind of network that cannot have them."""
-    lean = isinstance(network, LiteTransformer)
-    if not isinstance(network, LiteTransformer | HandiUNet) or (recipe.model.area_only and not lean):
-        raise InputError(
-            f"model.area_only is for lean networks, this one is {type(network).__name__}",
-            where=source,
-            mend="leave it out",
-        )
-    config = {name: value for name, value in network.config.items() if not name.startswith("_")}
-    config["poses"] = recipe.model.poses or network.config.poses
-    if lean:
-        config["area_only"] = recipe.model.area_only or network.config.area_only
-    larger = type(network)(**config).to(network.dtype)
-    larger.load_state_dict(larger.state_dict() | network.state_dict())
-    return larger.eval()
-
-
-def with_pose_net(recipe: Recipe, parts: Checkpoint) -> Checkpoint:
-    """The model with an untrained PoseNet, where the recipe trains one and the model has none yet."""
-    if recipe.stage != "poses" or parts.pose_net is not None:
-        return parts
-    config, finder = parts.area_unet.config, parts.area_unet.finder
-    width = min(128, 2 * config.width)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.run.seed)
-        network = PoseNet(
-            latent_channels=config.latent_channels,
-            finder_width=finder.WIDTH,
-            cross_attention_dim=config.cross_attention_dim,
-            frames=parts.card.frames,
-            width=width,
-            hidden=7 * width // 2,
-        )
-    return replace(parts, pose_net=network.eval())
-
-
 def grounds(recipe: Recipe) -> bool:
     """Whether the recipe's loss asks stage 1's finder what words mean."""
     return recipe.stage == "grounding" or (recipe.stage == "stage1" and recipe.loss.grounding > 0)
@@ -366,52 +319,6 @@ def grounds(recipe: Recipe) -> bool:
 def needs_finder(recipe: Recipe) -> bool:
     """Whether the recipe cannot do without stage 1's finder."""
     return recipe.stage == "poses" or grounds(recipe)
-
-
-def take_over(source: torch.nn.Module, target: torch.nn.Module) -> None:
-    """Copy what both networks have under one name and in one shape, but not the output layer: what a scene
-    is and what a sentence means is learned in stage 1 at a sixteenth of the cost."""
-    given, own = source.state_dict(), target.state_dict()
-    same = {
-        name: value
-        for name, value in given.items()
-        if name in own and own[name].shape == value.shape and not name.startswith(OUTPUT_LAYERS)
-    }
-    target.load_state_dict(own | same)
-
-
-def networks_of(recipe: Recipe, parts: Checkpoint) -> Networks:
-    """What a step computes with; with Υ where the recipe's loss reads hands."""
-    # A tokenizer remembers its last padding, and would be saved with it.
-    backbone = replace(parts, tokenizer=copy.deepcopy(parts.tokenizer)).backbone()
-    return Networks(
-        backbone=backbone,
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        unet=parts.unet,
-        area_unet=parts.area_unet,
-        prior_mask=parts.prior_mask,
-        detector=HandDetector.from_pretrained(backend="torch") if _reads_hands(recipe) else None,
-        pose_net=parts.pose_net,
-    )
-
-
-def enable_checkpointing(module: StepModule) -> None:
-    """Recompute activations in the backward pass, in every network that can."""
-    for name in PARTS:
-        network = getattr(module, name)
-        for method in ("enable_gradient_checkpointing", "gradient_checkpointing_enable"):
-            if network is not None and hasattr(network, method):
-                getattr(network, method)()
-                break
-
-
-def compile_network(network: torch.nn.Module) -> None:
-    """Compile a network in place: the blocks that it repeats, which compile once for all, or all of it."""
-    if getattr(network, "_repeated_blocks", None):
-        network.compile_repeated_blocks(dynamic=False)  # type: ignore[operator]
-    else:
-        network.compile()
 
 
 def finished(module: StepModule, parts: Checkpoint, clips: ClipSet) -> Checkpoint:

@@ -22,6 +22,7 @@ from handi.method.area import usable_area
 from handi.method.latents import area_at, as_video, grey
 from handi.method.poses import pose_maps
 from handi.models.backbone import Backbone, Given
+from handi.models.pose_net import centred
 from handi.training.noise import Noised, integers, normal, uniform
 from handi.training.recipe import HandLossRecipe, LossRecipe
 
@@ -74,6 +75,26 @@ def grounding_step(networks: Networks, batch: Batch, recipe: LossRecipe, generat
     cells = finder.see(context)[picture]
     scores = finder.answer(cells, text_states(networks, batch))
     return _grounding(scores.mT.unflatten(2, context.shape[1:3]), batch)
+
+
+def poses_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
+    """P of whole clips, of which the context images and the words are known; stage 1's finder looks.
+
+    A picture that a batch has several times, with other words, is looked at once.
+    """
+    if batch.way is None:
+        raise ValueError("poses need the joints of whole clips")
+    finder, clean = networks.area_unet.finder, centred(batch.way)
+    process = networks.backbone.process
+    t = process.draw(len(batch), recipe.high_noise, recipe.pure_noise, generator).to(clean.device)
+    signal, noise = process.levels(t)
+    random = normal(clean.shape, generator).to(clean)
+    noisy = signal.view(-1, 1, 1, 1) * clean + noise.view(-1, 1, 1, 1) * random
+    context, picture = pictures_of(networks, batch)
+    cells, text = finder.see(context), text_states(networks, batch)
+    scores = finder.answer(cells[picture], text)
+    guess = networks.pose_net(context, cells, scores, text, picture=picture, noisy=noisy, signal=signal)
+    return losses.pose_loss(guess.joints, guess.presence_logits, guess.start, batch.way)
 
 
 def stage1_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:

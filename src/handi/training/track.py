@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from handi.core.errors import InputError
@@ -81,6 +82,25 @@ class RunLog:
         for tracker in self._trackers:
             tracker.finish()
         self._trackers = []
+
+
+class Means:
+    """Means of named scalars over several steps; what is not a number in a step is left out of its mean."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Tensor]] = {}
+
+    def add(self, terms: Mapping[str, Tensor | float]) -> None:
+        """One forward pass's values; they are not read yet, so that a GPU need not be waited for."""
+        for name, value in terms.items():
+            tensor = value.detach().float() if isinstance(value, Tensor) else torch.tensor(float(value))
+            self._values.setdefault(name, []).append(tensor)
+
+    def take(self) -> dict[str, float]:
+        """The means (NaN where a term was never a number), and begin anew."""
+        means = {name: float(torch.stack(values).nanmean()) for name, values in self._values.items()}
+        self._values = {}
+        return means
 
 
 def read_log(path: str | Path, *, kind: str | None = None) -> list[dict[str, Any]]:
