@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.alone import alone
 
-from handi.training import stop as stopping
+from handi.training import guards as stopping
 from handi.training.guards import StopSignal, most
 from handi.training.state import Checkpoints
 
