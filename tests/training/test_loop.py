@@ -329,7 +329,7 @@ def test_a_fresh_model_is_the_same_when_its_run_goes_on_although_clips_have_come
     produce(clips, clips=2, seed=0, settings=Settings(size=32, pictures="png"))
     train(recipe, say=said.append)
     assert torch.equal(model_folder.load(out / "model").vae.state_dict()["basis.components"], basis)
-    assert any("other training clips than before: 2, there were 1" in line for line in said)
+    assert any("the training clips have changed: 2, there were 1" in line for line in said)
 
 
 def test_a_signal_saves_and_ends_with_its_code(home, tmp_path, monkeypatch):
@@ -363,7 +363,7 @@ def test_minutes_stop_the_run_with_a_checkpoint_and_a_model(home, tmp_path):
 def test_resume_and_fresh(home, tmp_path):
     out = tmp_path / "run"
     recipe = recipe_of(home, "stage1", out=out)
-    with pytest.raises(InputError, match="no checkpoint to go on from"):
+    with pytest.raises(InputError, match="no checkpoint to resume from"):
         train(recipe, resume="resume", say=quiet)
     train(recipe, say=quiet)
     other = recipe_of(home, "stage1", out=out, optim__lr="5e-4", run__steps=3)

@@ -1,4 +1,4 @@
-"""A run that was killed and gone on with is, to the bit, the run that was not (one process, CPU)."""
+"""A run that was killed and resumed is, to the bit, the run that was not (one process, CPU)."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(straight, loa
     newest.write_bytes(newest.read_bytes()[:-9])
     said = []
     assert train(recipe, say=said.append) == 0
-    assert "going on from step 6" in said[0]
+    assert "resuming from step 6" in said[0]
     assert "step-00000007 is damaged (model.safetensors has" in capsys.readouterr().err
     assert_same(tmp_path / "run", straight)
 

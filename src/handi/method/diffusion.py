@@ -16,7 +16,7 @@ from handi.method.losses import PredictionKind
 
 # (x_t: B×C×F×h×w, t: scalar) → the network's prediction, B×C×F×h×w
 Predictor = Callable[[Tensor, Tensor], Tensor]
-# (step index, t, x: B×C×F×h×w) → x to go on with, or None to stop here
+# (step index, t, x: B×C×F×h×w) → x to continue with, or None to stop here
 StepHook = Callable[[int, Tensor, Tensor], Tensor | None]
 
 STEP_STREAM = 0  # of the noise that some schedulers draw in their steps; the stages' start is 1 and 2
@@ -32,7 +32,7 @@ def dpm_solver(config: Mapping[str, Any]) -> DPMSolverMultistepScheduler:
 
 
 def clip_seeds(generator: torch.Generator | Sequence[torch.Generator] | None, batch: int) -> list[int]:
-    """One seed a clip. A generator a clip, or one that gives all of them in order; None: random seeds.
+    """One seed per clip. generator: one per clip, or one that gives all of them in order; None: random seeds.
 
     A clip's noise then depends on its seed alone, so it is the same alone and at any place of a batch.
     Raises: ValueError where the number of generators is not the batch.
@@ -160,7 +160,7 @@ def sample(
 ) -> Tensor:
     """Denoise x, B×C×F×h×w, over the timesteps; float32 throughout, whatever the network runs in.
 
-    `seeds` (one a clip) feed the schedulers that draw noise in their steps; the others ignore them.
+    `seeds` (one per clip) feed the schedulers that draw noise in their steps; the others ignore them.
     """
     extra = {}
     if seeds and "generator" in inspect.signature(scheduler.step).parameters:

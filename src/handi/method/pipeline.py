@@ -126,7 +126,7 @@ class HandiPipeline(StagesPipeline):
         image: path, PIL or H×W×3 uint8. prompt: the action, "Julienne carrot.". mask: motion area to use
         instead of stage 1's (path, PIL, or H×W / H×W×3 array; its bright part is the area), or "full".
         poses: where the hands are, F×42×2 in [0, 1] as `types.Hands` counts (or B of them), frame 0 first,
-        zeros for a hand that is not there; for models that can be told them. Default: as the model's own
+        zeros for a hand that is not there; for models that read them. Default: as the model's own
         `pose_net` predicts them, where it has one, in pose_inference_steps; with more than one step the seed
         chooses the way. area_from: the motion area is stage 1's "mask", joined with the hulls of poses that
         are given, or the hulls of the "poses" alone (paper §2.1).
@@ -134,9 +134,9 @@ class HandiPipeline(StagesPipeline):
         height, width: exact size in pixels, cropped to; default: the picture's aspect at the model's area.
         num_inference_steps, guidance_scale: of stage 2; area_…: of stage 1. What is not given is the model
         card's. At guidance ≤ 1 no unconditional branch is computed. strength < 1: stage 2 starts later,
-        nearer to the context. negative_prompt: one, or one a clip; None: none.
+        nearer to the context. negative_prompt: one, or one per clip; None: none.
         num_videos_per_prompt: clips of each picture and sentence, one after the other.
-        generator: one a clip, or one for all; a clip is the same alone and in a batch.
+        generator: one per clip, or one for all; a clip is the same alone and in a batch.
         restore_background: the context image itself outside the motion area, and as frame 0.
         output_type: "np" (uint8), "pil", "pt" (in [0, 1]) or "latent".
         callback_on_step_end(pipe, step, timestep, {"latents", "stage"}) after each step of either stage; it
@@ -239,7 +239,7 @@ class HandiPipeline(StagesPipeline):
         if poses is None:
             return None
         if not self.backbone.traits(self.unet).poses:
-            raise InputError("poses: this model's stage 2 cannot be told them", where=self.source)
+            raise InputError("poses: this model's stage 2 does not read them", where=self.source)
         given = torch.from_numpy(np.array(poses, np.float32))
         given = given.expand(clips, *given.shape[-3:]) if given.ndim in (3, 4) else given
         if given.shape != (clips, frames, 42, 2) or not given.isfinite().all():

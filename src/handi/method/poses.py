@@ -1,4 +1,4 @@
-"""Hand poses P as pictures: what a noise predictor is told of where the hands are.
+"""Hand poses P as pictures, in which a noise predictor is given them.
 
 P is F×42×2, the joints of every frame in [0, 1], left hand first, zeros for a hand that is not there (the
 paper's P_l; `types.Hands`, `joints.json`). A pose map shows each hand in six channels: palm, thumb, and the

@@ -22,7 +22,7 @@ from handi.models.folder_pipeline import FolderPipeline
 from handi.models.parts import BACKBONES, StageSettings
 from handi.models.pose_net import predict_poses
 
-# (pipeline, step, timestep, {"latents", "stage"}) → None, or {"latents": …} to go on with
+# (pipeline, step, timestep, {"latents", "stage"}) → None, or {"latents": …} to continue with
 Callback = Callable[[Any, int, Tensor, dict[str, Any]], dict[str, Any] | None]
 
 

@@ -23,7 +23,7 @@ _Layer = TypeVar("_Layer", bound=nn.Module)
 
 
 class LatentPoint:
-    """A posterior without spread, for callers that expect AutoencoderKL's."""
+    """A posterior without spread, for callers that expect the one of AutoencoderKL."""
 
     def __init__(self, latents: Tensor) -> None:
         self.latents = latents

@@ -45,7 +45,7 @@ class Finder(nn.Module):
         return self.norm(x)
 
     def answer(self, cells: Tensor, text: Tensor) -> Tensor:
-        """Scores B×hw×2 for what `see` made of the pictures, a row a sentence."""
+        """Scores B×hw×2 for what `see` made of the pictures, one row per sentence."""
         words = self.words(text)
         value = self.value(words).unflatten(-1, (self.LOOKS, -1))
         asked = torch.einsum("bnl,bnlc->blc", self.look(words).softmax(1), value).flatten(1)

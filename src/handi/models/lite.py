@@ -3,7 +3,7 @@
 Parts, all over the latents' cells:
 
 1. the *finder*, where there is one, says which cells show the thing and the hands that the words mean;
-2. the *reader* looks once a clip at the context latent, the motion area, the text and what was found;
+2. the *reader* looks once per clip at the context latent, the motion area, the text and what was found;
 3. the *mover* runs over the frames: every frame looks at itself, at the reader's scene (from where it fetches
    hands and things, wherever they were) and at the same place at other times.
 
@@ -72,7 +72,7 @@ class LiteTransformer(ModelMixin, PeftAdapterMixin, ConfigMixin):
     ) -> None:
         """width: features of a cell. from_context: predict the difference to the context latent (clips) in
         the place of the latents themselves (mask videos). clip_frames: that a whole clip has, the unit of its
-        time. grounding: with a finder; `losses.grounding` trains it. poses: can be told where the hands are.
+        time. grounding: it has a finder, which `losses.grounding` trains. poses: it reads the hands' poses.
         area_only: what lies outside the motion area is the context and is not computed."""
         super().__init__()
         if area_only and not from_context:
@@ -260,7 +260,7 @@ class _Mover(nn.Module):
         self.text = nn.Linear(text, width)
         self.stem = nn.Linear(2 * channels, width)
         # One projection of the moment for all blocks (PixArt's adaLN-single): each block only adds its own
-        # constants, as a projection a block would be a third of all weights.
+        # constants, as one projection per block would be a third of all weights.
         self.modulate = zero_(nn.Linear(width, _MoverBlock.PARTS * 3 * width))
         self.blocks = nn.ModuleList(_MoverBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)

@@ -51,7 +51,7 @@ class ModelCard:
     frames: int = 16  # of a clip, context image included
     height: int = 256  # pixels that the model is at home with; other sizes keep this area
     width: int = 448
-    fps: float = 8.0  # frames a second
+    fps: float = 8.0  # frames per second
     weights: str = "trained"  # or "random": then its pixels mean nothing
     backbone: str = "framewise"  # how its networks are run, see `BACKBONES`
     format: int = 1
@@ -107,7 +107,7 @@ class Checkpoint:
         elif kind is not None:
             make = kind.from_config
         else:
-            raise ModelError(f"the scheduler {name!r} is none of diffusers'", where=self.source)
+            raise ModelError(f"the scheduler {name!r} is not one of diffusers'", where=self.source)
         try:
             return make(dict(self.scheduler_config))
         except Exception as error:  # whatever arithmetic makes of a wrong entry

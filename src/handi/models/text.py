@@ -9,7 +9,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 
 def byte_tokenizer(max_length: int = 77) -> CLIPTokenizer:
-    """A CLIP tokenizer without merges: a token a byte (and a byte that ends a word), 514 in all."""
+    """A CLIP tokenizer without merges: one token per byte (and a byte that ends a word), 514 in all."""
     return CLIPTokenizer(vocab=_byte_vocabulary(), merges=[], model_max_length=max_length)
 
 

@@ -1,9 +1,9 @@
-"""HandiUNet: AnimateAnything's 3D UNet (the noise predictor of both stages) on today's diffusers blocks.
+"""HandiUNet: AnimateAnything's 3D UNet (the noise predictor of both stages) on diffusers' current blocks.
 
 Its weights are AnimateAnything's, name for name. Against diffusers' `UNet3DConditionModel` it adds three
 conditions: the context latent, prepended as an extra frame; the mask, as an extra input channel through
 a second input convolution; the motion strength, added to the timestep's embedding. It leaves out what
-costs and changes nothing: the text's keys and values are computed once a clip instead of once a frame,
+costs and changes nothing: the text's keys and values are computed once per clip instead of once per frame,
 the timestep's projections likewise, and there is no division by 1. Where `config.poses` says so, a fourth
 condition is ours: the hands' poses, as maps through a convolution that starts at zero.
 """
@@ -226,7 +226,7 @@ def _layers(block: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def _run_layer(layer: tuple[Any, ...], x: Tensor, emb: Tensor, text: Tensor, frames: int) -> Tensor:
-    """One layer on x, (B·F)×c×h×w, with emb B×4c and text B×N×D: both once a clip, not once a frame."""
+    """One layer on x, (B·F)×c×h×w, with emb B×4c and text B×N×D: both once per clip, not once per frame."""
     resnet, temporal_conv, attention, temporal_attention = layer
     x = temporal_conv(resnet(x, emb), num_frames=frames)
     if attention is not None and temporal_attention is not None:
@@ -236,7 +236,7 @@ def _run_layer(layer: tuple[Any, ...], x: Tensor, emb: Tensor, text: Tensor, fra
 
 
 class _Resnet(ResnetBlock2D):
-    """diffusers' resnet block with one time embedding a clip, and its output scale only where it is not 1.
+    """diffusers' resnet block with one time embedding per clip, and its output scale only where it is not 1.
 
     A subclass of the same attributes and parameters: HandiUNet gives it to the blocks that diffusers
     built, so checkpoints, LoRA, and the hooks of FSDP and offloading see the module they expect.
@@ -258,7 +258,7 @@ class _ClipAttention:
     """Attention in which all frames of a clip attend to the one set of text tokens of that clip.
 
     Self-attention is ordinary. In cross-attention the text has batch B and the queries B·F: instead of
-    repeating the text F times, the frames' queries stand in one row of F·S queries a clip.
+    repeating the text F times, the frames' queries stand in one row of F·S queries per clip.
     """
 
     def __call__(

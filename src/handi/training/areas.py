@@ -47,7 +47,7 @@ class Summary:
 def make_areas(
     model: str, folder: Path, settings: Settings, *, say: Callable[[str], None] = print
 ) -> Summary:
-    """Sample stage 1 for the training clips and the held-out ones that training looks at, a shard at a time.
+    """Sample stage 1 for the training clips and the held-out ones that training uses, one shard at a time.
 
     What is there already is kept; killed at any moment, the next run makes what is missing. A clip's area is
     a function of the clip, the model and the settings. Its sentence is the enriched one where it has one.

@@ -2,9 +2,9 @@
 
 Where the machine can hold the model a few real steps are measured, on random clips of the recipe's size: on a
 GPU torch's own peak, on a CPU the bytes of live tensors. Else the same step runs on tensors without content
-(`counting.py`), which gives bytes and arithmetic but no time. Either way the dearest step is taken: every
-hand is there and every clip can be read. Not in it: the driver's context and libraries' workspaces (about
-1 GiB), fragments, DDP's buckets (once the gradients), clips in the making, sample sheets, checkpoints.
+(`counting.py`), which gives bytes and arithmetic but no time. Either way the most expensive step is taken:
+every hand is there and every clip can be read. Not in it: the driver's context and libraries' workspaces
+(about 1 GiB), fragments, DDP's buckets (once the gradients), clips in the making, sample sheets, checkpoints.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Parameters and optimiser state as whole, named tensors: the same from one process, DDP or FSDP2.
 
 With FSDP2 (`fully_shard`) parameters and what belongs to them are DTensors, each process holding a shard;
-torch puts them together and takes them apart. So a run can be gone on with on another number of GPUs. All
+torch puts them together and takes them apart. So a run can be resumed on another number of GPUs. All
 processes must call these functions, as they communicate; only rank 0 needs what is gathered, and has it.
 """
 

@@ -1,14 +1,14 @@
-"""THE loop: one training run from its recipe to a model folder, to be stopped and gone on with at any step.
+"""The loop: one training run from its recipe to a model folder, which can be stopped and resumed at any step.
 
     RUN/recipe.yaml             what was asked for, every entry
     RUN/start/                  the fresh model of a preset
     RUN/log.jsonl               every loss term (`training/track.py`)
-    RUN/checkpoints/step-…      where to go on from (`training/state.py`)
+    RUN/checkpoints/step-…      where to resume from (`training/state.py`)
     RUN/samples/step-….png      sample sheets (`training/sheets.py`)
     RUN/model/                  a complete model folder, written whenever the run ends or pauses
 
 Everything random is a function of the seed and of a sample's place in the run. So a run that was killed and
-gone on with is, to the bit, the run that was not (one process, CPU), and several processes have the gradients
+resumed is, to the bit, the run that was not (one process, CPU), and several processes have the gradients
 of one that takes their batches one after another.
 """
 
@@ -45,7 +45,7 @@ from handi.training.track import Means, RunLog
 
 Resume = Literal["auto", "resume", "fresh"]
 STEP_STREAM, VALIDATION_STREAM, AUGMENT_STREAM = 2, 3, 5  # of random numbers; the clips' are 0 and 1
-# Entries that may change from piece to piece, beside those that `Checkpoints` knows.
+# Entries that may change when a run is resumed, beside those that `Checkpoints` knows.
 FREE = (*FREE_KEYS, "run.device", "run.validation_clips", "run.accept_changes", "data.validation")
 SAY_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
@@ -53,7 +53,7 @@ SAY_SECONDS = 30.0  # between two lines of progress where there is no terminal
 def train(recipe: Recipe, *, resume: Resume = "auto", say: Callable[[str], None] = print) -> int:
     """Run a recipe to its last step, its minutes or a signal; gives the exit code.
 
-    resume: "auto" goes on from the run's last checkpoint where there is one, "resume" insists on one, "fresh"
+    resume: "auto" resumes from the run's last checkpoint if there is one, "resume" insists on one, "fresh"
     sets an earlier run aside. Raises: HandiError.
     """
     return Run(recipe, resume, say).go()
@@ -178,10 +178,10 @@ class Run:
             if self.saved_step != self.step:
                 self._save(None)
         if code := stop.exit_code:
-            self.say(f"stopped at step {self.step} of {run.steps}; run it again to go on")
+            self.say(f"stopped at step {self.step} of {run.steps}; run it again to resume")
             return code
         self._write_model()
-        more = "" if self.step == run.steps else f" of {run.steps}; run it again to go on"
+        more = "" if self.step == run.steps else f" of {run.steps}; run it again to resume"
         self.say(f"step {self.step}{more}: the model is in {self.folder / 'model'}")
         return 0
 
@@ -287,10 +287,10 @@ class Run:
     def _with_ema(self) -> Any:
         return nullcontext() if self.ema is None else self.ema.applied()
 
-    # ----------------------------------------------------------------------------------- what is kept
+    # ----------------------------------------------------------------------------------- what is saved
 
     def _claim_folder(self, resume: Resume) -> tuple[Checkpoints, Saved | None]:
-        """The run's checkpoints and the one to go on from. Raises: InputError."""
+        """The run's checkpoints and the one to resume from. Raises: InputError."""
         if self.rank == 0:
             with writing(self.folder):
                 if resume == "fresh" and (aside := set_aside(self.folder)):
@@ -302,10 +302,10 @@ class Run:
         saved = checkpoints.latest()
         if saved is None and resume == "resume":
             raise InputError(
-                "there is no checkpoint to go on from", where=self.folder, mend="leave --resume out"
+                "there is no checkpoint to resume from", where=self.folder, mend="leave --resume out"
             )
         if saved is not None:
-            self.say(f"going on from step {saved.step}, {saved.folder}")
+            self.say(f"resuming from step {saved.step}, {saved.folder}")
             if not self.recipe.run.accept_changes:
                 saved.check_recipe(self.recipe.as_dict(), free=FREE)
             if self.rank == 0:
@@ -318,7 +318,7 @@ class Run:
         return RunLog(self.folder / "log.jsonl", step=self.step, trackers=trackers, recipe=recipe)
 
     def _save(self, score: float | None) -> None:
-        """A checkpoint of this step."""
+        """Write a checkpoint of this step."""
         optimizer, rest = pack_optimizer(self.inner, self.optimizer)
         tensors = {"model": trainable(self.inner), "optimizer": optimizer}
         if self.ema is not None:
@@ -336,7 +336,7 @@ class Run:
         self.saved_step = self.step
 
     def _load(self, saved: Saved) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         facts = saved.facts
         named = {name: p for name, p in self.inner.named_parameters() if p.requires_grad}
         restore(named, saved.tensors("model"))
@@ -348,9 +348,7 @@ class Run:
         self.step = self.saved_step = saved.step
         self.samples = facts["samples"]
         if facts["clips_hash"] != self.clips.fingerprint():
-            self.say(
-                f"note: other training clips than before: {len(self.clips)}, there were {facts['clips']}"
-            )
+            self.say(f"note: the training clips have changed: {len(self.clips)}, there were {facts['clips']}")
 
     def _write_model(self) -> None:
         """RUN/model: every part, the averaged weights in the trained ones. The run's networks are used up."""

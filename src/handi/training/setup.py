@@ -255,7 +255,7 @@ def size_of(recipe: Recipe) -> tuple[int, int]:
 
 def make_start(recipe: Recipe, clips: ClipSet, folder: Path) -> None:
     """Write the fresh model of a recipe with a preset to `folder`, so that it is the same whenever the run
-    is gone on with: its tokenizer and its autoencoder's basis come from the clips that there are now.
+    is resumed: its tokenizer and its autoencoder's basis come from the clips that there are now.
 
     Raises: InputError where the clips' frames were not kept.
     """

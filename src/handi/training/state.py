@@ -1,7 +1,7 @@
 """Training checkpoints: written whole or not at all, checked before they are trusted.
 
     RUN/checkpoints/step-00001200/
-        model.safetensors, ema.safetensors, optimizer.safetensors    one file a group of tensors
+        model.safetensors, ema.safetensors, optimizer.safetensors    one file per group of tensors
         state.json       step, score, recipe, facts (where the sampler stands, gradient scaler, …)
         manifest.json    size and SHA-256 of every other file; a folder without it is no checkpoint
 
@@ -40,13 +40,13 @@ MANIFEST, STATE = "manifest.json", "state.json"
 STEP, ASIDE = "step-", ".aside-"
 FORMAT = 1
 
-# Recipe keys (dotted, * for any) that may change from piece to piece of one run: they steer what is
-# shown, kept and when to stop, never the weights.
+# Recipe keys (dotted, * for any) that may change when a run is resumed: they steer what is shown and kept
+# and when to stop, never the weights.
 RETIRED = {
     "data.told": "own",
     "data.area": "moved",
     "loss.stage1_area": 0.0,
-}  # entries of before, at their defaults
+}  # entries that recipes no longer have, at their defaults
 FREE_KEYS = (
     "run.minutes", "run.out", "run.*_every", "run.keep", "run.samples", "run.validation_clips",
     "run.trackers", "run.accept_changes", "run.device", "run.checkpointing", "run.compile", "data.workers",
@@ -73,16 +73,16 @@ class Saved:
             raise ModelError(
                 f"cannot be read ({error})",
                 where=self.folder / f"{group}.safetensors",
-                mend="remove this checkpoint: training goes on from the one before",
+                mend="remove this checkpoint: training resumes from the one before",
             ) from error
 
     def check_recipe(self, now: Mapping[str, Any], *, free: Sequence[str] = FREE_KEYS) -> None:
         """Raises: InputError naming the keys in which the recipe is not the one of this checkpoint."""
         if changed := recipe_changes(self.recipe, now, free=free):
             raise InputError(
-                f"was trained by another recipe: {'; '.join(changed)}",
+                f"was trained with another recipe: {'; '.join(changed)}",
                 where=self.folder,
-                mend="use another --run.out, or say --run.accept_changes true to go on with the new one",
+                mend="use another --run.out, or say --run.accept_changes true to resume with the new one",
             )
 
 
@@ -147,7 +147,7 @@ class Checkpoints:
         self._sweep()
 
     def prune(self, now: int) -> None:
-        """Leave the last `keep` and the best. Beyond `now` only damaged ones can lie: a run goes on from
+        """Leave the last `keep` and the best. Beyond `now` only damaged ones can lie: a run resumes from
         its latest whole checkpoint."""
         steps = self._steps()
         scores = {step: score for step in steps if (score := self._score(step)) is not None}

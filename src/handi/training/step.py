@@ -47,7 +47,7 @@ class Networks:
 
 
 def vae_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
-    """Autoencoder: reconstruction of one frame a clip, and of its area as a picture (stage 1's video).
+    """The autoencoder: reconstruction of one frame per clip, and of its area as a picture (stage 1's video).
 
     The latents are blurred a little by noise, as those that a noise predictor makes will be.
     """

@@ -1,4 +1,4 @@
-"""The log of a run: one JSON object a line first; TensorBoard and trackio where asked for.
+"""The log of a run: one JSON object per line first; TensorBoard and trackio where asked for.
 
     {"step": 120, "time": 1790000000.0, "kind": "train", "total": 0.31, "noise": 0.3, "lr": 5e-05, …}
 
@@ -30,8 +30,8 @@ TRACKERS = ("tensorboard", "trackio")
 class RunLog:
     """`with RunLog(RUN/"log.jsonl", step=resumed_step) as log: log.write(step, {"noise": …})`.
 
-    step: where the run goes on from, 0 for a new one. Lines of later steps, left by a run that was killed
-    after its last checkpoint, are cut, so that the curve has no doubles. Only rank 0 should have one.
+    step: the step that the run resumes from, 0 for a new one. Lines of later steps, left by a run that was
+    killed after its last checkpoint, are cut, so that the curve has no doubles. Only rank 0 should have one.
     trackers: names out of TRACKERS that get every line too, in RUN/tensorboard or trackio's own place.
     """
 
