@@ -66,7 +66,6 @@ def test_kill_9_while_saving(tmp_path):
         assert saved.facts == {"step": saved.step}
         assert torch.equal(saved.tensors("model")["weight"], big + saved.step)
         assert torch.equal(saved.tensors("optimizer")["moment"], big * saved.step)
-        assert store.best() is not None
         found = saved.step
     assert unfinished > ROUNDS / 3, "too few were killed in the midst of a save to prove anything"
     assert not [path for path in store.folder.iterdir() if path.name.startswith(".")]

@@ -19,7 +19,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -173,23 +173,11 @@ class Checkpoints:
 
     def latest(self) -> Saved | None:
         """The checkpoint of the highest step that is whole; damaged ones are named and passed over."""
-        return self._first_whole(lambda: reversed(self._steps()))
-
-    def best(self) -> Saved | None:
-        """The whole checkpoint of the lowest score; None where none was scored."""
-
-        def by_score() -> Iterator[int]:
-            scored = [(score, step) for step in self._steps() if (score := self._score(step)) is not None]
-            return iter([step for _, step in sorted(scored)])
-
-        return self._first_whole(by_score)
-
-    def _first_whole(self, steps: Callable[[], Iterator[int]]) -> Saved | None:
         found: list[int | None] = [None]
         if self._process.is_main_process and self.folder.is_dir():
             with writing(self.folder):
                 self._sweep()
-            for step in steps():
+            for step in reversed(self._steps()):
                 if damage := check(self._path(step)):
                     self._say(f"warning: the checkpoint {self._path(step)} is damaged ({damage}): left out")
                 else:
