@@ -58,7 +58,7 @@ class Spec:
         elif self.kind == "command":
             self.build().check()  # type: ignore[attr-defined]  # it loads nothing
         elif "model" in self.options and KINDS[self.kind][0] == OURS:
-            from handi.models.checkpoint import require
+            from handi.models.folder import require
 
             require(str(self.options["model"]))
         elif "model" in self.options and not Path(self.options["model"]).expanduser().is_dir():

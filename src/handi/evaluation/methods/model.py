@@ -18,7 +18,7 @@ from handi.evaluation.methods.base import GeneratedClip, Task, one_by_one
 from handi.method.area import prior_area
 from handi.method.latents import area_at
 from handi.method.pipeline import HandiPipeline
-from handi.models.checkpoint import fingerprint
+from handi.models.folder import fingerprint
 
 Mask = Literal["true", "generated", "prior", "full"]
 
