@@ -97,7 +97,6 @@ def test_the_walk_sees_imports(tmp_path):
 LONGEST = 400  # lines of a source file
 LONG = {
     "handi.data.clips",
-    "handi.training.setup",
 }  # to be split
 PRIVATE = {
     "data/test_data_report.py",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def run_one(request: ClipRequest, settings: GenerationSettings, out: str | Path) -> HandiPipelineOutput:
     """Generate one clip into the folder `out`. Raises: HandiError; then nothing is left behind."""
-    from handi.models.checkpoint import require
+    from handi.models.folder import require
 
     settings.check()
     request.check()
@@ -54,7 +54,7 @@ def run_batch(
 
     A request that fails is reported and the others go on. Gives the failures.
     """
-    from handi.models.checkpoint import require
+    from handi.models.folder import require
 
     settings.check()
     out = Path(out)
@@ -144,7 +144,7 @@ class Runner:
 
     def __init__(self, settings: GenerationSettings) -> None:
         from handi.method.pipeline import HandiPipeline
-        from handi.models.checkpoint import fingerprint
+        from handi.models.folder import fingerprint
 
         begin = time.perf_counter()
         self.settings = settings
