@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from handi.core.types import BinaryMask, Frames, Picture, SoftMask
-from handi.evaluation.metrics.protocol import Features, Figure, Pair, Unscored
+from handi.core.types import BinaryMask, Frames, Picture
+from handi.evaluation.metrics.protocol import Features, Figure, Pair, PairMetric, Unscored
 from handi.motion.flow import REFERENCE_WIDTH, THRESHOLD_PX, MotionFlow, share_inside
 
 NO_OUTSIDE = "its motion area is the whole frame"
@@ -26,7 +26,7 @@ class FlowCounts:
         return flow.counts.astype(np.uint16)
 
 
-class Motion:
+class Motion(PairMetric):
     """Appendix E's motion flow as numbers, and what changes where nothing should.
 
     They need whole frames, whatever the scope. Flow and drift are those of the generated video with its own
@@ -47,14 +47,9 @@ class Motion:
                of="mean |frame − true context image| outside the motion area, of 255 levels",
                wants=("area", "context"), none=NO_OUTSIDE),
     )  # fmt: skip
-    needs = ()
-    wants = ()
     scoped = False
     preprocessing = f"farneback-{THRESHOLD_PX}px-at-{REFERENCE_WIDTH}"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.weights: dict[str, str] = {}
-        self.count = FlowCounts()
+    count = FlowCounts()
 
     def scores(self, pair: Pair, features: Features) -> dict[str, float]:
         """See `figures`. The share of a video in which nothing moves is left out, as is drift where the area
@@ -66,16 +61,11 @@ class Motion:
         flow = (features(self.count, frames) / (len(frames) - 1)).astype(np.float32)
         scores = {"flow_mean": float(flow.mean(dtype=np.float64))}
         if pair.area is not None and pair.area.any():
-            scores["flow_inside"] = flow_share(flow, pair.area)
+            scores["flow_inside"] = share_inside(flow, pair.area)
             scores["background_drift"] = drift(frames[1:], frames[0], pair.area)
             if pair.context is not None:
                 scores["background_error"] = drift(frames[1:], pair.context, pair.area)
         return scores
-
-
-def flow_share(flow: SoftMask, area: BinaryMask) -> float:
-    """Share of an H×W motion flow that lies inside an H×W area; NaN where nothing moves."""
-    return share_inside(flow, area)
 
 
 def drift(frames: Frames, context: Picture, area: BinaryMask) -> float:

@@ -6,13 +6,13 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from handi.core.types import BinaryMask, Frames
-from handi.evaluation.metrics.protocol import Features, Figure, Pair, Unscored
+from handi.evaluation.metrics.protocol import Features, Figure, Pair, PairMetric, Unscored
 
 ROUNDING = 1 / 12  # squared error, in levels, that rounding to 8 bits makes by itself: no less is claimed
 SSIM_SIDE = 11  # px: the side of Wang's Gaussian window
 
 
-class Pixels:
+class Pixels(PairMetric):
     """Fidelity of pixels, frame by frame in step with the truth."""
 
     name = "pixels"
@@ -23,13 +23,8 @@ class Pixels:
         Figure("ssim", "SSIM", "higher", of="Wang et al. 2004 on RGB, mean over pixels and frames",
                none=f"it is smaller than SSIM's window of {SSIM_SIDE} px"),
     )  # fmt: skip
-    needs = ()
     wants = ("reference",)
-    scoped = True
     preprocessing = "uint8-rgb"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.weights: dict[str, str] = {}
 
     def scores(self, pair: Pair, features: Features) -> dict[str, float]:
         """See `figures`. SSIM is left out where a crop is smaller than its window."""

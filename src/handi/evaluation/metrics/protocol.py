@@ -87,19 +87,23 @@ class Figure:
 
 @runtime_checkable
 class Metric(Protocol):
-    """What both kinds have. All but `weights` are attributes of the class, known without building it.
+    """What both kinds have; a class that derives from it inherits the defaults.
 
     Building one, `kind(device)` with the name of a torch device, reads its weights, and raises HandiError
-    where they are not there: the evaluation then says "skipped: reason" and goes on.
+    if they are not there: the evaluation then says "skipped: reason" and continues. All but `weights` are
+    attributes of the class, known without building it.
     """
 
     name: str  # as `--metrics` takes it: "hand", "pixels", "fid"
     figures: tuple[Figure, ...]
-    needs: tuple[str, ...]  # names of its weight files, as `handi doctor` lists them
-    wants: tuple[Part, ...]  # parts of a Pair that it cannot do without
-    scoped: bool  # it may be limited to the motion area; False: it always needs the whole frame
-    preprocessing: str  # named and recorded: "lego-stretch-299"
+    needs: tuple[str, ...] = ()  # names of its weight files, as `handi doctor` lists them
+    wants: tuple[Part, ...] = ()  # parts of a Pair that it cannot do without
+    scoped: bool = True  # it may be limited to the motion area; False: it always needs the whole frame
+    preprocessing: str = "none"  # named and recorded: "lego-stretch-299"
     weights: dict[str, str]  # of each file that was read: name → SHA-256
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.weights = {}
 
 
 @runtime_checkable
