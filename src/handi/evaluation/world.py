@@ -15,7 +15,7 @@ from handi.core.errors import InputError
 from handi.core.images import read_image
 from handi.core.types import BinaryMask, Frames
 from handi.evaluation.metrics.hand import FindHands
-from handi.evaluation.metrics.protocol import Features, Figure, Pair, Unscored
+from handi.evaluation.metrics.protocol import Features, Figure, Pair, PairMetric, Unscored
 from handi.evaluation.videos import Entry, Shape, evenly
 from handi.hands.matching import match_hands
 from handi.world.files import FORMAT, kind_of_area, read_area, read_record
@@ -101,7 +101,7 @@ def world_entry(path: Path, id: str | None = None) -> WorldEntry:
     )
 
 
-class WorldMetric:
+class WorldMetric(PairMetric):
     """The world's judges (docs/world.md): was the action done, and are the hands right?"""
 
     name = "world"

@@ -11,7 +11,7 @@ from torch import Tensor
 from handi.core.errors import ModelError
 from handi.core.files import replacing, sweep
 from handi.evaluation.metrics.pickled import read_pickled
-from handi.evaluation.metrics.weights import CATALOGUE, Weights, cache_folder, check, sha256_of
+from handi.evaluation.metrics.weights import CATALOGUE, Weights, cache_folder, check, digests_of
 
 
 def convert(path: str | Path, out: str | Path | None = None) -> tuple[Path, Weights]:
@@ -33,7 +33,7 @@ def convert(path: str | Path, out: str | Path | None = None) -> tuple[Path, Weig
         target = path.with_name("model.safetensors")
     else:
         target = cache_folder() / f"{weights.name}.safetensors"
-    metadata = {"format": "pt", "source": path.name, "source_sha256": sha256_of(path)}
+    metadata = {"format": "pt", "source": path.name, "source_sha256": digests_of(path)[0]}
     # own memory for each: safetensors has no two names for one tensor
     owned = {key: value.clone().contiguous() for key, value in tensors.items()}
     sweep(target.parent)

@@ -1,4 +1,4 @@
-"""Likeness by embeddings: CLIP_GT, CLIP_Cs, CLIP_Tx, EgoVLP, and LEGO's BLIP score."""
+"""Similarity of embeddings: CLIP_GT, CLIP_Cs, CLIP_Tx, EgoVLP, and LEGO's BLIP score."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from handi.evaluation.metrics.networks.clip import Clip, load_clip
 from handi.evaluation.metrics.networks.egovlp import EgoVLP, build_egovlp, even_frames
 from handi.evaluation.metrics.networks.folders import load_words
 from handi.evaluation.metrics.networks.running import as_tensor, device_of, measuring, ready
-from handi.evaluation.metrics.protocol import Features, Figure, Pair, Unscored
+from handi.evaluation.metrics.protocol import Features, Figure, Pair, PairMetric, Unscored
 from handi.evaluation.metrics.weights import Found, find, read_tensors
 
 LONGEST_TEXT = 512  # tokens that DistilBERT reads
@@ -36,7 +36,7 @@ class ClipFrames:
         return self.clip.embed_frames(as_tensor(frames)).numpy()
 
 
-class ClipImages:
+class ClipImages(PairMetric):
     """CLIP_GT and CLIP_Cs, on ViT-L/14 as LEGO."""
 
     name = "clip"
@@ -48,8 +48,6 @@ class ClipImages:
                none="a single frame has no neighbour"),
     )  # fmt: skip
     needs = ("clip-l14",)
-    wants = ()
-    scoped = True
     preprocessing = ClipFrames.preprocessing
 
     def __init__(self, device: str = "cpu") -> None:
@@ -70,7 +68,7 @@ class ClipImages:
         return scores
 
 
-class ClipText:
+class ClipText(PairMetric):
     """CLIP_Tx on ViT-B/32: 100 × cosine of each frame and the text.
 
     The paper names neither model nor prompt; its 28 to 31 are values of the B models. So both texts count.
@@ -84,7 +82,6 @@ class ClipText:
     )  # fmt: skip
     needs = ("clip-b32",)
     wants = ("text",)
-    scoped = True
     preprocessing = ClipFrames.preprocessing
 
     def __init__(self, device: str = "cpu") -> None:
@@ -134,18 +131,13 @@ class EgoFrames:
             return torch.cat(rows).cpu().numpy()
 
 
-class EgoVlp:
+class EgoVlp(PairMetric):
     """EgoVLP: cosine of the generated video's embedding and the true one's, EPIC-KITCHENS' weights."""
 
     name = "egovlp"
-    figures = (
-        Figure(
-            "egovlp", "EgoVLP", "higher", of="cosine of the embeddings of all 15 frames", wants=("reference",)
-        ),
-    )
+    figures = (Figure("egovlp", "EgoVLP", "higher", of="cosine of the embeddings of all 15 frames"),)
     needs = ("egovlp-epic",)
     wants = ("reference",)
-    scoped = True
     preprocessing = "lego-egovlp-crop-224, video"
     slots, still = 16, False
 
@@ -168,9 +160,8 @@ class EgoVlpEgo4d(EgoVlp):
 
     name = "egovlp_ego4d"
     figures = (
-        Figure("egovlp_ego4d", "EgoVLP (Ego4D)", "higher", of="cosine of the embeddings of 4 even frames",
-               wants=("reference",)),
-    )  # fmt: skip
+        Figure("egovlp_ego4d", "EgoVLP (Ego4D)", "higher", of="cosine of the embeddings of 4 even frames"),
+    )
     needs = ("egovlp-ego4d",)
     preprocessing = "lego-egovlp-crop-224, video of 4 even frames"
     slots = 4
@@ -182,8 +173,7 @@ class EgoVlpStills(EgoVlp):
     name = "egovlp_stills"
     figures = (
         Figure("egovlp_stills", "EgoVLP (stills)", "higher",
-               of="cosine of the embeddings of each frame repeated 16 times, mean over frames",
-               wants=("reference",)),
+               of="cosine of the embeddings of each frame repeated 16 times, mean over frames"),
     )  # fmt: skip
     preprocessing = "lego-egovlp-crop-224, stills"
     still = True
@@ -207,7 +197,7 @@ class Captions:
         return np.array([self.captioner.caption(frame) for frame in frames])
 
 
-class BlipBase:
+class BlipBase(PairMetric):
     """LEGO's BLIP score: each frame's caption against the enriched text, by EgoVLP's text tower.
 
     LEGO scores one picture an action; here every generated frame counts, and the mean over them.
@@ -219,9 +209,8 @@ class BlipBase:
                of="cosine of EgoVLP's embeddings of a frame's caption and of the enriched text (the short "
                   "action where there is none), mean over frames"),
     )  # fmt: skip
-    needs: tuple[str, ...] = ("blip-base", "egovlp-epic", "bert-words")
+    needs = ("blip-base", "egovlp-epic", "bert-words")
     wants = ("text",)
-    scoped = True
     preprocessing = f"{Captions.preprocessing}, all frames"
 
     def __init__(self, device: str = "cpu") -> None:
@@ -236,8 +225,8 @@ class BlipBase:
         """BLIP's caption of a frame → EgoVLP's text tower → cosine with the text's embedding."""
         target = self._embed(pair.description or pair.text or "")
         captions = [str(caption) for caption in features(self.captions, pair.generated)]
-        likeness = {caption: float(_cosine(self._embed(caption), target)) for caption in set(captions)}
-        return {self.figures[0].name: float(np.mean([likeness[caption] for caption in captions]))}
+        cosines = {caption: float(_cosine(self._embed(caption), target)) for caption in set(captions)}
+        return {self.figures[0].name: float(np.mean([cosines[caption] for caption in captions]))}
 
     def _embed(self, text: str) -> np.ndarray:
         tokens = self.words(text, truncation=True, max_length=LONGEST_TEXT, return_tensors="pt").input_ids

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handi.core.types import Frames
-from handi.evaluation.metrics.protocol import Features, Figure, Pair, Unscored
+from handi.evaluation.metrics.protocol import Features, Figure, Pair, PairMetric, Unscored
 from handi.hands.detector import HandDetector
 from handi.hands.joints import JOINTS_A_HAND
 from handi.hands.matching import DETECTOR_SIZE, enlarge
@@ -46,7 +46,7 @@ class FindHands:
         return joints
 
 
-class HandError:
+class HandError(PairMetric):
     """HS-Err, `literal` and `matched`, with the detection rates without which neither can be read."""
 
     name = "hand"
@@ -65,8 +65,6 @@ class HandError:
                of="share of true frames with a hand found", wants=("reference",)),
     )  # fmt: skip
     needs = ("hands",)
-    wants = ()
-    scoped = True
     preprocessing = FindHands.preprocessing
 
     def __init__(self, device: str = "cpu") -> None:

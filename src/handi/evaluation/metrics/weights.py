@@ -50,72 +50,34 @@ class Weights:
         return (cache / f"{self.name}.safetensors", cache / self.file)
 
 
-LEGO = "huggingface.co/bolinlai/LEGO-Metrics"
-BERT = "huggingface.co/distilbert/distilbert-base-uncased"
+FVD = "github.com/JunyaoHu/common_metrics_on_video_quality"
+HUB, LEGO = "huggingface.co/", "huggingface.co/bolinlai/LEGO-Metrics"
+CLIP_L, CLIP_B = "openai/clip-vit-large-patch14", "openai/clip-vit-base-patch32"
+BERT = "distilbert/distilbert-base-uncased"
 CATALOGUE = {
     entry.name: entry
     for entry in (
-        Weights(
-            "inception",
-            "pt_inception-2015-12-05-6726825d.pth",
-            "FID, KID",
-            "github.com/mseitzer/pytorch-fid, release fid_weights",
-            95.6,
-            sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-        ),
-        Weights(
-            "i3d",
-            "i3d_pretrained_400.pt",
-            "FVD, KVD",
-            "github.com/JunyaoHu/common_metrics_on_video_quality (fvd/videogpt)",
-            51,
-            git="a867b87ac3a9097d200598b1d48a1b890d8ec744",
-        ),
-        Weights(
-            "i3d-script",
-            "i3d_torchscript.pt",
-            "FVD, KVD in place of i3d",
-            "github.com/JunyaoHu/common_metrics_on_video_quality (fvd/styleganv)",
-            51,
-            git="93daef59c7ae0e9e8f76225521407e60cbafa6aa",
-        ),
-        Weights(
-            "clip-l14",
-            "clip-vit-large-patch14",
-            "CLIP_GT, CLIP_Cs",
-            "huggingface.co/openai/clip-vit-large-patch14",
-            1711,
-            sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
-            hub="openai/clip-vit-large-patch14",
-            hashed="model.safetensors",
-            folder=True,
-        ),
-        Weights(
-            "clip-b32",
-            "clip-vit-base-patch32",
-            "CLIP_Tx",
-            "huggingface.co/openai/clip-vit-base-patch32",
-            605,
-            sha256="a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",
-            hub="openai/clip-vit-base-patch32",
-            hashed="pytorch_model.bin",
-            folder=True,
-        ),
+        Weights("inception", "pt_inception-2015-12-05-6726825d.pth", "FID, KID",
+                "github.com/mseitzer/pytorch-fid, release fid_weights", 95.6,
+                sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"),
+        Weights("i3d", "i3d_pretrained_400.pt", "FVD, KVD", f"{FVD} (fvd/videogpt)", 51,
+                git="a867b87ac3a9097d200598b1d48a1b890d8ec744"),
+        Weights("i3d-script", "i3d_torchscript.pt", "FVD, KVD in place of i3d", f"{FVD} (fvd/styleganv)", 51,
+                git="93daef59c7ae0e9e8f76225521407e60cbafa6aa"),
+        Weights("clip-l14", "clip-vit-large-patch14", "CLIP_GT, CLIP_Cs", HUB + CLIP_L, 1711,
+                sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
+                hub=CLIP_L, hashed="model.safetensors", folder=True),
+        Weights("clip-b32", "clip-vit-base-patch32", "CLIP_Tx", HUB + CLIP_B, 605,
+                sha256="a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",
+                hub=CLIP_B, hashed="pytorch_model.bin", folder=True),
         Weights("egovlp-epic", "epic_mir_plus.pth", "EgoVLP and BLIP on EPIC-KITCHENS", LEGO, 724),
         Weights("egovlp-ego4d", "egovlp.pth", "EgoVLP and BLIP on Ego4D", LEGO, 724),
         Weights("blip-base", "model_base_caption_capfilt_large.pth", "BLIP base", LEGO, 896),
         Weights("blip-large", "model_large_caption.pth", "BLIP large", LEGO, 1785),
-        Weights(
-            "bert-words",
-            "vocab.txt",
-            "EgoVLP's text tower, BLIP",
-            BERT,
-            0.2,
-            sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-            hub="distilbert/distilbert-base-uncased",
-        ),
+        Weights("bert-words", "vocab.txt", "EgoVLP's text tower, BLIP", HUB + BERT, 0.2, hub=BERT,
+                sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
     )
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -163,23 +125,18 @@ def find(name: str) -> Found:
 
 
 def check(weights: Weights, path: Path) -> Found:
-    """Hash a file or folder and compare with what is published, where that is known. Raises: ModelError."""
-    file = _weight_file(path) if weights.folder or path.is_dir() else path
-    digest = sha256_of(file)
-    published = file.name == (weights.hashed or weights.file)
-    if weights.sha256 and published and digest != weights.sha256:
-        raise ModelError(
-            f"has SHA-256 {digest[:12]}…, not {weights.sha256[:12]}…: it was cut, altered or exchanged",
-            where=file,
-            mend=f"take it from {weights.origin} again",
-        )
-    if weights.git and published and (git := git_of(file)) != weights.git:
-        raise ModelError(
-            f"is not the published file (git blob {git[:12]}…, not {weights.git[:12]}…)",
-            where=file,
-            mend=f"take it from {weights.origin} again",
-        )
-    return Found(weights, path, digest, _origin_of(file))
+    """Hash a file or folder and compare with what is published, if that is known. Raises: ModelError."""
+    file = _weight_file(weights, path)
+    sha256, git = digests_of(file)
+    mend = f"take it from {weights.origin} again"
+    if file.name == (weights.hashed or weights.file):
+        if weights.sha256 and sha256 != weights.sha256:
+            what = f"has SHA-256 {sha256[:12]}…, not {weights.sha256[:12]}…: it was cut, altered or exchanged"
+            raise ModelError(what, where=file, mend=mend)
+        if weights.git and git != weights.git:
+            what = f"is not the published file (git blob {git[:12]}…, not {weights.git[:12]}…)"
+            raise ModelError(what, where=file, mend=mend)
+    return Found(weights, path, sha256, _origin_of(file))
 
 
 def how_to_get(weights: Weights) -> str:
@@ -239,22 +196,13 @@ def _digests(path: Path, size: int, changed: int) -> tuple[str, str]:
     return sha.hexdigest(), git.hexdigest()
 
 
-def _digests_of(path: Path) -> tuple[str, str]:
+def digests_of(path: Path) -> tuple[str, str]:
+    """SHA-256 of a file, and git's name of its content. Raises: ModelError if it cannot be read."""
     try:
         status = path.stat()
         return _digests(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise ModelError(f"cannot be read ({error.strerror or error})", where=path) from error
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file. Raises: ModelError where it cannot be read."""
-    return _digests_of(path)[0]
-
-
-def git_of(path: Path) -> str:
-    """Git's name of a file's content. Raises: ModelError if it cannot be read."""
-    return _digests_of(path)[1]
 
 
 def _locate(weights: Weights) -> Path | None:
@@ -279,16 +227,19 @@ def _locate(weights: Weights) -> Path | None:
     return Path(cached).parent if weights.folder else Path(cached)
 
 
-def _weight_file(folder: Path) -> Path:
+def _weight_file(weights: Weights, path: Path) -> Path:
+    """The file itself, or the one with the weights in a folder. Raises: ModelError."""
+    if not weights.folder and not path.is_dir():
+        return path
     for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return folder / name
-    raise ModelError("has no model.safetensors and no pytorch_model.bin", where=folder, mend="copy it again")
+        if (path / name).is_file():
+            return path / name
+    raise ModelError("has no model.safetensors and no pytorch_model.bin", where=path, mend="copy it again")
 
 
 def _is_published(found: Found) -> bool:
     weights = found.weights
-    file = _weight_file(found.path) if found.path.is_dir() else found.path
+    file = _weight_file(weights, found.path)
     return bool(weights.sha256 or weights.git) and file.name == (weights.hashed or weights.file)
 
 
