@@ -28,16 +28,16 @@ def ablate(
 ) -> int:
     """Train and score the grid of the paper's table 3 from one recipe: masks × Hand Refinement Loss × scope.
 
-    A training of stage 2 for every row, each from the same model with the same steps and seed: with the true
-    area, the prior or the full frame alone, and for the rows with generated areas with what the recipe's
-    data.mask says; where that is the true area alone, two rows share a training. Stop it and run it again: it
-    goes on where it stopped.
+    Every row is one training of stage 2, from the same model with the same steps and seed. It is trained with
+    the mask that it is sampled with: the true area, the prior, or the full frame. Rows with generated areas
+    are trained with the recipe's data.mask; if that is the true area alone, two rows share a training. It can
+    be stopped; run again, it resumes.
 
         handi world --clips 200 --seed 900000 --out data/world/test
         handi ablate mini_stage2 --model.init mini --model.from_stage1 false --data world=data/world/test \\
             --out out/ablation
 
-    In pieces of an hour; only two rows; a shorter training:
+    One hour at a time; only two rows; a shorter training:
         handi ablate mini_stage2 --data world=data/world/test --out out/ablation --minutes 60
         handi ablate mini_stage2 --data world=data/world/test --out out/short --masks true --run.steps 500
 
@@ -53,8 +53,8 @@ def ablate(
         metrics: Only these, as `handi evaluate --metrics`.
         clips: Only the first N test clips.
         seed: Of sampling.
-        text: What test clips are sampled with: the enriched text where a clip has one, or the short action.
-        minutes: Stop training after so many minutes in all; what is left goes on with the next piece.
+        text: What test clips are sampled with: the enriched text if a clip has one, or the short action.
+        minutes: Stop training after so many minutes in all; run it again to continue.
         device: For the metrics.
         entries: Any entry of the recipe, such as --run.steps 500.
     """

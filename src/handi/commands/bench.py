@@ -25,11 +25,11 @@ def bench(
     scopes: tuple[Literal["full", "area-mask", "area-crop"], ...] = ("area-mask", "full"),
     device: str = "cpu",
 ) -> int:
-    """Make one of the paper's tables on your data: videos that are missing, scores, Markdown, LaTeX and CSV.
+    """Make one of the paper's tables on your data: missing videos, scores, Markdown, LaTeX and CSV.
 
-    table1: parameters and seconds a video, on this machine. table2: methods × metrics × data sets.
-    table3: the ablation's rows. table4: BLIP by model size. The paper's own figures stand beside ours, with
-    what keeps them from being comparable. Stop it and run it again: it goes on where it stopped.
+    table1: parameters and seconds per video, on this machine. table2: methods × metrics × data sets.
+    table3: the rows of the ablation. table4: BLIP by model size. The paper's own figures stand beside ours,
+    with the reasons why they are not comparable. It can be stopped; run again, it resumes.
 
         handi bench table2 --data epic-kitchens=data/epic \\
             --methods handi=handi:runs/epic_stage2/model static \\
@@ -46,14 +46,14 @@ def bench(
         methods: What to compare; SPEC is videos:FOLDER, handi:MODEL, animate-anything:FOLDER, pia:FOLDER,
             cogvideox:FOLDER, static, flow, or a FILE.yaml with a program's command line (docs/baselines.md).
         out: Folder for the table, the videos and the results.
-        metrics: Only these, as `handi evaluate --metrics`; all where none is named.
-        authors: Methods that run with the authors' own weights (nothing else can tell).
+        metrics: Only these, as `handi evaluate --metrics`; without it all.
+        authors: Methods that run with the authors' own weights, which handi cannot know.
         clips: Only the first N of each data set.
         seed: Of generation.
-        text: What videos are generated from: the enriched text where a clip has one, as in the paper, or the
+        text: What videos are generated from: the enriched text if a clip has one, as in the paper, or the
             short action. The table says which.
         runs: Clips that table 1 times.
-        intensive: Table 2 has the tenth of the first data set that moves most, too.
+        intensive: Table 2 includes the tenth of the first data set that moves most.
         scopes: Of table 3.
         device: For the metrics; methods choose their own.
     """

@@ -17,15 +17,14 @@ def convert_weights(
 ) -> int:
     """Turn pickled weight files of the metrics (.pth, .pt, .bin) into safetensors, running nothing in them.
 
-    A pickled file is a program; the safetensors one holds numbers alone. Which model a file is, is told by
-    its weights; its SHA-256 is checked where the published one is known, and goes into the new file.
-    `handi doctor` lists the files, and where each is published.
+    A pickled file is a program; a safetensors file holds numbers alone. A file is recognised by its weights;
+    its SHA-256 is checked if the published one is known, and is written into the new file. `handi doctor`
+    lists the files and where each is published.
 
         handi convert-weights epic_mir_plus.pth egovlp.pth pt_inception-2015-12-05-6726825d.pth
 
     Args:
-        files: Weight files as published. EgoVLP's carry their trainer's settings and optimizer; those are
-            left behind.
+        files: Weight files as published. Trainer settings and optimizer in EgoVLP's files are left out.
         out: A folder, or for one file a .safetensors file. Without it: where `handi evaluate` looks; the
             .bin of a transformers folder becomes the model.safetensors beside it.
     """

@@ -26,8 +26,8 @@ def evaluate(
     """Score generated videos against the true ones: the paper's metrics, with confidence intervals.
 
     Writes results.json (all figures, per video, n, intervals, what was skipped and why, hashes, versions) and
-    results.csv to --out, and prints a table. A metric whose weights are not there is skipped with the reason;
-    a video that cannot be scored is named, and the gap in n is stated.
+    results.csv to --out, and prints a table. A metric without its weights is skipped, with the reason; a
+    video that cannot be scored is named, and the gap in n is stated.
 
     Both sides are folders, or JSONL manifests; videos are matched by id, the name without its ending. A
     folder holds videos (ID.mp4), arrays (ID.npy, F×H×W×3), what `handi generate --batch` wrote (ID/), frames
@@ -45,7 +45,7 @@ def evaluate(
         handi evaluate --pred out/table2/videos/test/handi --ref data/test --metrics hand pixels \\
             --scope area-mask --subset motion-intensive --out out/inside
 
-    Without true videos (a --ref that holds motion areas and prompts) what needs none is still measured.
+    Without true videos (a --ref that holds motion areas and prompts) the metrics that need none still run.
     docs/metrics.md defines every figure.
 
     Args:
@@ -53,15 +53,15 @@ def evaluate(
         ref: True videos. A line of a manifest is {"id", "video"?, "area"?, "context"?, "text"?,
             "description"?, "truth"?}; paths count from the manifest's folder.
         out: Folder for the results.
-        versus: Other generated videos, to compare with on the videos that both have.
-        metrics: Names of metrics; without it all: hand, pixels, motion, world, and with weights that `handi
-            doctor` lists fid, kid, fvd, kvd, clip, clip_text, egovlp, egovlp_ego4d, egovlp_stills, blip_base,
+        versus: Other generated videos, to compare with on the ids that both have.
+        metrics: Names of metrics, or FILE.py:CLASS for your own; without it all: hand, pixels, motion, world,
+            and with weights that `handi doctor` lists fid, kid, fvd, kvd, clip, clip_text, egovlp, egovlp_ego4d, egovlp_stills, blip_base,
             blip_large, blip_base_ego4d, blip_large_ego4d.
         scope: The whole frame, or the true motion area: everything outside it black, or cut off at its box.
         subset: All videos, or the tenth of the true ones with the largest motion areas.
-        context_frames: Frames at the start of every video that are given, not generated, and not scored.
-        resamples: Of the bootstrap; a twentieth of it for distances between sets (FID, FVD, KID, KVD).
-        cache: Folder of features by content, to share between runs; without it OUT/features.
+        context_frames: Frames at the start of every video that are given and so not scored.
+        resamples: Bootstrap resamples; a twentieth of them for distances between sets (FID, FVD, KID, KVD).
+        cache: Folder of features by content, which runs may share; without it OUT/features.
         device: Where the networks run: auto, cpu, cuda, cuda:1, mps.
     """
     from rich.console import Console

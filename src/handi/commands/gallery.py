@@ -23,17 +23,17 @@ def gallery(
 ) -> int:
     """Show methods side by side in one HTML page, all videos in step, as the paper's Figure 6 does.
 
-    The page is one file with everything in it and opens from disk. Space plays and pauses, left and right go
-    frame by frame, up and down from sample to sample, a number shows one method alone.
+    The page is one file that opens from disk. Space plays and pauses, left and right go frame by frame, up
+    and down from sample to sample, a number shows one method alone.
 
-    The videos of two methods, of samples that a folder or manifest describes:
+    Two methods, with samples that a folder or manifest describes:
         handi world --clips 4 --seed 900000 --out data/test
         handi bench table2 --data data/test --methods handi=handi:mini static --out out/table2
         handi gallery --ref data/test --methods out/table2/videos/test/handi out/table2/videos/test/static \\
             --out gallery.html
 
-    With scores, of results/handi/results.json and so on, as `handi evaluate --out results/handi` writes them
-    (or OUT/results/DATA of `handi bench`):
+    With scores, from results/handi/results.json and so on, as `handi evaluate --out results/handi` writes
+    them, or from OUT/results/DATA of `handi bench`:
         handi gallery --ref data/test --methods out/table2/videos/test/handi \\
             --results out/table2/results/test --out gallery.html
 
@@ -44,10 +44,10 @@ def gallery(
         methods: Folders of videos (ID.mp4, ID/video.mp4, ID/frames/), shown in this order.
         out: The page, a file.
         ref: What the samples are: a folder or manifest as `handi evaluate --ref` takes it, with texts
-            and context images. Not needed where `handi generate --batch` wrote the first method's folder.
-        results: Folder of one folder a method, called by the method's name, with its results.json.
-        form: methods: a block a sample, a column a method. actions: a block a context image, a column an
-            action.
+            and context images. Not needed if `handi generate --batch` wrote the first method's folder.
+        results: Folder with one folder per method, called by its name, with its results.json.
+        form: methods: a block per sample, a column per method. actions: a block per context image, a column
+            per action.
         flow: Motion flow of appendix E, or the picture that the paper's authors publish under that name.
         title: Heading of the page.
         width: Widest that a frame is stored, in pixels.
