@@ -55,8 +55,8 @@ def evaluate(
         out: Folder for the results.
         versus: Other generated videos, to compare with on the ids that both have.
         metrics: Names of metrics, or FILE.py:CLASS for your own; without it all: hand, pixels, motion, world,
-            and with weights that `handi doctor` lists fid, kid, fvd, kvd, clip, clip_text, egovlp, egovlp_ego4d, egovlp_stills, blip_base,
-            blip_large, blip_base_ego4d, blip_large_ego4d.
+            and with weights that `handi doctor` lists fid, kid, fvd, kvd, clip, clip_text, egovlp,
+            egovlp_ego4d, egovlp_stills, blip_base, blip_large, blip_base_ego4d, blip_large_ego4d.
         scope: The whole frame, or the true motion area: everything outside it black, or cut off at its box.
         subset: All videos, or the tenth of the true ones with the largest motion areas.
         context_frames: Frames at the start of every video that are given and so not scored.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,43 +83,67 @@ class Table:
 
     def markdown(self) -> str:
         """A pipe table with its title and notes."""
-        notes, marks = self._numbered()
-        lines = [f"**{self.title}**", ""]
-        titles = [*self.heads, *(c.title + ARROWS[c.better] for c in self.columns)]
-        lines.append("| " + " | ".join([*titles, *["beside the paper"] * self._remarked]) + " |")
-        lines.append("|" + "---|" * len(self.heads) + "---:|" * len(self.columns) + "---|" * self._remarked)
-        for row in self.rows:
-            cells = [_markdown(self._styled(row, c), row, c, marks) for c in self.columns]
-            remark = f"{_verdict(row.remark)}{_superscript(marks.get(row.remark))}"
-            lines.append("| " + " | ".join([*row.heads, *cells, *[remark] * self._remarked]) + " |")
-        return "\n".join([*lines, "", *(f"{n}. {note}" for n, note in enumerate(notes, start=1))]) + "\n"
+        titles, rows, notes = self._filled(_MARKDOWN)
+        rule = "---|" * len(self.heads) + "---:|" * len(self.columns) + "---|" * self._remarked
+        titles += ["beside the paper"] * self._remarked
+        lines = ["| " + " | ".join(row) + " |" for row in (titles, *rows)]
+        lines = [f"**{self.title}**", "", lines[0], f"|{rule}", *lines[1:], ""]
+        return "\n".join([*lines, *(f"{n}. {note}" for n, note in enumerate(notes, start=1))]) + "\n"
 
     def latex(self) -> str:
         """A tabular with booktabs rules, in a table that has the notes below it."""
-        notes, marks = self._numbered()
+        titles, rows, notes = self._filled(_LATEX)
+        body, before = [], None
+        for row, texts in zip(self.rows, rows, strict=True):
+            if before not in (None, row.heads[0]) and row.heads[0]:
+                body.append("\\midrule")
+            before = row.heads[0] or before
+            body.append(" & ".join(texts) + " \\\\")
         lines = [
             "% needs \\usepackage{booktabs}",
             "\\begin{table*}\\centering\\small",
             f"\\caption{{{_tex(self.title)}}}",
             f"\\begin{{tabular}}{{{'l' * len(self.heads)}{'r' * len(self.columns)}{'l' * self._remarked}}}",
             "\\toprule",
+            " & ".join([*map(_tex, titles), *[""] * self._remarked]) + " \\\\",
+            "\\midrule",
+            *body,
+            "\\bottomrule",
+            "\\end{tabular}",
+            *(f"\\par\\footnotesize {n}. {_tex(note)}" for n, note in enumerate(notes, start=1)),
+            "\\end{table*}",
         ]
-        titles = [*self.heads, *(c.title + ARROWS[c.better] for c in self.columns)]
-        titles += [""] * self._remarked
-        lines.append(" & ".join(map(_tex, titles)) + " \\\\")
-        lines.append("\\midrule")
-        before = None
+        return "\n".join(lines) + "\n"
+
+    def _filled(self, form: _Form) -> tuple[list[str], list[list[str]], list[str]]:
+        """Titles of the columns, the texts of each row, and all notes, to which reasons and remarks point."""
+        titles = [*self.heads, *(column.title + ARROWS[column.better] for column in self.columns)]
+        notes, marks = list(self.notes), {}
+
+        def mark(text: str) -> str:
+            if not text or text == COMPARABLE:
+                return ""
+            if text not in marks:
+                body = text.removeprefix(NOT_COMPARABLE + ": ")
+                if body not in notes:
+                    notes.append(body)
+                marks[text] = notes.index(body) + 1
+            return form.mark.format(marks[text])
+
+        rows = []
         for row in self.rows:
-            if before not in (None, row.heads[0]) and row.heads[0]:
-                lines.append("\\midrule")
-            before = row.heads[0] or before
-            cells = [_latex(self._styled(row, c), row, c, marks) for c in self.columns]
-            mark = marks.get(row.remark)
-            remark = _tex(_verdict(row.remark)) + (f"$^{{{mark}}}$" if mark else "")
-            lines.append(" & ".join([*map(_tex, row.heads), *cells, *[remark] * self._remarked]) + " \\\\")
-        lines += ["\\bottomrule", "\\end{tabular}"]
-        lines += [f"\\par\\footnotesize {n}. {_tex(note)}" for n, note in enumerate(notes, start=1)]
-        return "\n".join([*lines, "\\end{table*}"]) + "\n"
+            texts = [form.escape(head) for head in row.heads]
+            for column in self.columns:
+                cell = row.cells.get(column.key, Cell())
+                if cell.value is None:
+                    texts.append(form.none + mark(cell.why))
+                    continue
+                small = row.below(cell)
+                place = form.places[self._place(row, column)]
+                texts.append(place.format(cell.text) + (form.small.format(small) if small else ""))
+            verdict = NOT_COMPARABLE if row.remark.startswith(NOT_COMPARABLE) else row.remark
+            rows.append([*texts, *[form.escape(verdict) + mark(row.remark)] * self._remarked])
+        return titles, rows, notes
 
     def csv(self) -> str:
         """A line a row, full precision; each figure with the ends of its interval and its n."""
@@ -145,7 +170,7 @@ class Table:
         """1 where any row has a remark, else 0: then there is no column for them."""
         return int(any(row.remark for row in self.rows))
 
-    def _styled(self, row: Row, column: Column) -> int:
+    def _place(self, row: Row, column: Column) -> int:
         """1 for the best of its group, 2 for the second, 0 otherwise."""
         value = row.cells.get(column.key, Cell()).value
         if value is None or column.better == "neither" or not row.group:
@@ -155,49 +180,8 @@ class Table:
         place = ranked.index(value) + 1
         return place if place <= 2 and len(ranked) > 1 else 0
 
-    def _numbered(self) -> tuple[list[str], dict[str, int]]:
-        """All notes, and the number by which each reason or remark points to its own."""
-        notes, marks = list(self.notes), {}
-        for row in self.rows:
-            reasons = [row.cells[c.key].why for c in self.columns if c.key in row.cells]
-            for text in (*reasons, row.remark):
-                body = text.removeprefix(NOT_COMPARABLE + ": ")
-                if text and text not in marks and text not in (COMPARABLE,):
-                    if body not in notes:
-                        notes.append(body)
-                    marks[text] = notes.index(body) + 1
-        return notes, marks
-
 
 COMPARABLE, NOT_COMPARABLE = "comparable", "not comparable"
-
-
-def _verdict(remark: str) -> str:
-    """A remark without its reasons, which are a note."""
-    return NOT_COMPARABLE if remark.startswith(NOT_COMPARABLE) else remark
-
-
-def _markdown(place: int, row: Row, column: Column, marks: dict[str, int]) -> str:
-    cell = row.cells.get(column.key, Cell())
-    if cell.value is None:
-        return f"–{_superscript(marks.get(cell.why))}"
-    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[place].format(cell.text)
-    small = row.below(cell)
-    return f"{text} <sub>{small}</sub>" if small else text
-
-
-def _superscript(mark: int | None) -> str:
-    return "" if mark is None else f"<sup>{mark}</sup>"
-
-
-def _latex(place: int, row: Row, column: Column, marks: dict[str, int]) -> str:
-    cell = row.cells.get(column.key, Cell())
-    if cell.value is None:
-        mark = marks.get(cell.why)
-        return "--" if mark is None else f"--$^{{{mark}}}$"
-    text = {0: "{}", 1: "\\textbf{{{}}}", 2: "\\underline{{{}}}"}[place].format(cell.text)
-    small = row.below(cell)
-    return f"{text} {{\\tiny {small}}}" if small else text
 
 
 _TEX = {
@@ -210,3 +194,18 @@ _TEX = {
 
 def _tex(text: str) -> str:
     return "".join(_TEX.get(letter, letter) for letter in text)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a format writes figures: plain, best, second; small print; pointers to notes; a gap."""
+
+    places: tuple[str, str, str]
+    small: str
+    mark: str
+    none: str
+    escape: Callable[[str], str]
+
+
+_MARKDOWN = _Form(("{}", "**{}**", "<u>{}</u>"), " <sub>{}</sub>", "<sup>{}</sup>", "–", str)
+_LATEX = _Form(("{}", "\\textbf{{{}}}", "\\underline{{{}}}"), " {{\\tiny {}}}", "$^{{{}}}$", "--", _tex)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 LABELS = {
     "lfdm": "LFDM",
     "aa": "AnimateAnything",
@@ -152,21 +150,15 @@ def benchmark_key(name: str) -> str | None:
     return "ego4d" if key.startswith("ego4d") else None
 
 
-def differences(
-    data: str, n: int | None, benchmark: str, *, authors_weights: bool, clips: int | None = None
-) -> Sequence[str]:
-    """Why a figure on n clips of `data` and the paper's on `benchmark` are not comparable; none: they are.
-
-    clips: of the benchmark in the paper, where it is not the whole test split.
-    """
-    label, whole = BENCHMARKS[benchmark]
-    wanted = whole if clips is None else clips
+def differences(data: str, n: int, benchmark: str, *, authors_weights: bool) -> list[str]:
+    """Why a figure on n clips of `data` and the paper's on `benchmark` are not comparable; [] if they are."""
+    label, clips = BENCHMARKS[benchmark]
     named = benchmark_key(data)
     found = []
     if named is None or (named != benchmark and benchmark != "motion-intensive"):
-        found.append(f"other data: {data}{'' if n is None else f' ({n} clips)'}, the paper's is {label}")
-    elif n is not None and n != wanted:
-        found.append(f"{n} clips of {label}, the paper's are {wanted}")
+        found.append(f"other data: {data} ({n} clips), the paper's is {label}")
+    elif n != clips:
+        found.append(f"{n} clips of {label}, the paper's are {clips}")
     if not authors_weights:
         found.append("weights that are not the authors'")
     return found

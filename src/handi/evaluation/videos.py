@@ -165,24 +165,19 @@ class PreparedEntry(Entry):
     index: int = 0
 
     def shape(self) -> Shape:
-        """See `Entry.shape`."""
         return self.clips.frames, *self.clips.size
 
     def frames(self, most: int | None = None) -> Frames:
-        """See `Entry.frames`."""
         return evenly(np.array(self.clips[self.index].frames), most)
 
     @property
     def has_area(self) -> bool:
-        """See `Entry.has_area`."""
         return True
 
     def area(self) -> BinaryMask | None:
-        """See `Entry.area`."""
         return self.clips[self.index].area
 
     def kind_of_area(self) -> str:
-        """See `Entry.kind_of_area`."""
         return self.clips.kind_of_area
 
 

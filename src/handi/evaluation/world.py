@@ -30,14 +30,12 @@ class WorldEntry(Entry):
     """A clip that `handi world` wrote: `truth` is its record, `video` a film strip or a video file."""
 
     def shape(self) -> Shape:
-        """See `Entry.shape`."""
         if not self._is_strip:
             return super().shape()
         record = self.record
         return record["frames"], record["size"], record["size"]
 
     def frames(self, most: int | None = None) -> Frames:
-        """See `Entry.frames`."""
         if not self._is_strip:
             return super().frames(most)
         (count, height, width), strip = self.shape(), read_image(self._video())
@@ -47,17 +45,14 @@ class WorldEntry(Entry):
 
     @property
     def has_area(self) -> bool:
-        """See `Entry.has_area`."""
         return True
 
     def area(self) -> BinaryMask | None:
-        """See `Entry.area`."""
         if self.area_file is not None:
             return super().area()
         return read_area(self._record_path, kind_of_area(self._record_path.parent))
 
     def kind_of_area(self) -> str:
-        """See `Entry.kind_of_area`."""
         if self.area_file is not None:
             return super().kind_of_area()
         return kind_of_area(self._record_path.parent)

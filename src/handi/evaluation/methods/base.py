@@ -91,7 +91,6 @@ class Static:
     uses_ground_truth = ""
 
     def generate(self, tasks: Iterable[Task]) -> Iterator[GeneratedClip]:
-        """See `Method.generate`."""
         return one_by_one(tasks, lambda task: np.repeat(task.context[None], FRAMES, axis=0))
 
 
@@ -106,7 +105,6 @@ class FlowExtrapolation:
     uses_ground_truth = "the first true frame after the context image"
 
     def generate(self, tasks: Iterable[Task]) -> Iterator[GeneratedClip]:
-        """See `Method.generate`."""
         return one_by_one(tasks, self._generate)
 
     def _generate(self, task: Task) -> Frames:

@@ -58,7 +58,6 @@ class Handi:
         self._area: BinaryMask | None = None
 
     def generate(self, tasks: Iterable[Task]) -> Iterator[GeneratedClip]:
-        """See `Method.generate`."""
         for clip in one_by_one(tasks, self._generate):
             yield replace(clip, stages=self._stages, area=self._area)
 

@@ -52,7 +52,6 @@ class _Diffusers:
         raise NotImplementedError
 
     def generate(self, tasks: Iterable[Task]) -> Iterator[GeneratedClip]:
-        """See `Method.generate`."""
         return one_by_one(tasks, self._generate)
 
     def _generate(self, task: Task) -> Frames:
