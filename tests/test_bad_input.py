@@ -170,7 +170,7 @@ def test_a_folder_of_footage_goes_on_after_any_exception(tmp_path, monkeypatch, 
             done.append(self.folder.name)
             return "fine"
 
-    monkeypatch.setattr(hand_report, "_Job", Job)
+    monkeypatch.setattr(hand_report, "Job", Job)
     monkeypatch.setattr(hand_report.HandDetector, "from_pretrained", lambda *_, **__: SimpleNamespace())
     code, _, err = handi("hands", tmp_path / "in", "--out", tmp_path / "out")
     assert code == 1

@@ -99,18 +99,9 @@ LONG = {
     "handi.data.clips",
 }  # to be split
 PRIVATE = {
-    "data/test_data_report.py",
-    "data/test_executors.py",
-    "data/test_prepare.py",
-    "fuzzing/materials.py",
-    "hands/test_detector.py",
-    "helpers/faults.py",
-    "test_bad_input.py",
-    "training/test_areas.py",
     "training/test_estimate.py",
     "training/test_loop.py",
     "training/test_resume.py",
-    "world/test_world_command.py",
 }  # tests that still reach for private names
 
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.plain_work import dies, doubles, stillborn, unloadable, unpicklable
 
 from handi.core.errors import HandiError, InputError, OutputError
-from handi.data.executors import Processes, Ray, Serial, _load, executor
+from handi.data.executors import Processes, Ray, Serial, executor, load_work
 
 
 @pytest.mark.parametrize("executor", [Serial(), Processes(1), Processes(3)])
@@ -50,16 +50,16 @@ def test_workers_that_die_at_their_start_end_the_run():
 def test_loading_is_given_up_where_workers_die_of_it(tmp_path):
     """As of Ray: three die one after the other, and the fourth says so. Those that load do not count."""
     log = tmp_path / "loads"
-    assert _load(pickle.dumps(doubles), log)(4)[0] == 8
+    assert load_work(pickle.dumps(doubles), log)(4)[0] == 8
     for _ in range(3):
         child = multiprocessing.get_context("spawn").Process(
-            target=_load, args=(pickle.dumps(stillborn), log)
+            target=load_work, args=(pickle.dumps(stillborn), log)
         )
         child.start()
         child.join()
         assert child.exitcode == -signal.SIGKILL
     with pytest.raises(HandiError, match="workers die before their first clip; use fewer"):
-        _load(pickle.dumps(doubles), log)
+        load_work(pickle.dumps(doubles), log)
 
 
 @pytest.mark.timeout(900)

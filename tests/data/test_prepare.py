@@ -46,14 +46,14 @@ def test_only_the_part_is_decoded(tmp_path, monkeypatch):
     times = frame_times(video, 58.0, 59.9).times
     assert len(times) == 20
     decoded = []
-    original = video_module._decoded
+    original = video_module.decoded_frames
 
     def count(*arguments):
         for shown in original(*arguments):
             decoded.append(shown.time)
             yield shown
 
-    monkeypatch.setattr(video_module, "_decoded", count)
+    monkeypatch.setattr(video_module, "decoded_frames", count)
     frames = list(frames_at(video, times))
     assert len(decoded) <= 120  # of 600: from the key frame before it on
     assert np.array_equal(np.stack(frames), read_video(video)[580:])

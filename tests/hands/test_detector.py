@@ -166,7 +166,7 @@ def test_frames_of_any_size(detector, shape):
 
 def test_no_hand_is_lost_when_both_get_one_label(weights, clips, monkeypatch):
     detector = HandDetector(weights, backend="torch")
-    monkeypatch.setattr(HandDetector, "_right", lambda self, reading: torch.full_like(reading.right, 0.9))
+    monkeypatch.setattr(HandDetector, "rightness", lambda self, reading: torch.full_like(reading.right, 0.9))
     hands = detector.detect(clips["cut"])
     assert hands.counts.tolist() == [2, 2, 2, 2]
     assert hands.joints.view(-1, 2, 21, 2).abs().amax((2, 3)).min() > 0

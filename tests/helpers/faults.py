@@ -92,7 +92,7 @@ def killed(root: Path, work: Callable[[], object], at: int) -> bool:
 
 def left_behind(folder: Path) -> Path:
     """A name in a folder that a process which has died gave to what it was writing."""
-    return folder / f"{files.UNFINISHED}{files._HOST}-{NO_PROCESS}-abcdefgh"
+    return folder / f"{files.UNFINISHED}{files.HOST}-{NO_PROCESS}-abcdefgh"
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

@@ -25,7 +25,7 @@ from handi.data.sources import read_source
 from handi.method.area import usable_area
 from handi.models.fresh import random_checkpoint
 from handi.training import build, setup
-from handi.training.areas import Settings, _generator, make_areas
+from handi.training.areas import Settings, clip_generator, make_areas
 from handi.training.recipe import parse_recipe
 from handi.training.step import stage2_step
 from handi.world.files import write_clip
@@ -89,7 +89,7 @@ def test_an_area_is_what_the_pipeline_makes_of_the_clip(made, pipe):
     output = pipe(
         clip.frames[0], clip.texts["enriched"][0], height=SIZE, width=SIZE, num_inference_steps=1,
         area_inference_steps=1, area_guidance_scale=1, output_type="latent",
-        generator=_generator(clip.name, 0),
+        generator=clip_generator(clip.name, 0),
     )  # fmt: skip
     np.testing.assert_allclose(stored.soft(row), output.motion_area_soft[0], atol=0.51 / 255)
     np.testing.assert_array_equal(stored.area(row), output.motion_area[0])
@@ -117,7 +117,7 @@ def test_stage_2_is_given_in_a_step_what_it_is_given_in_sampling(home, made, pip
     pipe(
         batch.frames[0, 0].numpy(), batch.texts[0], height=SIZE, width=SIZE, num_inference_steps=1,
         guidance_scale=1, area_inference_steps=1, area_guidance_scale=1, output_type="latent",
-        generator=_generator(clips[2].name, 0),
+        generator=clip_generator(clips[2].name, 0),
     )  # fmt: skip
     pipe.unet._forward_pre_hooks.clear()
     torch.testing.assert_close(given[0], given[1])
@@ -151,7 +151,7 @@ def test_a_run_that_is_stopped_goes_on_and_ends_the_same(home, made, tmp_path, m
     data = tmp_path / "data"
     shutil.copytree(made, data)
     shutil.rmtree(data / "areas")
-    shards, whole = [], handi.training.areas._make_shard
+    shards, whole = [], handi.training.areas.make_shard
 
     def once(pipe, clips, shard, *rest):
         if shards:
@@ -161,7 +161,7 @@ def test_a_run_that_is_stopped_goes_on_and_ends_the_same(home, made, tmp_path, m
         whole(pipe, clips, shard, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(handi.training.areas, "_make_shard", once)
+        patch.setattr(handi.training.areas, "make_shard", once)
         with pytest.raises(KeyboardInterrupt):
             make_areas(str(home / "model"), data, QUICK)
     with pytest.raises(

@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from handi.world import ACTIONS, read_clip, render_clip
-from handi.world.clip import _moving, _still
+from handi.world.clip import moving_parts, still_parts
 from handi.world.hand import rest_hand
 from handi.world.render import Renderer
 from handi.world.scenes import affordances, build_scene
@@ -71,11 +71,11 @@ def test_frames_of_one_renderer_are_those_of_many():
     scene = build_scene(7)
     name, choice = affordances(scene)[0]
     action = ACTIONS[name](scene, choice, np.random.default_rng(0))
-    still, light, skin = _still(scene, action), scene.light, rest_hand().skin
+    still, light, skin = still_parts(scene, action), scene.light, rest_hand().skin
     kept = Renderer([*scene.backdrop, *still], light, skin, 64)
     for time in (0.0, 0.4, 0.5, 1.0):
         anew = Renderer(scene.backdrop, light, skin, 64)
-        moving = _moving(scene, action, time)
+        moving = moving_parts(scene, action, time)
         one, other = kept.frame(scene.camera, moving), anew.frame(scene.camera, [*still, *moving])
         np.testing.assert_array_equal(one.picture, other.picture)
         np.testing.assert_array_equal(one.identity, other.identity)

@@ -22,7 +22,7 @@ from handi.core.errors import OutputError
 UNFINISHED = ".unfinished-"
 PREVIOUS = ".previous-"  # a folder that `replace_folder` is about to replace
 _OWNER = re.compile(re.escape(UNFINISHED) + r"([0-9a-f]{8})-(\d+)-")
-_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 _MENDS = {
     errno.ENOSPC: "free some space, or choose a folder on another disk",
@@ -199,13 +199,13 @@ def umask() -> int:
 
 
 def _prefix() -> str:
-    return f"{UNFINISHED}{_HOST}-{os.getpid()}-"
+    return f"{UNFINISHED}{HOST}-{os.getpid()}-"
 
 
 def _is_left(name: str) -> bool:
     """Whether a name is that of a dead process of this machine; of other machines nothing is known."""
     owner = _OWNER.match(name)
-    return owner is not None and owner[1] == _HOST and not lives(int(owner[2]))
+    return owner is not None and owner[1] == HOST and not lives(int(owner[2]))
 
 
 def _missing_parents(folder: Path) -> list[Path]:

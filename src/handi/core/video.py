@@ -96,7 +96,7 @@ class _Shown:
     picture: Callable[[], Picture]  # made on demand: most frames are decoded for their successors alone
 
 
-def _decoded(path: str | Path, start: float = 0.0) -> Iterator[_Shown]:
+def decoded_frames(path: str | Path, start: float = 0.0) -> Iterator[_Shown]:
     """All frames from a key frame at or before `start` on, in the order in which they are shown.
 
     Raises: InputError for what cannot be opened or decoded, and for a size that changes midway.
@@ -216,7 +216,7 @@ def read_frames(path: str | Path) -> Iterator[Picture]:
 
 def timed_frames(path: str | Path) -> Iterator[tuple[float, Picture]]:
     """`read_frames` with the presentation time of each frame, s on the container's clock."""
-    for shown in _decoded(path):
+    for shown in decoded_frames(path):
         yield shown.time, shown.picture()
 
 
@@ -235,7 +235,7 @@ def frame_times(path: str | Path, start: float = 0.0, end: float | None = None) 
     """
     times: list[float] = []
     first, last, until = None, 0.0, 0.0
-    for shown in _decoded(path, start):
+    for shown in decoded_frames(path, start):
         if end is not None and shown.time > end + TIME_SLACK:
             return Span(times, None)
         first = shown.time if first is None else first
@@ -265,7 +265,7 @@ def frames_at(path: str | Path, times: Sequence[float], start: float | None = No
     where the file is damaged, also where one of the frames is missing.
     """
     given = 0
-    for shown in _decoded(path, times[0] if start is None else start):
+    for shown in decoded_frames(path, times[0] if start is None else start):
         while given < len(times) and times[given] < shown.time - TIME_SLACK:
             raise InputError(f"the frame at {times[given]:.2f} s cannot be decoded", where=path)
         while given < len(times) and times[given] <= shown.time + TIME_SLACK:

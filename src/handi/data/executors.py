@@ -260,7 +260,7 @@ class _Actor:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
             if self.work is None:  # here, where an error can be told: Ray makes failed actors anew, for ever
-                self.work = _load(self.build, _loads(self.run))
+                self.work = load_work(self.build, _loads(self.run))
             result = ("done", self.work(pickle.loads(row["piece"])))
         except Exception as error:
             result = ("error", _portable(error))
@@ -272,7 +272,7 @@ def _loads(run: str) -> Path:
     return Path(tempfile.gettempdir()) / f"handi-{run}.loads"
 
 
-def _load(build: bytes, log: Path) -> Callable[[Any], Any]:
+def load_work(build: bytes, log: Path) -> Callable[[Any], Any]:
     """Models, unless workers have died on loading them. Raises: HandiError then, and what a model raises.
 
     Ray itself would replace such workers without end.

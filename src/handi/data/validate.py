@@ -44,10 +44,10 @@ def validate(folder: str | Path) -> list[Damage]:
     """
     folder = Path(folder).expanduser()
     about = shards.read_prepared(folder)
-    return _Reading(folder, about).run()
+    return Reading(folder, about).run()
 
 
-class _Reading:
+class Reading:
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         self.folder, self.about, self.settings = folder, about, about["settings"]
         self.size = (self.settings["size"][0], self.settings["size"][1])

@@ -168,7 +168,10 @@ class HandDetector:
         height, width = frames.shape[1:3]
         reading = networks.hands(frames, rows, [region.square(height, width) for region in regions])
         logits = reading.presence.cpu().numpy()
-        presence, right = 1 / (1 + np.exp(-logits.astype(np.float64))), self._right(reading).cpu().numpy()
+        presence, right = (
+            1 / (1 + np.exp(-logits.astype(np.float64))),
+            self.rightness(reading).cpu().numpy(),
+        )
         landmarks = reading.landmarks.cpu().numpy()
         return [
             _Found(project(landmarks[i], region, height, width), logits[i], presence[i], right[i], region)
@@ -177,7 +180,7 @@ class HandDetector:
             for i, region in enumerate(regions)
         ]
 
-    def _right(self, reading: Reading) -> Tensor:
+    def rightness(self, reading: Reading) -> Tensor:
         """N probabilities of a right hand: MediaPipe calls it left, as it expects mirrored pictures."""
         score = reading.right.sigmoid()
         return 1 - score if self.mirrored else score
@@ -238,7 +241,7 @@ class HandDetector:
             points = _to_frame(reading.landmarks, squares[taken])
             joints = joints.index_copy(0, taken, points / points.new_tensor([width, height]))
             logits = logits.index_copy(0, taken, reading.presence)
-            right = right.index_copy(0, taken, self._right(reading))
+            right = right.index_copy(0, taken, self.rightness(reading))
             maps = reading.features
         logits = logits.view(-1, 2)
         return Hands(

@@ -87,7 +87,7 @@ def report_hands(
     for footage, folder in zip(pieces, folders, strict=True):
         try:
             place = folder if folder == out else place_in(out, folder.name)
-            say(_Job(footage, place, settings, detector).run())
+            say(Job(footage, place, settings, detector).run())
         except HandiError as error:
             if len(pieces) == 1 or getattr(error, "everywhere", False):
                 raise
@@ -108,7 +108,7 @@ def _folders(pieces: list[Footage], out: Path) -> list[Path]:
     return [out / names[id] for id in ids]
 
 
-class _Job:
+class Job:
     """One piece of footage and the folder of its results."""
 
     def __init__(
@@ -131,7 +131,7 @@ class _Job:
             (self.folder / UNFINISHED).unlink(missing_ok=True)  # a run was killed before it could
             return f"{self.footage.path}: already in {self.folder} ({_shares(done.counts)})"
         start = time.monotonic()
-        work = _Work.load(self.folder / UNFINISHED, self._key())
+        work = Work.load(self.folder / UNFINISHED, self.key())
         resumed = len(work.rows)
         backend = self._read(work)
         if not work.rows:
@@ -152,7 +152,7 @@ class _Job:
             line += "; note: no hand was found, so the motion area is empty"
         return line
 
-    def _key(self) -> str:
+    def key(self) -> str:
         """Equal for work that may be continued or kept."""
         return json.dumps([__version__, self.input, self.choices], sort_keys=True)
 
@@ -161,11 +161,11 @@ class _Job:
             record = read_joints(self.folder / JOINTS_FILE)
             about = record.about
             if json.dumps([about.get("handi"), about.get("input"), about.get("settings")],
-                          sort_keys=True) == self._key():  # fmt: skip
+                          sort_keys=True) == self.key():  # fmt: skip
                 return record
         return None
 
-    def _read(self, work: _Work) -> str:
+    def _read(self, work: Work) -> str:
         """Detect hands and measure flow from where `work` stands; saved now and then, and when stopped."""
         saved = time.monotonic()
         backend = work.backend
@@ -181,15 +181,15 @@ class _Job:
                     work.add(times, hands, flow)
                     bar.advance(len(frames))
                     if time.monotonic() - saved > SAVE_SECONDS:
-                        work.save(self.folder / UNFINISHED, self._key())
+                        work.save(self.folder / UNFINISHED, self.key())
                         saved = time.monotonic()
             except KeyboardInterrupt:
                 if work.rows:
-                    work.save(self.folder / UNFINISHED, self._key())
+                    work.save(self.folder / UNFINISHED, self.key())
                 raise
         return backend
 
-    def _about(self, work: _Work, backend: str) -> dict[str, Any]:
+    def _about(self, work: Work, backend: str) -> dict[str, Any]:
         return {
             "handi": __version__,
             "input": self.input,
@@ -228,7 +228,7 @@ class _Job:
                 bar.advance()
 
 
-class _Work:
+class Work:
     """What has been read of a clip so far; can be saved and loaded."""
 
     FIELDS = ("joints", "presence", "handedness", "rois", "visible")
@@ -280,7 +280,7 @@ class _Work:
                      tracked=np.array(tracked, np.float32).reshape(-1, 5), **state)  # fmt: skip
 
     @classmethod
-    def load(cls, path: Path, key: str) -> _Work:
+    def load(cls, path: Path, key: str) -> Work:
         """Saved work, if it is of the same footage and settings; else a fresh start."""
         work = cls()
         with writing(path.parent):

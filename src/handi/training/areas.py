@@ -85,7 +85,7 @@ def make_areas(
                     left += len(indices)
         with Progress("areas", total, "clips", done=total - left) as bar:
             for clips, shard, indices in pending:
-                _make_shard(pipe, clips, shard, indices, settings, bar)
+                make_shard(pipe, clips, shard, indices, settings, bar)
     stored = areas.StoredAreas(folder)
     overlaps = [
         one["iou"]
@@ -109,7 +109,7 @@ def _by_shard(clips: ShardClips) -> Iterator[tuple[str, list[int]]]:
         yield shard, list(indices)
 
 
-def _make_shard(
+def make_shard(
     pipe: HandiPipeline, clips: ShardClips, shard: str, indices: list[int], settings: Settings, bar: Progress
 ) -> None:
     soft: list[np.ndarray] = []
@@ -128,7 +128,7 @@ def _make_shard(
             clips.size,
             steps=settings.steps,
             guidance=settings.guidance,
-            generator=[_generator(clip.name, settings.seed) for clip in some],
+            generator=[clip_generator(clip.name, settings.seed) for clip in some],
         )
         soft += list(made)
         overlaps += [_iou(usable_area(one), clip.area) for one, clip in zip(made, some, strict=True)]
@@ -148,7 +148,7 @@ def _check_latents(clips: ShardClips, pipe: HandiPipeline) -> None:
         )
 
 
-def _generator(name: str, seed: int) -> torch.Generator:
+def clip_generator(name: str, seed: int) -> torch.Generator:
     """A clip's own, whatever it is sampled together with."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))

@@ -166,7 +166,7 @@ def siblings(
 # -------------------------------------------------------------------------------------- rendering
 
 
-def _still(scene: Scene, action: Action) -> list[Part]:
+def still_parts(scene: Scene, action: Action) -> list[Part]:
     """The bodies that the action leaves alone, the hands that wait among them."""
     touched = action.states(0.0).keys() | action.states(1.0).keys()
     parts = [part for prop in scene.props if prop.name not in touched for part in prop.parts(prop.initial)]
@@ -175,7 +175,7 @@ def _still(scene: Scene, action: Action) -> list[Part]:
     return parts
 
 
-def _moving(scene: Scene, action: Action, time: float) -> list[Part]:
+def moving_parts(scene: Scene, action: Action, time: float) -> list[Part]:
     """The other bodies, where they are at a time."""
     states = action.states(time)
     props = [prop for prop in scene.props if prop.name in states]
@@ -197,12 +197,12 @@ def _grip(scene: Scene, action: Action, side: str, time: float) -> Grip:
 
 def _exposed(renderer: Renderer, scene: Scene, action: Action, camera: Camera, times: list[float]) -> View:
     """The view at the last of the times, its light averaged over all of them."""
-    views = [renderer.frame(camera, _moving(scene, action, time)) for time in times]
+    views = [renderer.frame(camera, moving_parts(scene, action, time)) for time in times]
     return View(np.mean([view.picture for view in views], axis=0), views[-1].identity, views[-1].depth)
 
 
 def _render(scene: Scene, action: Action, size: int, motion_blur: bool, sway: bool) -> WorldClip:
-    renderer = Renderer([*scene.backdrop, *_still(scene, action)], scene.light, rest_hand().skin, size)
+    renderer = Renderer([*scene.backdrop, *still_parts(scene, action)], scene.light, rest_hand().skin, size)
     times = np.linspace(0, 1, FRAMES)
     still = [scene.camera] * FRAMES
     cameras = handheld(scene.camera, stream(scene.seed, "camera"), FRAMES) if sway else still
