@@ -1,5 +1,5 @@
 # handi: two commands from nothing. `make demo` makes a video, `make test` runs the whole suite.
-# Both make .venv on first use (only Python >= 3.10 with pip is needed) and are fast from then on.
+# Both make .venv on first use (only Python >= 3.11 with pip is needed) and are fast from then on.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -14,7 +14,7 @@ help:            ## this list
 # torch first and by its exact version, so that a CPU build is taken where one is at hand
 # before any other package asks for "some torch".
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "handi needs Python >= 3.10; run: make PYTHON=python3.11 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "handi needs Python >= 3.11; run: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from handi.commands import doctor
+from handi.core import machine
+from handi.models.folder import COMPONENTS
+from handi.models.inventory import models_found
 
 
 def test_a_sound_machine(handi):
@@ -15,7 +17,7 @@ def test_a_sound_machine(handi):
 
 
 def test_a_missing_library_has_its_mend(handi, monkeypatch):
-    monkeypatch.setattr(doctor, "LIBRARIES", ("no-such-library",))
+    monkeypatch.setattr(machine, "LIBRARIES", ("no-such-library",))
     code, out, _ = handi("doctor")
     assert code == 1
     assert "pip install no-such-library" in out
@@ -31,7 +33,7 @@ def test_a_library_that_breaks_transformers_is_found(handi, monkeypatch, tmp_pat
 
 
 def test_models_in_the_hub_cache_are_listed(handi, monkeypatch, tmp_path):
-    for name, folders in (("whole", doctor_components()), ("half", ["unet", "vae"])):
+    for name, folders in (("whole", [*COMPONENTS, "area_unet"]), ("half", ["unet", "vae"])):
         snapshot = tmp_path / f"models--me--{name}" / "snapshots" / ("0" * 40)
         for folder in folders:
             (snapshot / folder).mkdir(parents=True)
@@ -39,14 +41,8 @@ def test_models_in_the_hub_cache_are_listed(handi, monkeypatch, tmp_path):
         (tmp_path / f"models--me--{name}" / "refs").mkdir()
         (tmp_path / f"models--me--{name}" / "refs/main").write_text("0" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    findings = [f for f in doctor.examine() if f.topic == "model" and "me/" in f.text]
+    findings = [f for f in models_found() if f.topic == "model" and "me/" in f.text]
     assert [(f.ok, f.text) for f in findings] == [
         (False, "me/half: incomplete, no text_encoder, tokenizer, scheduler"),
         (True, "me/whole, both stages"),
     ]
-
-
-def doctor_components():
-    from handi.models.folder import COMPONENTS
-
-    return [*COMPONENTS, "area_unet"]

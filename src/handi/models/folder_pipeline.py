@@ -16,7 +16,7 @@ from handi.models.lora import NETWORKS, LoraPipeline
 from handi.models.parts import Checkpoint, ModelCard
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class FolderPipeline(LoraPipeline, DiffusionPipeline):
