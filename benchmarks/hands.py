@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.hands_parity import Clips, load_clips, machine, run_native
+from experiments.hands.parity import Clips, load_clips, machine, run_native
 from handi.core.video import even_indices
 from handi.hands import HandDetector, Hands
 from handi.hands.networks import litert_installed

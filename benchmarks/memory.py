@@ -1,6 +1,7 @@
-"""Peak memory of generation at full size, without a GPU: does it fit 16 GB, and 8 GB with offloading?
+"""Peak memory of generation (does it fit 16 GB?) and of training, at full size and without a GPU.
 
     python -m benchmarks.memory
+    python -m benchmarks.memory --training   # the table of docs/training_memory.md: handi train --estimate
 
 Counts the bytes of live tensors, operation by operation. First a real step on the CPU at reduced width,
 counted and run on the meta device too: both counts must agree to the byte. Then the full-size networks
@@ -11,6 +12,7 @@ fused kernels do it, without the matrix of scores. The driver's context and the 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,8 +25,20 @@ from torch.nn import functional as F
 from handi.models import HandiUNet
 from handi.models.published import published_shapes
 from handi.training.counting import PeakBytes
+from handi.training.estimate import estimate
+from handi.training.recipe import parse_recipe
 
 GIB = 2**30
+LORA = {"lora_rank": 16, "frozen": "bf16"}
+CASES: dict[str, dict[str, Any]] = {
+    "stage 1, all weights": {"stage": "stage1"},
+    "stage 2, all weights, no hand loss": {"loss": {"hand": {"weight": 0}}},
+    "stage 2, all weights, hand loss": {},
+    "the same, not checkpointed": {"run": {"checkpointing": False}},
+    "stage 2, LoRA, no hand loss": {"model": LORA, "loss": {"hand": {"weight": 0}}},
+    "stage 2, LoRA, hand loss": {"model": LORA},
+    "the same, 2 clips": {"model": LORA, "optim": {"batch": 2}},
+}
 SMALL = {"block_out_channels": (64, 128, 256, 256), "cross_attention_dim": 64, "attention_head_dim": 8}
 
 
@@ -81,7 +95,7 @@ def weights(module: nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
-def main() -> None:
+def generation() -> None:
     def small() -> HandiUNet:
         return HandiUNet(motion_mask=True, motion_strength=True, **SMALL)
 
@@ -106,6 +120,37 @@ def main() -> None:
     offloaded = max(parts["UNet, stage 2"] + step, parts["autoencoder"] + decode)
     print(f"  peak, everything on the GPU     {everything / GIB:6.2f} GiB")
     print(f"  peak with --offload             {offloaded / GIB:6.2f} GiB")
+
+
+def recipe(changes: dict[str, Any]) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "stage": "stage2",
+        "model": {"init": "AnimateAnything"},
+        "data": {"path": "-"},
+        "optim": {"batch": 1},
+        "run": {"precision": "bf16", "checkpointing": True},
+    }
+    for section, entries in changes.items():
+        base[section] = {**base.get(section, {}), **entries} if isinstance(entries, dict) else entries
+    return base
+
+
+def training() -> None:
+    """A row per case: what a training step of AnimateAnything's size holds, one clip in a forward pass."""
+    print("| | trained | weights | gradients | optimiser | average | beside them | peak | TFLOP a step |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, changes in CASES.items():
+        e = estimate(parse_recipe(recipe(changes)))
+        kept = (e.weights_bytes, e.gradients_bytes, e.optimizer_bytes, e.average_bytes, e.work_bytes)
+        sizes = " | ".join(f"{size / GIB:.2f}" for size in kept)
+        peak, flops = f"**{e.peak_bytes / GIB:.1f} GiB**", f"{e.flops_per_step / 1e12:.1f}"
+        print(f"| {name} | {e.trained / 1e6:,.1f} M | {sizes} | {peak} | {flops} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--training", action="store_true")
+    training() if parser.parse_args().training else generation()
 
 
 if __name__ == "__main__":

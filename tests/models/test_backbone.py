@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from pairs_backbone import Mixer, Pairs
+from helpers.pairs_backbone import Mixer, Pairs
 
 from handi.core.errors import InputError, ModelError
 from handi.data.clips import Batch

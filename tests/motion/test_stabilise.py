@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.stabilise import measure as measure_world  # benchmarks/stabilise.py
+from experiments.motion.stabilise import measure as measure_world  # experiments/motion/stabilise.py
 from handi.core.errors import InputError
 from handi.motion.stabilise import CameraMotion, measure_camera, stabilise
 

@@ -35,7 +35,7 @@ SEEK_MARGIN = 1.0  # s before what is looked for
 END_SLACK = 0.5  # s that a container's length may be beyond its last frame
 BT709 = 1  # matrix, primaries and transfer have one number in ITU-T H.273
 # One thread, as x264's output depends on their number; without mbtree, which reads what freed memory held
-# (benchmarks/encoder.py). So the same frames give the same bytes.
+# (experiments/encoder.py). So the same frames give the same bytes.
 ENCODER = {"crf": "14", "preset": "medium", "x264-params": "threads=1:mbtree=0"}
 MAX_STRETCH = 16.0  # of a pixel's sides: more is damage, not a format
 # Containers that hold their own pictures and open no other file, as playlists and scripts of ffmpeg do.

@@ -1,8 +1,8 @@
-"""Native MediaPipe Hands on a file of frames: the other side of `hands_parity.py` and `hands.py`.
+"""Native MediaPipe Hands on a file of frames: the other side of `parity.py` and `hands.py`.
 
 Runs in an environment of its own, as MediaPipe 0.10.21 and handi want different numpy:
     python3.11 -m venv /tmp/native && /tmp/native/bin/pip install mediapipe==0.10.21
-Usage (by the other scripts): python hands_native.py FRAMES.npz RESULT.npz MODE COMPLEXITY CONFIDENCE
+Usage (by the other scripts): python native.py FRAMES.npz RESULT.npz MODE COMPLEXITY CONFIDENCE
 FRAMES.npz holds one N×H×W×3 uint8 RGB array a clip.
 """
 

@@ -1,6 +1,6 @@
 """Whether the same frames give the same file: many encodings under load, by settings of the encoder.
 
-    .venv/bin/python -m benchmarks.encoder --repeats 1000
+    .venv/bin/python -m experiments.encoder --repeats 1000
 
 Two busy processes run beside it, the number of threads that the machine seems to have changes from repeat to
 repeat, and so does what freed memory holds. A row says how many different files the same 16 frames gave.

@@ -1,4 +1,6 @@
-"""How well stabilising undoes a hand-held camera: python -m benchmarks.stabilise [--clips 40] [--first 100]
+"""How well stabilising undoes a hand-held camera.
+
+    python -m experiments.motion.stabilise [--clips 40] [--first 100]
 
 Clips of the synthetic world are rendered with `handheld=True`, where every camera and every depth is known.
 

@@ -1,7 +1,7 @@
 """The hand detector against MediaPipe: networks against LiteRT, and the whole against native 0.10.21.
 
     python3.11 -m venv /tmp/native && /tmp/native/bin/pip install mediapipe==0.10.21
-    python -m benchmarks.hands_parity --native /tmp/native/bin/python VIDEO_OR_FOLDER...
+    python -m experiments.hands.parity --native /tmp/native/bin/python VIDEO_OR_FOLDER...
 
 Prints the tables of docs/hands.md. `--golden tests/pictures/hands` re-makes the tests' golden numbers
 instead: what native MediaPipe says of the pictures there. Needs `pip install 'handi[litert]'`; native
@@ -66,7 +66,7 @@ def run_native(
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "frames.npz", Path(folder) / "result.npz"
         np.savez(source, **clips)  # type: ignore[arg-type]
-        script = Path(__file__).with_name("hands_native.py")
+        script = Path(__file__).with_name("native.py")
         command = [python, *map(str, (script, source, target, mode, complexity, confidence))]
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         subprocess.run(command, check=True, env=environment, capture_output=True)
@@ -170,7 +170,7 @@ def one_pixel_brighter(clips: Clips) -> Clips:
 
 def make_golden(folder: Path, python: str) -> None:
     """Write native.json beside the test pictures: strips of frames, one above the other."""
-    golden: dict = {"made_by": "benchmarks/hands_parity.py --golden", "clips": {}}
+    golden: dict = {"made_by": "experiments/hands/parity.py --golden", "clips": {}}
     strips = json.loads((folder / "strips.json").read_text())
     pictures = {name: read_image(folder / f"{name}.png") for name in strips}
     clips = {name: p.reshape(strips[name], -1, *p.shape[1:]) for name, p in pictures.items()}
