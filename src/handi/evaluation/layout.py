@@ -57,7 +57,7 @@ class Row:
 
 @dataclass
 class Table:
-    """A table and what is said below it."""
+    """A table and the notes below it."""
 
     title: str
     heads: tuple[str, ...]

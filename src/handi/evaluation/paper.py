@@ -22,8 +22,8 @@ BENCHMARKS = {
     "motion-intensive": ("Motion Intensive", 886),
 }
 
-# Table 1: parameters in billions, seconds a video. Device, batch and steps are not said; HANDI's parameters
-# are twice AnimateAnything's, so VAE and text encoder are in there twice.
+# Table 1: parameters in billions, seconds per video. Device, batch and steps are not given; HANDI's
+# parameters are twice AnimateAnything's, so VAE and text encoder are in there twice.
 TABLE1: dict[str, tuple[float, float]] = {
     "lfdm": (0.108, 3.57),
     "aa": (1.837, 5.74),
@@ -35,8 +35,8 @@ TABLE1: dict[str, tuple[float, float]] = {
     "handi": (3.674, 8.64),
 }
 
-# Columns of tables 2 and 3: figure of results.json → as tables head it. BLIP is the large model's.
-# HS-Err: the paper does not say how it counts a hand that is missed; its values fit `matched`.
+# Columns of tables 2 and 3: figure of results.json → heading. BLIP is the large model's. The paper does not
+# say how HS-Err counts a hand that is missed; its values fit `matched`.
 COLUMNS: dict[str, str] = {
     "hs_err_matched": "HS-Err",
     "fid": "FID",

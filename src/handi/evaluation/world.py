@@ -1,4 +1,4 @@
-"""Clips of the synthetic world in an evaluation: read as entries, and judged by what the world knows.
+"""Clips of the synthetic world in an evaluation: read as entries, and scored against what the world knows.
 
 This is the one place of the evaluation that knows the world. `metrics.METRICS` names its metric.
 """

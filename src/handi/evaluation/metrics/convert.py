@@ -1,4 +1,4 @@
-"""`handi convert-weights`: pickled weight files of the metrics into safetensors, which hold no program."""
+"""`handi convert-weights`: pickled weight files of the metrics become safetensors, which hold no program."""
 
 from __future__ import annotations
 

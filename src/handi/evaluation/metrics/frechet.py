@@ -1,6 +1,6 @@
-"""Distances between two piles of feature vectors: Fréchet (FID, FVD) and the unbiased kernel one (KID, KVD).
+"""Distances between two sets of feature vectors: Fréchet (FID, FVD) and the unbiased kernel one (KID, KVD).
 
-Piles are n×D arrays, memory maps included: they are read in blocks and counted in float64, so that memory
+Sets are n×D arrays, memory maps included: they are read in blocks and counted in float64, so that memory
 grows with D and not with n, and the order of the rows changes nothing beyond rounding.
 """
 
@@ -57,8 +57,8 @@ def kernel_distance(
 ) -> float:
     """Unbiased squared MMD of a (n×D) and b (m×D) with the kernel (x·y/D + 1)³, mean over random subsets.
 
-    Where a pile holds no more than `subset_size` rows, subsets are as large as the smaller pile; where both
-    have that size there is one subset, all of it. May be negative: its mean is right at every n.
+    If a set has no more than `subset_size` rows, subsets are as large as the smaller set; if both have that
+    size there is one subset, all of it. May be negative: its mean is right at every n.
     Raises: InputError as `frechet_distance`.
     Source: Bińkowski et al. 2018, sec. 4; Unterthiner et al. 2018 (KVD).
     """
@@ -70,7 +70,7 @@ def kernel_distance(
     found = []
     for _ in range(subsets):
         # sorted: a memory map is read from front to back
-        of_a, of_b = (np.sort(chance.choice(len(pile), size, replace=False)) for pile in (a, b))
+        of_a, of_b = (np.sort(chance.choice(len(rows), size, replace=False)) for rows in (a, b))
         found.append(_mmd(a[of_a].astype(np.float64), b[of_b].astype(np.float64)))
     return float(np.mean(found))
 
@@ -89,13 +89,13 @@ def _mmd(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _check(a: np.ndarray, b: np.ndarray) -> None:
-    for pile in (a, b):
-        if pile.ndim != 2 or len(pile) < 2:
+    for rows in (a, b):
+        if rows.ndim != 2 or len(rows) < 2:
             raise InputError(
-                f"a distance of two sets needs at least two rows of features each, not {pile.shape}",
+                f"a distance of two sets needs at least two rows of features each, not {rows.shape}",
                 mend="give more videos",
             )
-        if not all(np.isfinite(pile[i : i + BLOCK]).all() for i in range(0, len(pile), BLOCK)):
+        if not all(np.isfinite(rows[i : i + BLOCK]).all() for i in range(0, len(rows), BLOCK)):
             raise InputError("features that are not finite", mend="look for broken frames or weights")
     if a.shape[1] != b.shape[1]:
         raise InputError(f"features of {a.shape[1]} and of {b.shape[1]} values cannot be compared")

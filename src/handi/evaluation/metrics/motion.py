@@ -29,8 +29,8 @@ class FlowCounts:
 class Motion(PairMetric):
     """Appendix E's motion flow as numbers, and what changes where nothing should.
 
-    They need whole frames, whatever the scope. Flow and drift are those of the generated video with its own
-    frame 0 (the true context image where it holds none).
+    They need whole frames, whatever the scope. Flow and drift are measured from the generated video's own
+    frame 0, or from the true context image if it has none.
     """
 
     name = "motion"
@@ -52,8 +52,7 @@ class Motion(PairMetric):
     count = FlowCounts()
 
     def scores(self, pair: Pair, features: Features) -> dict[str, float]:
-        """See `figures`. The share of a video in which nothing moves is left out, as is drift where the area
-        is the whole frame."""
+        """See `figures`. `flow_inside` is left out if nothing moves, drift if the area is the whole frame."""
         before = pair.start if pair.start is not None else pair.context
         frames = pair.generated if before is None else np.concatenate([before[None], pair.generated])
         if len(frames) < 2:

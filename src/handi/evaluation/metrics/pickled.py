@@ -1,9 +1,9 @@
-"""Tensors out of a pickled file (.pth, .pt, .bin) without running anything that it asks for.
+"""Tensors from a pickled file (.pth, .pt, .bin) without running anything that it asks for.
 
 A pickle is a program: it may name any function and have it called. torch's own restricted unpickler
-(`weights_only`) makes tensors and nothing else. Trainers' files name classes of the trainer beside them
-(EgoVLP's `config` is one): those are never imported, an empty thing stands for them. What names anything of
-Python's library or of torch beyond tensors is refused.
+(`weights_only`) makes tensors and nothing else. Trainers' files also name classes of the trainer (EgoVLP's
+`config` is one): those are never imported, an empty object stands for them. A file that names anything else
+of Python's library or of torch is refused.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def read_pickled(path: str | Path) -> dict[str, Tensor]:
         raise ModelError("no such file", where=path) from error
     except Exception as error:  # torch and pickle raise a dozen unrelated kinds for a damaged file
         # torch says at length what else one could do, and then what is wrong
-        said = str(error).rpartition("WeightsUnpickler error: ")[2]
-        reason = " ".join(said.split(". ")[0].split())[:160] or type(error).__name__
+        message = str(error).rpartition("WeightsUnpickler error: ")[2]
+        reason = " ".join(message.split(". ")[0].split())[:160] or type(error).__name__
         raise ModelError(
             f"cannot be read as weights ({reason})", where=path, mend="copy it again: it may be cut short"
         ) from error

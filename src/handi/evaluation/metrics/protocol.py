@@ -4,10 +4,10 @@ A metric is one of two small things:
 
 - a `PairMetric` scores one video at a time (HS-Err, PSNR, CLIP, …): its figures are means over the videos;
 - a `SetMetric` compares all generated videos with all true ones (FID, FVD, KID, KVD): it turns each video
-  into rows of features, and two piles of rows into a distance.
+  into rows of features, and two sets of rows into a distance.
 
-Whatever is slow in either is an `Extractor`, whose output is kept by the content of the frames, so that CLIP
-is run once for three scores, and once on the ground truth for ten methods. Metrics see one video at a time,
+What is slow in either is an `Extractor`. Its output is kept by the content of the frames, so that CLIP runs
+once for three scores, and once on the ground truth for ten methods. Metrics see one video at a time,
 always whole: no batch size or order can change a number.
 """
 
@@ -23,8 +23,8 @@ import numpy as np
 from handi.core.errors import HandiError
 from handi.core.types import BinaryMask, Frames, Picture
 
-# To be raised when the same videos would get other numbers or other features: it is in every result, and in
-# the name of every feature that is kept.
+# Raise it if the same videos get other numbers or other features: it is in every result, and in the name of
+# every feature that is kept.
 PROTOCOL = "handi-1"
 
 Better = Literal["higher", "lower", "neither"]
@@ -37,10 +37,10 @@ class Unscored(HandiError):
 
 @dataclass(frozen=True)
 class Pair:
-    """A generated video and what is known of the true one. What is not known is None.
+    """A generated video and what is known about the true one; None if it is not known.
 
-    Frames are L×H×W×3 uint8, without the context image. Of a metric that is `scoped`, everything outside
-    the scope is already black or cut off on both sides; others are given whole frames.
+    Frames are L×H×W×3 uint8, without the context image. For a metric that is `scoped`, everything outside the
+    scope is already black or cut off on both sides; other metrics get whole frames.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Figure:
     unit: str = ""
     of: str = ""  # what exactly it is, in one line
     wants: tuple[Part, ...] = ()  # parts of a Pair that it needs beyond those that its metric wants
-    none: str = "it gives nothing to measure"  # what is the matter with a video that has no such figure
+    none: str = "it gives nothing to measure"  # why a video may have no such figure
 
 
 @runtime_checkable
@@ -111,9 +111,9 @@ class PairMetric(Metric, Protocol):
     """A metric that scores one video at a time."""
 
     def scores(self, pair: Pair, features: Features) -> dict[str, float]:
-        """Figure name → value. A figure that this video has none of is left out or NaN.
+        """Figure name → value; a figure that this video does not have is left out or NaN.
 
-        Raises: Unscored where it has none at all.
+        Raises: Unscored if it has none at all.
         """
         ...
 
@@ -122,13 +122,13 @@ class PairMetric(Metric, Protocol):
 class SetMetric(Metric, Protocol):
     """A distance between two sets of videos; it has one figure.
 
-    `enough`: the n under which its value is mostly the bias of a small sample, 0 where it has no bias.
+    `enough`: the n under which its value is mostly the bias of a small sample, 0 if it has no bias.
     """
 
-    extractor: Extractor  # frames → R×D float32, the same R for every video (1 a clip, or L)
+    extractor: Extractor  # frames → R×D float32, the same R for every video (1 per clip, or L)
     enough: int
 
     def distance(self, generated: np.ndarray, reference: np.ndarray) -> float:
-        """Distance of two n×D piles of rows, at least two each. They may be memory maps of any length:
+        """Distance of two n×D sets of rows, at least two each. They may be memory maps of any length:
         read them some thousand rows at a time, in float64."""
         ...

@@ -1,8 +1,8 @@
 """The weight files of the metrics: which there are, where they are looked for, what their SHA-256 is.
 
-None ships with handi and none is downloaded. In this order: the file's own environment variable, then
-nothing else counts; the user cache (`~/.cache/handi/metrics`), as `handi convert-weights` writes it or as
-published; for the hub's models, the hub's cache.
+None ships with handi and none is downloaded. Each is looked for at its environment variable, and nowhere
+else if that is set; in the user cache (`~/.cache/handi/metrics`), as `handi convert-weights` writes it or as
+published; and, for the hub's models, in the hub's cache.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Weights:
 
     @property
     def places(self) -> tuple[Path, ...]:
-        """Where it is expected in the user cache, first come first."""
+        """Where it is expected in the user cache, in this order."""
         cache = cache_folder()
         if self.folder:
             return (cache / self.file,)
@@ -82,7 +82,7 @@ CATALOGUE = {
 
 @dataclass(frozen=True)
 class Found:
-    """A weight file on this machine, its hash checked where the right one is known."""
+    """A weight file on this machine, its hash checked if the right one is known."""
 
     weights: Weights
     path: Path  # the file, or the folder
@@ -97,7 +97,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Place:
-    """What `survey` saw of one weight file."""
+    """What `survey` found of one weight file."""
 
     weights: Weights
     state: Literal["found", "missing", "refused"]
