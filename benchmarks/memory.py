@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from handi.models import HandiUNet
-from handi.models.published import published_shapes
+from handi.models.fresh import published_shapes
 from handi.training.counting import PeakBytes
 from handi.training.estimate import estimate
 from handi.training.recipe import parse_recipe

@@ -99,9 +99,7 @@ LONG = {
     "handi.data.clips",
 }  # to be split
 PRIVATE = {
-    "training/test_estimate.py",
     "training/test_loop.py",
-    "training/test_resume.py",
 }  # tests that still reach for private names
 
 

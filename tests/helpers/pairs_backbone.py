@@ -28,7 +28,7 @@ class Flow:
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
 
-    def draw(self, count: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
+    def timesteps(self, count: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
         u, kind = torch.rand((2, count), generator=generator)
         u = torch.where(kind < high + pure, 0.6 + 0.4 * u, u)
         return 1000 * torch.where(kind < pure, 1.0, u)

@@ -18,7 +18,7 @@ from handi.models.fresh import from_preset
 from handi.models.parts import BACKBONES, ModelCard
 from handi.training.noise import Noised
 from handi.training.recipe import HandLossRecipe, LossRecipe
-from handi.training.step import Networks, drawn_frames, stage1_step, stage2_step
+from handi.training.step import Networks, sample_frames, stage1_step, stage2_step
 
 SIZE, FRAMES = 32, 5
 
@@ -84,7 +84,7 @@ def test_both_stages_train_and_known_cells_bear_no_loss(parts, batch):
 def test_the_hand_loss_draws_whole_chunks_and_its_gradient_reaches_them_alone(parts):
     candidates = torch.ones(2, FRAMES, dtype=torch.bool)
     candidates[:, 0] = False
-    clips, frames = drawn_frames(candidates, 2, 2, torch.Generator().manual_seed(0))
+    clips, frames = sample_frames(candidates, 2, 2, torch.Generator().manual_seed(0))
     assert len(set(clips.tolist())) == 1
     assert frames.tolist() in ([1, 2], [3, 4])
     z = torch.randn(2, 8, 3, 4, 4, requires_grad=True)

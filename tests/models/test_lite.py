@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from handi.models.attention import turned, turns_at
+from handi.models.attention import rotary_at, rotate
 from handi.models.lite import SCHEDULE, LiteTransformer
 
 CHANNELS, FRAMES = 6, 3
@@ -126,8 +126,8 @@ def test_rotary_products_depend_on_the_distance_alone():
     generator = torch.Generator().manual_seed(3)
     query, key = torch.randn(2, 1, 8, generator=generator)
     down, across = torch.tensor([0.0, 2, 5, 7]), torch.tensor([1.0, 4, 3, 6])  # the same step, twice
-    turns = turns_at([down, across], torch.zeros(1, 8), heads=1)
-    queries, keys = (turned(x.expand(1, 4, 8), turns)[0] for x in (query, key))
+    turns = rotary_at([down, across], torch.zeros(1, 8), heads=1)
+    queries, keys = (rotate(x.expand(1, 4, 8), turns)[0] for x in (query, key))
     torch.testing.assert_close(queries[0] @ keys[1], queries[2] @ keys[3], atol=1e-4, rtol=1e-4)
     assert abs(queries[0] @ keys[1] - queries[0] @ keys[2]) > 1e-3
 

@@ -74,8 +74,8 @@ def test_shared_storages_are_held_once():
 def test_a_real_step_and_a_counted_one_agree(stage, load, tmp_path):
     recipe = load(tmp_path, stage=stage, optim={"accumulate": 2})
     measured = estimate(recipe)
-    counted = module._Trial(recipe, module._parts(recipe, []), torch.device("cpu"), pretend=True)
-    peak, flops = module._counted(counted)
+    counted = module.Trial(recipe, module.parts_of(recipe, []), torch.device("cpu"), pretend=True)
+    peak, flops = module.counted(counted)
     assert flops == measured.flops_per_step
     assert peak == pytest.approx(measured.peak_bytes, rel=0.25)  # stages of a few hundred kB
     assert measured.hours == pytest.approx(measured.seconds_per_step * 7 / 3600)
@@ -98,7 +98,7 @@ def test_the_command_says_what_it_costs(handi, tiny_recipe, tmp_path):
 def test_a_model_that_is_not_here_is_taken_for_the_published_size(load, tmp_path, monkeypatch):
     recipe = load(tmp_path, model={"preset": None, "init": "not/here"})
     notes: list[str] = []
-    parts = module._parts(recipe, notes)
+    parts = module.parts_of(recipe, notes)
     assert sum(p.numel() for p in parts.unet.parameters()) == 1_413_401_540
     assert parts.unet.device.type == "meta"
     assert notes == ["not/here is not here: taken for a model of AnimateAnything's size"]
@@ -109,7 +109,7 @@ def test_a_model_that_is_not_here_is_taken_for_the_published_size(load, tmp_path
 )
 def test_where_a_finder_is_asked_the_published_size_is_no_answer(load, tmp_path, changes):
     with pytest.raises(ModelError, match="not/here"):
-        module._parts(load(tmp_path, model={"preset": None, "init": "not/here"}, **changes), [])
+        module.parts_of(load(tmp_path, model={"preset": None, "init": "not/here"}, **changes), [])
 
 
 def test_the_table_names_every_figure(load, tmp_path):

@@ -301,7 +301,7 @@ def test_pieces_add_up_to_the_same_run_to_the_bit(home, tmp_path, monkeypatch, s
         recipe = recipe_of(home, stage, out=tmp_path / out, run__steps=5, optim__schedule="cosine")
         with monkeypatch.context() as patch:
             if piece:
-                patch.setattr(Run, "_out_of_time", lambda self: self.step == piece)
+                patch.setattr(Run, "out_of_time", lambda self: self.step == piece)
             assert train(recipe, say=quiet) == 0
 
     run("whole")
@@ -323,7 +323,7 @@ def test_a_fresh_model_is_the_same_when_its_run_goes_on_although_clips_have_come
     produce(clips, clips=1, seed=0, settings=Settings(size=32, pictures="png"))
     recipe = recipe_of(home, "vae", out=out, model={"preset": "tiny"}, data__path=str(clips))
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_out_of_time", lambda self: self.step == 1)
+        patch.setattr(Run, "out_of_time", lambda self: self.step == 1)
         train(recipe, say=quiet)
     basis = model_folder.load(out / "start").vae.state_dict()["basis.components"]
     produce(clips, clips=2, seed=0, settings=Settings(size=32, pictures="png"))
@@ -334,14 +334,14 @@ def test_a_fresh_model_is_the_same_when_its_run_goes_on_although_clips_have_come
 
 def test_a_signal_saves_and_ends_with_its_code(home, tmp_path, monkeypatch):
     recipe = recipe_of(home, "stage1", out=tmp_path / "run", run__steps=9)
-    original = Run._pass
+    original = Run.forward_backward
 
     def passing(self, *arguments, **options):
         if self.step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, *arguments, **options)
 
-    monkeypatch.setattr(Run, "_pass", passing)
+    monkeypatch.setattr(Run, "forward_backward", passing)
     assert train(recipe, say=quiet) == 128 + signal.SIGTERM
     assert weights(tmp_path / "run", 2)
 

@@ -80,14 +80,14 @@ class Killed(BaseException):
 @pytest.mark.parametrize("step", range(7))
 def test_killed_in_any_step(step, straight, load, tmp_path, monkeypatch):
     recipe = load(tmp_path)
-    forward = loop.Run._pass
+    forward = loop.Run.forward_backward
 
     def pass_(self, *arguments, **options):
         if self.step == step:
             raise Killed
         return forward(self, *arguments, **options)
 
-    monkeypatch.setattr(loop.Run, "_pass", pass_)
+    monkeypatch.setattr(loop.Run, "forward_backward", pass_)
     with pytest.raises(Killed):
         train(recipe, say=lambda message: None)
     monkeypatch.undo()

@@ -84,7 +84,7 @@ class Betas:
         """The timestep of the most noise."""
         return self.scheduler.config.num_train_timesteps - 1
 
-    def draw(self, count: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
+    def timesteps(self, count: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
         """`count` timesteps: uniform, but for a share `high` among the upper 40 % and a share `pure` at the
         last, where one-step sampling and the layout of a clip are decided."""
         steps = self.last + 1

@@ -1,4 +1,4 @@
-"""Attention with rotary places, and the other small parts that the lean networks are made of.
+"""Attention with rotary embedding, and the other small parts of the lean networks.
 
 Inside, features are channels-last, B×F×h×w×C.
 """
@@ -20,10 +20,10 @@ FUSED_FROM = 64  # tokens
 class Attention(nn.Module):
     """Multi-head attention over the second last dimension of … × tokens × width.
 
-    source: width of other tokens to look at; where it is the tokens' own, they look at each other too. turns:
-    of the tokens' places (rotary embedding): what is the same number of cells away looks the same everywhere;
-    others: those of the other tokens' places, where they are not the same.
-    The output starts at zero: a new block changes nothing.
+    source: width of other tokens to attend to; if it equals `width`, tokens attend to each other as well.
+    rotary: rotary embedding of the tokens' places (`rotary_at`), so that attention depends on distances;
+    source_rotary: that of the other tokens, if they are at other places. The output starts at zero: a new
+    block changes nothing.
     """
 
     def __init__(self, width: int, heads: int, source: int | None = None) -> None:
@@ -40,16 +40,19 @@ class Attention(nn.Module):
         x: Tensor,
         source: Tensor | None = None,
         *,
-        turns: Tensor | None = None,
-        others: Tensor | None = None,
+        rotary: Tensor | None = None,
+        source_rotary: Tensor | None = None,
     ) -> Tensor:
         query = self.query_norm(self._heads(self.query(x)))
         key, value = self._keys(self.key_value, x if source is None else source)
-        if turns is not None:
-            query, key = turned(query, turns), turned(key, turns if others is None else others)
+        if rotary is not None:
+            query, key = (
+                rotate(query, rotary),
+                rotate(key, rotary if source_rotary is None else source_rotary),
+            )
         if self.own is not None:
             own_key, own_value = self._keys(self.own, x)
-            own_key = own_key if turns is None else turned(own_key, turns)
+            own_key = own_key if rotary is None else rotate(own_key, rotary)
             many = own_key.shape[:-2]
             key = torch.cat([own_key, key.expand(*many, -1, -1)], -2)
             value = torch.cat([own_value, value.expand(*many, -1, -1)], -2)
@@ -100,14 +103,14 @@ class Conv(nn.Module):
         return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
-def turns_of_place(cells: Sequence[int], like: Tensor, heads: int) -> Tensor:
-    """Angles by which the features of the cells of an h×w picture are turned: hw×2×(features/2)."""
+def rotary_of_cells(cells: Sequence[int], like: Tensor, heads: int) -> Tensor:
+    """Rotary embedding of the cells of an h×w picture: hw×2×(features/2)."""
     down, across = (torch.arange(count, device=like.device).float() for count in cells)
-    return turns_at([part.flatten() for part in torch.meshgrid(down, across, indexing="ij")], like, heads)
+    return rotary_at([part.flatten() for part in torch.meshgrid(down, across, indexing="ij")], like, heads)
 
 
-def turns_at(places: Sequence[Tensor], like: Tensor, heads: int) -> Tensor:
-    """Cosines and sines of a head's features at places …: …×2×(features/2), an equal share a coordinate."""
+def rotary_at(places: Sequence[Tensor], like: Tensor, heads: int) -> Tensor:
+    """Cosines and sines of a head's features at places …: …×2×(features/2), an equal share per coordinate."""
     half = like.shape[-1] // heads // 2
     shares = [half // len(places)] * (len(places) - 1)
     shares.append(half - sum(shares))
@@ -121,9 +124,9 @@ def turns_at(places: Sequence[Tensor], like: Tensor, heads: int) -> Tensor:
     return torch.stack([angles.cos(), angles.sin()], -2).to(like.dtype)
 
 
-def turned(x: Tensor, turns: Tensor) -> Tensor:
-    """Rotary embedding: x …×heads×tokens×features, turns …×tokens×2×(features/2)."""
-    cosine, sine = (turns.unsqueeze(-4) if turns.dim() > 3 else turns).unbind(-2)
+def rotate(x: Tensor, rotary: Tensor) -> Tensor:
+    """Apply a rotary embedding …×tokens×2×(features/2) to x …×heads×tokens×features."""
+    cosine, sine = (rotary.unsqueeze(-4) if rotary.dim() > 3 else rotary).unbind(-2)
     first, second = x.chunk(2, -1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
 

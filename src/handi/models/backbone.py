@@ -12,7 +12,7 @@ single frames, and 1 + (F - 1) / `chunk` for those that compress time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import torch
@@ -54,8 +54,8 @@ class Layout:
     def repeated(self, times: int) -> Layout:
         """The same task `times` times in one batch, such as for the two branches of guidance."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Layout(
-            **{name: None if part is None else torch.cat([part] * times) for name, part in parts.items()}
+        return replace(
+            self, **{name: torch.cat([part] * times) for name, part in parts.items() if part is not None}
         )
 
 
@@ -73,10 +73,19 @@ class Traits:
 class Process(Protocol):
     """The noise that a network was trained with: x_t = alpha·x0 + sigma·noise."""
 
-    kind: PredictionKind  # what the network answers
-    last: float  # the timestep of the most noise
+    scheduler: Any  # of diffusers, which does the steps of a sampling run
 
-    def draw(self, count: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
+    @property
+    def kind(self) -> PredictionKind:
+        """What the network answers."""
+        ...
+
+    @property
+    def last(self) -> float:
+        """The timestep of the most noise."""
+        ...
+
+    def timesteps(self, count: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
         """`count` random timesteps for training: a share `high` with much noise, a share `pure` at `last`."""
         ...
 
@@ -103,10 +112,14 @@ class Backbone(Protocol):
     vae: Any  # its parts, whose weights a run may train
     text_encoder: Any
     tokenizer: Any
-    process: Process
     clamps: bool  # known cells enter the network clean: they are put back after sampling and bear no loss
     chunk: int  # frames of a latent frame after the first, which are decoded together
     multiple: int  # of which height and width must be multiples, in pixels
+
+    @property
+    def process(self) -> Process:
+        """The noise of its networks."""
+        ...
 
     def fit_frames(self, frames: int) -> int:
         """The number of frames nearest to `frames` that a clip can have."""

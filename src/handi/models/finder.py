@@ -1,20 +1,20 @@
-"""Finder: which cells of a picture show the thing and the hands that the words mean."""
+"""Finder: which cells of a picture show the thing and the hands that a sentence means."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from handi.models.attention import Attention, Conv, Mlp, grid, turns_of_place
+from handi.models.attention import Attention, Conv, Mlp, grid, rotary_of_cells
 
 
 class Finder(nn.Module):
-    """Which cells show the thing, and the hands, that the words mean.
+    """Scores the cells of a picture: which show the thing, and which the hands, that a sentence means.
 
-    Picture and words are read apart and meet in a product: a cell's features with what the words ask for. So
-    one look at a picture answers any number of sentences, and that a word has to match a cell is given, not
-    learned; experiments/mini/LOG.md says how much better that is than a reader that attends to the words. The
-    hands are asked for second, by words and by what the thing is and where: which hand acts depends on it.
+    Picture and sentence are encoded separately and meet in a product of a cell's features with the
+    sentence's query. So a picture is encoded once for any number of sentences, and that words match cells is
+    built in, not learned; experiments/mini/LOG.md compares this with attention to the words. The query for
+    the hands also depends on what the thing is and where: which hand acts depends on it.
     """
 
     WIDTH, HEADS, DEPTH, LOOKS = 128, 4, 3, 8
@@ -39,9 +39,9 @@ class Finder(nn.Module):
         """Features of the cells, B×hw×C."""
         x = self.stem(context[:, None])
         x = (x + grid(x))[:, 0].flatten(1, 2)
-        turns = turns_of_place(context.shape[1:3], x, self.HEADS)
+        rotary = rotary_of_cells(context.shape[1:3], x, self.HEADS)
         for block in self.blocks:
-            x = block(x, turns)
+            x = block(x, rotary)
         return self.norm(x)
 
     def answer(self, cells: Tensor, text: Tensor) -> Tensor:
@@ -62,8 +62,8 @@ class _FinderBlock(nn.Module):
         self.space = Attention(width, heads)
         self.mlp = Mlp(width)
 
-    def forward(self, x: Tensor, turns: Tensor) -> Tensor:
-        x = x + self.space(self.norms[0](x), turns=turns)
+    def forward(self, x: Tensor, rotary: Tensor) -> Tensor:
+        x = x + self.space(self.norms[0](x), rotary=rotary)
         return x + self.mlp(self.norms[1](x))
 
 
@@ -78,7 +78,7 @@ def _match(cells: Tensor, question: Tensor) -> Tensor:
     return 8 * cells.shape[-1] ** -0.5 * (cells @ question[..., None])[..., 0]
 
 
-def likeliness(scores: Tensor) -> Tensor:
+def likelihood(scores: Tensor) -> Tensor:
     """Of a finder's scores B×h×w×2: how likely each cell is, in [0, 1] of the likeliest one."""
     chance = scores.flatten(1, 2).softmax(1)
     return (chance / chance.amax(1, keepdim=True)).view_as(scores)

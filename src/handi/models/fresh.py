@@ -1,4 +1,4 @@
-"""Models that are made, not loaded: presets to train from nothing, and a random one to try the plumbing."""
+"""Models that are made, not loaded: presets to train, a random one, and the published one's shapes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKL
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from handi.core.errors import InputError
 from handi.models.autoencoder import PatchAutoencoder
@@ -20,6 +21,14 @@ SCHEDULER = {
     **SCHEDULE,
     "timestep_spacing": "trailing",
     "prediction_type": "sample",
+}
+PUBLISHED_SCHEDULER = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "epsilon",
 }
 AREA_DEPTH = 1  # of stage 1's mover: one picture, where the reader has done most of the work
 
@@ -140,17 +149,38 @@ def random_checkpoint(
         vae=networks[2],
         text_encoder=networks[3],
         tokenizer=tokenizer,
-        scheduler_config={
-            "_class_name": "DPMSolverMultistepScheduler",
-            "final_sigmas_type": "sigma_min",
-            "num_train_timesteps": 1000,
-            "beta_schedule": "scaled_linear",
-            "beta_start": 0.00085,
-            "beta_end": 0.012,
-            "prediction_type": "epsilon",
-        },
+        scheduler_config={**PUBLISHED_SCHEDULER, "final_sigmas_type": "sigma_min"},
         # hands come from below: a blob in the lower middle
         prior_mask=torch.exp(-(((rows - 0.3) / 0.5) ** 2) - (columns / 0.6) ** 2),
         card=ModelCard(stage1=defaults, stage2=defaults, height=size, width=size, weights="random"),
         source="random",
+    )
+
+
+def published_shapes() -> Checkpoint:
+    """A model of full size on the "meta" device: to be counted, not to be run. No stage 1, as published."""
+    with torch.device("meta"):
+        unet = HandiUNet(motion_mask=True, motion_strength=True)
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=4,
+        )
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16
+            )
+        )
+    return Checkpoint(
+        unet=unet.eval(),
+        area_unet=None,
+        vae=vae.eval(),
+        text_encoder=text_encoder.eval(),
+        tokenizer=byte_tokenizer(),
+        scheduler_config=PUBLISHED_SCHEDULER,
+        prior_mask=None,
+        card=ModelCard(stage1=None),
+        source="published",
     )

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from handi.method.poses import MAPS, pose_maps
-from handi.models.attention import Attention, Conv, Mlp, grid, sinusoid, turns_at, turns_of_place
+from handi.models.attention import Attention, Conv, Mlp, grid, rotary_at, rotary_of_cells, sinusoid
 from handi.models.autoencoder import zero_
 from handi.models.backbone import Traits
-from handi.models.finder import Finder, likeliness
+from handi.models.finder import Finder, likelihood
 
 # The only schedule that LiteTransformer is trained and sampled with.
 SCHEDULE = {
@@ -226,10 +226,10 @@ class _Reader(nn.Module):
         if poses is not None:
             x = x + poses
         if self.found is not None and scores is not None:
-            x = x + self.found(likeliness(scores))[:, None]
-        turns = turns_of_place(x.shape[2:4], x, self.heads)
+            x = x + self.found(likelihood(scores))[:, None]
+        rotary = rotary_of_cells(x.shape[2:4], x, self.heads)
         for block in self.blocks:
-            x = run(block, x, text, turns)
+            x = run(block, x, text, rotary)
         return self.norm(x)
 
 
@@ -283,7 +283,7 @@ class _Mover(nn.Module):
         run: Any,
     ) -> Tensor:
         """Features of all cells, B×F×h×w×C, or of the cells B×P of `places`, B×F×P×C."""
-        place = every = turns_of_place(noisy.shape[2:4], scene, self.heads)
+        place = every = rotary_of_cells(noisy.shape[2:4], scene, self.heads)
         whole = scene.flatten(2, 3)  #                                                       B×1×hw×C
         if places is not None:
             place = every[places][:, None]  #                                                B×1×P×2×…
@@ -295,7 +295,7 @@ class _Mover(nn.Module):
         x = self.stem(torch.cat([given, cells(context).expand_as(given)], -1)) + cells(scene)
         if poses is not None:
             x = x + cells(poses)
-        when = turns_at([frame_index.float()], x, self.heads)[:, None]  #            B×1×F×…
+        when = rotary_at([frame_index.float()], x, self.heads)[:, None]  #            B×1×F×…
         modulation = self.modulate(moment)
         for block in self.blocks:
             x = run(block, x, whole, modulation, (place, every), when)
@@ -313,8 +313,8 @@ class _ReaderBlock(nn.Module):
         self.read = Attention(width, heads, source=text)
         self.mlp = Mlp(width)
 
-    def forward(self, x: Tensor, text: Tensor, turns: Tensor) -> Tensor:
-        x = x + self.space(self.norms[0](x).flatten(2, 3), turns=turns).view_as(x)
+    def forward(self, x: Tensor, text: Tensor, rotary: Tensor) -> Tensor:
+        x = x + self.space(self.norms[0](x).flatten(2, 3), rotary=rotary).view_as(x)
         x = x + self.read(self.norms[1](x).flatten(2, 3), text[:, None]).view_as(x)
         return x + self.mlp(self.norms[2](x))
 
@@ -340,13 +340,15 @@ class _MoverBlock(nn.Module):
         place: tuple[Tensor, Tensor],
         when: Tensor,
     ) -> Tensor:
-        """x B×F×P×C, scene B×1×hw×C, modulation B×F×…; place: turns of x's cells and of the scene's."""
+        """x B×F×P×C, scene B×1×hw×C, modulation B×F×…; place: rotary of x's cells and of the scene's."""
         values = (modulation + self.table.to(modulation))[:, :, None].chunk(3 * self.PARTS, -1)  # B×F×1×C
         shift, scale, gate = values[:3]
-        x = x + (1 + gate) * self.space(self._enter(x, shift, scale), scene, turns=place[0], others=place[1])
+        x = x + (1 + gate) * self.space(
+            self._enter(x, shift, scale), scene, rotary=place[0], source_rotary=place[1]
+        )
         shift, scale, gate = values[3:6]
         y = self._enter(x, shift, scale).transpose(1, 2)  #                                    B×P×F×C
-        x = x + (1 + gate) * self.time(y, turns=when).transpose(1, 2)
+        x = x + (1 + gate) * self.time(y, rotary=when).transpose(1, 2)
         shift, scale, gate = values[6:]
         return x + (1 + gate) * self.mlp(self._enter(x, shift, scale))
 

@@ -38,8 +38,11 @@ class StageSettings:
 
     def changed(self, steps: int | None, guidance: float | None) -> StageSettings:
         """With the caller's steps and guidance, where they are given."""
-        given = {"steps": steps, "guidance": guidance}
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
+        return replace(
+            self,
+            steps=self.steps if steps is None else steps,
+            guidance=self.guidance if guidance is None else guidance,
+        )
 
 
 @dataclass(frozen=True)

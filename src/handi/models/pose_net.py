@@ -1,12 +1,12 @@
-"""PoseNet: where the hands will be in every frame, from what stage 1's finder sees and what the words say.
+"""PoseNet: where the hands will be in every frame, from the features of stage 1's finder and the sentence.
 
-The finder (`finder.Finder`) knows which thing and which hands the words mean. PoseNet looks at its cells
-again for the joints of the hands, and asks the picture the words' own questions (where does it go? what is in
-the way?). What was said, found and felt is a thousand numbers; an MLP makes the way of 42 joints of them.
+The finder (`finder.Finder`) scores which thing and which hands the words mean. PoseNet attends to the
+finder's cells again, for the joints of the hands and with queries made of the words (where does it go? what
+is in the way?). An MLP turns these features into the paths of 42 joints.
 
 It is a small diffusion over P, which predicts the clean poses. Noisy poses enter scaled by what is left of
 the signal in them: at the schedule's last step, pure noise, nothing enters, and one step is the regression.
-More steps let the seed choose where the way is open.
+With more steps the seed chooses where several paths are possible.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from handi.method import diffusion
-from handi.method.diffusion import Betas
 from handi.models.autoencoder import zero_
+from handi.models.backbone import Process
 
 JOINTS = 42
 STREAM = 3  # of a clip's noise; the stages' are 1 and 2
@@ -34,7 +34,7 @@ OCTAVES = 5  # of the sinusoids that tell a place
 
 @dataclass(frozen=True)
 class PoseGuess:
-    """What PoseNet says of B sentences."""
+    """What PoseNet predicts for B sentences."""
 
     joints: Tensor  # B×F×42×2 in [0, 1] of the frame
     presence_logits: Tensor  # B×F×2: whether a hand is there
@@ -62,8 +62,8 @@ class PoseNet(ModelMixin, ConfigMixin):
         looks: int = 8,
         hidden: int = 448,
     ) -> None:
-        """width, heads, depth: of the layers over the cells. looks: ways in which the words are read, and
-        questions that they ask. hidden: features of the MLP."""
+        """width, heads, depth: of the layers over the cells. looks: attention heads over the words, and
+        queries made of them. hidden: features of the MLP."""
         super().__init__()
         small = width // 2
         self.stem = nn.Linear(latent_channels + finder_width, width)
@@ -104,7 +104,7 @@ class PoseNet(ModelMixin, ConfigMixin):
         noisy: Tensor | None = None,
         signal: Tensor | None = None,
     ) -> PoseGuess:
-        """The way of the hands for B sentences about V pictures.
+        """The paths of the hands for B sentences about V pictures.
 
         context V×h×w×C latents; cells V×hw×C' and scores B×hw×2 of the finder; text B×N×D; picture: which one
         each sentence is about (default: one each). noisy B×F×42×2 noised `centred` poses and signal B, the
@@ -113,19 +113,26 @@ class PoseNet(ModelMixin, ConfigMixin):
         seen = self.see(context, cells)
         seen = seen if picture is None else seen[picture]  #                              B×hw×W
         words = self.words(text)
-        said = torch.einsum("bnl,bnc->blc", self.look(words).softmax(1), self.value(words)).flatten(1)
+        sentence = torch.einsum("bnl,bnc->blc", self.look(words).softmax(1), self.value(words)).flatten(1)
         chance = torch.cat([scores.to(seen), self.hands(seen)], -1).softmax(1).mT  #      B×4×hw
         found = chance @ seen  # of the thing, the hands that are meant, left and right:  B×4×W
-        questions = self.ask(torch.cat([said, found[:, 0]], -1)).unflatten(-1, (-1, seen.shape[-1]))
+        questions = self.ask(torch.cat([sentence, found[:, 0]], -1)).unflatten(-1, (-1, seen.shape[-1]))
         weight = (questions @ seen.mT * seen.shape[-1] ** -0.5).softmax(-1)  #            B×L×hw
-        felt = (weight @ self.feel(seen)).flatten(1)
+        answers = (weight @ self.feel(seen)).flatten(1)
         everywhere = torch.cat([chance, weight], 1)
         place = middles(context.shape[1:3], seen)
         where = everywhere @ place  #                                                     B×(4+L)×2
         spread = (everywhere @ place.square() - where.square()).clamp(min=0).sum(-1)
         start = where[:, 2:4, None] + STEP * self.start(found[:, 2:4]).unflatten(-1, (-1, 2))
         start = start.flatten(1, 2)  #                                                    B×42×2
-        known = [said, found.flatten(1), felt, _told(where).flatten(1), spread, 2 * start.flatten(1) - 1]
+        known = [
+            sentence,
+            found.flatten(1),
+            answers,
+            _place_features(where).flatten(1),
+            spread,
+            2 * start.flatten(1) - 1,
+        ]
         x = self.enter(torch.cat([*known, self._hint(noisy, signal, seen)], -1))
         for layer in self.mlp:
             x = x + layer(x)
@@ -134,7 +141,7 @@ class PoseNet(ModelMixin, ConfigMixin):
         return PoseGuess(joints, out[..., -2:], start.float())
 
     def see(self, context: Tensor, cells: Tensor) -> Tensor:
-        """Features of the pictures' cells, V×hw×W, whatever is said of them."""
+        """Features of the pictures' cells, V×hw×W, for any sentence."""
         x = self.stem(torch.cat([context.flatten(1, 2), cells], -1).to(self.dtype))
         x = x + _sinusoids(middles(context.shape[1:3], x), x.shape[-1])
         for block in self.blocks:
@@ -142,7 +149,7 @@ class PoseNet(ModelMixin, ConfigMixin):
         return self.norm(x)
 
     def _hint(self, noisy: Tensor | None, signal: Tensor | None, like: Tensor) -> Tensor:
-        """What noisy poses tell, B×W."""
+        """Features of the noisy poses, B×W."""
         if noisy is None or signal is None:
             return self.hint(like.new_zeros(len(like), self.hint.in_features))
         left = signal.to(like)[:, None]
@@ -158,7 +165,7 @@ def centred(poses: Tensor) -> Tensor:
 def predict_poses(
     network: PoseNet,
     finder: Any,
-    process: Betas,
+    process: Process,
     context: Tensor,
     text: Tensor,
     seeds: Sequence[int],
@@ -199,8 +206,8 @@ def middles(cells: Sequence[int], like: Tensor) -> Tensor:
     return torch.stack(grid[::-1], -1).flatten(0, 1).to(like.dtype)
 
 
-def _told(places: Tensor) -> Tensor:
-    """Places …×2 as numbers that an MLP can tell apart: …×(2 + 4·OCTAVES)."""
+def _place_features(places: Tensor) -> Tensor:
+    """Sinusoidal features of places …×2 for an MLP: …×(2 + 4·OCTAVES)."""
     octaves = math.pi * 2.0 ** torch.arange(OCTAVES, device=places.device)
     angles = (places[..., None] * octaves.to(places)).flatten(-2)
     return torch.cat([2 * places - 1, angles.sin(), angles.cos()], -1)

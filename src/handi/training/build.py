@@ -134,8 +134,8 @@ def arithmetic(run: RunRecipe) -> Arithmetic:
         fast, machine = False, "a CPU without AMX"
     precision = run.precision if run.precision != "auto" else "bf16" if fast else "no"
     compiled = run.compile == "yes" or (run.compile == "auto" and fast)
-    said = "float32" if precision == "no" else precision
-    return Arithmetic(precision, compiled, f"{said}{', compiled' if compiled else ''} on {machine}")
+    name = "float32" if precision == "no" else precision
+    return Arithmetic(precision, compiled, f"{name}{', compiled' if compiled else ''} on {machine}")
 
 
 def has_amx() -> bool:

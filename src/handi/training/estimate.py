@@ -24,8 +24,8 @@ from handi.data.clips import Batch
 from handi.data.first_frames import FirstFrames
 from handi.models import fresh
 from handi.models.folder import locate
+from handi.models.fresh import published_shapes
 from handi.models.parts import Checkpoint
-from handi.models.published import published_shapes
 from handi.training import build, setup
 from handi.training.counting import PeakBytes, flop_counter, held, pretending
 from handi.training.ema import Ema
@@ -69,7 +69,7 @@ class Estimate:
     def work_bytes(self) -> int:
         """What the peak holds beside what a run keeps: activations and temporaries (less the gradients
         that are not yet there at that moment)."""
-        kept = self.weights_bytes + self.gradients_bytes + self.optimizer_bytes + self.ema_bytes
+        kept = self.weights_bytes + self.gradients_bytes + self.optimizer_bytes + self.average_bytes
         return max(0, self.peak_bytes - kept)
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def estimate(recipe: Recipe) -> Estimate:
     Its data need not be there; where its model folder is not, AnimateAnything's shapes are taken.
     """
     notes: list[str] = []
-    parts = _parts(recipe, notes)
+    parts = parts_of(recipe, notes)
     parameters = sum(
         _count(part) for part in (parts.unet, parts.area_unet, parts.pose_net, parts.vae, parts.text_encoder)
     )
@@ -92,16 +92,16 @@ def estimate(recipe: Recipe) -> Estimate:
     if there and (on_gpu or parameters <= CPU_LIMIT):
         device = torch.device("cuda" if on_gpu else "cpu")
         try:
-            trial = _Trial(recipe, parts, device)
-            return _result(recipe, trial, _describe(device), notes, *_measured(trial))
+            trial = Trial(recipe, parts, device)
+            return _result(recipe, trial, _describe(device), notes, *measured(trial))
         except torch.OutOfMemoryError:
             notes.append(f"a step does not fit this {_describe(device)}: counted instead")
-            parts = _parts(recipe, [])
-    trial = _Trial(recipe, parts, torch.device("cpu"), pretend=True)
-    return _result(recipe, trial, "counted, not run", notes, *_counted(trial), None)
+            parts = parts_of(recipe, [])
+    trial = Trial(recipe, parts, torch.device("cpu"), pretend=True)
+    return _result(recipe, trial, "counted, not run", notes, *counted(trial), None)
 
 
-def _parts(recipe: Recipe, notes: list[str]) -> Checkpoint:
+def parts_of(recipe: Recipe, notes: list[str]) -> Checkpoint:
     """The recipe's model, its weights or at least its shapes."""
     if recipe.model.preset is not None:
         parts = fresh.from_preset(recipe.model.preset, ["cut the carrot"], seed=recipe.run.seed)
@@ -132,7 +132,7 @@ def _describe(device: torch.device) -> str:
 
 
 def _result(
-    recipe: Recipe, trial: _Trial, device: str, notes: list[str], peak: int, flops: int, seconds: float | None
+    recipe: Recipe, trial: Trial, device: str, notes: list[str], peak: int, flops: int, seconds: float | None
 ) -> Estimate:
     optim, run = recipe.optim, recipe.run
     if trial.eight_bit_counted:
@@ -168,7 +168,7 @@ def _result(
 # -------------------------------------------------------------------------------------------- a step
 
 
-class _Trial:
+class Trial:
     """A recipe's networks and optimiser, set up as the loop does it, and a step on random clips.
 
     A pretended trial is set up when `pretending` begins, as its tensors live in there only.
@@ -268,7 +268,7 @@ class _Trial:
         )
 
 
-def _counted(trial: _Trial) -> tuple[int, int]:
+def counted(trial: Trial) -> tuple[int, int]:
     """Peak bytes and FLOPs of a step without content."""
     accumulate = trial.recipe.optim.accumulate
     passes = min(2, accumulate)  # from the second on there are gradients already
@@ -281,7 +281,7 @@ def _counted(trial: _Trial) -> tuple[int, int]:
     return held_before + count.peak, flops.get_total_flops() * accumulate
 
 
-def _measured(trial: _Trial) -> tuple[int, int, float]:
+def measured(trial: Trial) -> tuple[int, int, float]:
     """Peak bytes, FLOPs and seconds of real steps."""
     accumulate = trial.recipe.optim.accumulate
     passes = min(2, accumulate)
@@ -300,7 +300,7 @@ def _measured(trial: _Trial) -> tuple[int, int, float]:
     return peak, flops.get_total_flops() * accumulate, seconds * accumulate / passes
 
 
-def _timed(trial: _Trial, passes: int) -> float:
+def _timed(trial: Trial, passes: int) -> float:
     begin = time.perf_counter()
     trial.step(passes)
     if trial.device.type == "cuda":

@@ -38,7 +38,7 @@ from handi.training.guards import Guard, StopSignal, most
 from handi.training.module import StepModule, gradient_norms, total_of
 from handi.training.optim import choose_trained, learning_rate, make_optimizer
 from handi.training.recipe import Recipe
-from handi.training.samples import draw_samples
+from handi.training.samples import write_samples
 from handi.training.sheets import installed_detector
 from handi.training.state import FREE_KEYS, Checkpoints, Saved
 from handi.training.track import Means, RunLog
@@ -136,11 +136,11 @@ class Run:
             bar = stack.enter_context(bar) if self.rank == 0 else bar
             stream = self.batches.stream(self._positions(), optim.batch, workers=recipe.data.workers)
 
-            while self.step < run.steps and not stop.asked() and not self._out_of_time():
+            while self.step < run.steps and not stop.asked() and not self.out_of_time():
                 number = self.step + 1
                 measure = _due(number, run.gradients_every) and not self.inner.sharded
                 passes = [
-                    self._pass(next(stream), part, measure=measure and part == 0)
+                    self.forward_backward(next(stream), part, measure=measure and part == 0)
                     for part in range(optim.accumulate)
                 ]
                 norm = self.accelerator.clip_grad_norm_(self.trained, optim.clip or float("inf"))
@@ -170,7 +170,7 @@ class Run:
                     bar.advance(1, note)
                 score = self._validate(log) if _due(number, run.validate_every) else None
                 if _due(number, run.sample_every) and not self.inner.sharded:
-                    self._draw_samples()
+                    self._write_samples()
                 if _due(number, run.save_every) or number == run.steps:
                     self._save(score)
 
@@ -185,7 +185,7 @@ class Run:
         self.say(f"step {self.step}{more}: the model is in {self.folder / 'model'}")
         return 0
 
-    def _pass(self, batch: Batch, part: int, *, measure: bool) -> tuple[Batch, dict[str, Tensor]]:
+    def forward_backward(self, batch: Batch, part: int, *, measure: bool) -> tuple[Batch, dict[str, Tensor]]:
         """Forward and backward of part `part` of a step; gives the batch and its terms, for the log."""
         optim, accelerator = self.recipe.optim, self.accelerator
         batch = batch.to(accelerator.device)
@@ -225,7 +225,7 @@ class Run:
         if most(1.0 if why else 0.0):
             raise guard.stop(why, number, [batch for batch, _ in passes], [terms for _, terms in passes])
 
-    def _out_of_time(self) -> bool:
+    def out_of_time(self) -> bool:
         minutes = self.recipe.run.minutes
         return minutes is not None and most(time.monotonic() - self.begin) >= 60 * minutes
 
@@ -263,7 +263,7 @@ class Run:
         self.say(f"step {self.step}: held-out loss {values['total']:.5g}")
         return values["total"]
 
-    def _draw_samples(self) -> None:
+    def _write_samples(self) -> None:
         """A sheet of held-out clips as the averaged weights make them (training clips, where none are)."""
         clips = self.clips if self.held_out is None else self.held_out.clips
         path = self.folder / "samples" / f"step-{self.step:08d}"
@@ -272,7 +272,7 @@ class Run:
             if self.rank == 0:
                 parts = setup.finished(self.inner, self.parts, clips)
                 with self.accelerator.autocast():
-                    draw_samples(
+                    write_samples(
                         self.recipe.stage,
                         parts,
                         clips,

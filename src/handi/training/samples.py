@@ -13,13 +13,13 @@ from handi.data.clips import ClipSet, TrainingClip
 from handi.hands import HandDetector
 from handi.hands.joints import draw_hands
 from handi.method.pipeline import HandiPipeline
-from handi.models.finder import likeliness
+from handi.models.finder import likelihood
 from handi.models.parts import Checkpoint
 from handi.training.sheets import Sample, sample_sheet
 
 
 @torch.no_grad()
-def draw_samples(
+def write_samples(
     stage: str,
     parts: Checkpoint,
     clips: ClipSet,
@@ -32,19 +32,20 @@ def draw_samples(
     """Write `path`.png and .mp4: what a stage makes of the first `count` clips; gives both paths.
 
     vae: the reconstruction. grounding: what the words mean, and what was found. stage1: the motion area.
-    poses: the hands' way over the context image. stage2: the clip, given the true area and poses, so that the
-    sheet shows this stage's mistakes and not the other's. Each clip has its own fixed noise.
+    poses: the hands' paths over the context image. stage2: the clip, given the true area and poses, so that
+    the sheet shows this stage's mistakes and not the other's. Each clip has its own fixed noise.
     Raises: OutputError.
     """
     pipe = HandiPipeline.from_checkpoint(parts)
     pipe.set_progress_bar_config(disable=True)
     kinds = {"vae": _reconstruction, "grounding": _found, "stage1": _area, "poses": _way, "stage2": _clip}
     pictured = kinds[stage]
-    samples = [pictured(pipe, _told(clips[index], text), index) for index in range(min(count, len(clips)))]
+    chosen = range(min(count, len(clips)))
+    samples = [pictured(pipe, _with_text(clips[index], text), index) for index in chosen]
     return sample_sheet(samples, path, detector=detector if stage in ("vae", "stage2") else None)
 
 
-def _told(clip: TrainingClip, text: str) -> TrainingClip:
+def _with_text(clip: TrainingClip, text: str) -> TrainingClip:
     """The clip with one of its texts, where it has it, as its short one."""
     return replace(clip, texts={"short": clip.texts.get(text) or clip.texts["short"]})
 
@@ -63,7 +64,7 @@ def _found(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
     text = clip.texts["short"][0]
     context = pipe.encode_images(np.array(clip.frames[:1]))[:, :, 0].permute(0, 2, 3, 1)
     scores = pipe.area_unet.finder(context, pipe.encode_text([text]))
-    likely = likeliness(scores)[0].amax(-1).float().cpu().numpy()
+    likely = likelihood(scores)[0].amax(-1).float().cpu().numpy()
     found = resize(likely, *clip.frames.shape[1:3])
     return Sample(text, clip.frames, area=meant, stage1=found)
 
@@ -105,7 +106,7 @@ def _clip(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
 
 
 def _way(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
-    """The hands' true way and the predicted one, over the context image."""
+    """The hands' true and predicted paths, over the context image."""
     text, context = clip.texts["short"][0], np.array(clip.frames[:1])
     latents, states = pipe.encode_images(context), pipe.encode_text([text])
     poses = pipe.predict_poses(latents, states, [seed], len(clip.joints))[0].cpu().numpy()

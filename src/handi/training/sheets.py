@@ -1,4 +1,4 @@
-"""Sample sheets: what a model in training makes of held-out clips, to be looked at.
+"""Sample sheets: what a model in training makes of held-out clips, for the eye.
 
 Of every sample a band with its caption, then strips of frames: the truth, what was generated, and the hands
 of both. In front of the strips: the context image, the motion areas (true: green line, stage 1: magenta),

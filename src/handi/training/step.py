@@ -86,7 +86,7 @@ def poses_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: 
         raise ValueError("poses need the joints of whole clips")
     finder, clean = networks.area_unet.finder, centred(batch.way)
     process = networks.backbone.process
-    t = process.draw(len(batch), recipe.high_noise, recipe.pure_noise, generator).to(clean.device)
+    t = process.timesteps(len(batch), recipe.high_noise, recipe.pure_noise, generator).to(clean.device)
     signal, noise = process.levels(t)
     random = normal(clean.shape, generator).to(clean)
     noisy = signal.view(-1, 1, 1, 1) * clean + noise.view(-1, 1, 1, 1) * random
@@ -147,18 +147,20 @@ def stage2_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator:
     layout = backbone.clip(network, given, area)
     z = layout.z
     noisy = Noised(backbone.process, z, recipe, generator)
-    layout = replace(layout, motion=losses.motion_score(z))
+    motion = losses.motion_score(z)
+    layout = replace(layout, motion=motion)
     counts = layout.free if recipe.inside_only or backbone.clamps else None  # of each cell, in the noise loss
     if recipe.cells and backbone.traits(network).cells:
-        layout = replace(layout, cells=places_of(layout.free, recipe.cells, generator))
-        counts = _spread(layout.cells, layout.free) * (1.0 if counts is None else counts)
+        cells = places_of(layout.free, recipe.cells, generator)
+        layout = replace(layout, cells=cells)
+        counts = _spread(cells, layout.free) * (1.0 if counts is None else counts)
     if recipe.on_hands:
         more = 1 + recipe.on_hands * hand_cells(batch.joints, z.shape[-2:])
         counts = more * (1.0 if counts is None else counts)
     prediction = backbone.predict(network, noisy.x_t, noisy.t, text, layout)
     terms = noisy.loss(prediction, counts)
     if backbone.traits(network).motion:
-        terms["_motion"] = layout.motion.mean()
+        terms["_motion"] = motion.mean()
     if recipe.motion:
         terms["motion"] = recipe.motion * losses.motion_loss(noisy.x0(prediction), z)["motion"]
     if recipe.hand.weight:
@@ -173,9 +175,9 @@ def _grounding(scores: Tensor, batch: Batch) -> Terms:
     """`losses.grounding` of the clips that have words: without them nothing is meant."""
     if batch.referents is None:
         raise ValueError("loss.grounding needs clips that say what their words mean")
-    said = torch.tensor([bool(words) for words in batch.texts], device=scores.device)
+    has_text = torch.tensor([bool(words) for words in batch.texts], device=scores.device)
     share = F.interpolate(batch.referents, scores.shape[-2:], mode="area")
-    return losses.grounding(scores, share * said[:, None, None, None])
+    return losses.grounding(scores, share * has_text[:, None, None, None])
 
 
 def places_of(inside: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -245,7 +247,7 @@ def hand_terms(
         raise ValueError("the hand loss needs a hand detector")
     candidates = batch.visible.any(-1) & readable[:, None]  # B×F
     candidates[:, 0] = False  # the context image is given, not generated
-    clips, frames = drawn_frames(candidates, recipe.frames, networks.backbone.chunk, generator)
+    clips, frames = sample_frames(candidates, recipe.frames, networks.backbone.chunk, generator)
     if not len(clips):
         return {"_hands": x0.new_zeros(())}
     generated = networks.backbone.frames(x0, clips, frames)
@@ -274,7 +276,7 @@ def hand_terms(
     return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
 
 
-def drawn_frames(
+def sample_frames(
     candidates: Tensor, count: int, chunk: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """(clips, frames) of about `count` of the candidates B×F: whole chunks, as their frames are decoded
