@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handi.models import HandiUNet
 from handi.models.fresh import published_shapes
+from handi.models.unet import HandiUNet
 from handi.training.counting import PeakBytes
 from handi.training.estimate import estimate
 from handi.training.recipe import parse_recipe

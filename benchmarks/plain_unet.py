@@ -10,7 +10,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 
-from handi.models import HandiUNet
+from handi.models.unet import HandiUNet
 
 
 def as_diffusers_built_it(unet: HandiUNet) -> HandiUNet:

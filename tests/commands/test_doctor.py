@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from handi.core import machine
-from handi.models.folder import COMPONENTS
-from handi.models.inventory import models_found
+from handi.models.inventory import COMPONENTS, models_found
 
 
 def test_a_sound_machine(handi):

@@ -16,11 +16,11 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from handi import HandiPipeline
 from handi.core.errors import InputError
 from handi.method import diffusion
-from handi.models import HandiUNet
 from handi.models.backbone import Layout
 from handi.models.fresh import random_checkpoint
 from handi.models.parts import Checkpoint, ModelCard
 from handi.models.text import byte_tokenizer
+from handi.models.unet import HandiUNet
 
 FAST = {"num_inference_steps": 2, "area_inference_steps": 1, "num_frames": 3}
 

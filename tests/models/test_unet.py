@@ -8,7 +8,7 @@ from helpers.reference_run import fixture_weights, reference
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.plain_unet import as_diffusers_built_it, plain_forward
-from handi.models import HandiUNet
+from handi.models.unet import HandiUNet
 
 VARIANTS = {
     "output": {},

@@ -23,8 +23,8 @@ def areas(
     """Sample stage 1 over prepared clips: the motion areas that stage 2 learns with (Eq. 3).
 
     Writes DIR/areas: the soft area of every training clip, and of every clip of the split val, or else test.
-    A recipe of stage 2 then gives them to its samples: `data: {mask: {generated: 1}}`. Kill it whenever you
-    like; run it again and it makes what is missing, a shard at a time.
+    A recipe of stage 2 then gives them to its samples: `data: {mask: {generated: 1}}`. Stopped, it
+    resumes at the next shard when it is run again.
 
         handi areas --model runs/epic_stage1/model --data data/epic
         handi train epic_stage2

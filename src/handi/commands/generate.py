@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from handi.commands.options import Switch, optional, say, usage
-from handi.core.errors import InputError
 
 
 def _model_default(metavar: str) -> Any:
@@ -63,28 +62,28 @@ def generate(
     Moving as your own hands do, or as an edited poses.json says (docs/poses.md):
         handi generate --image kitchen.jpg --prompt "Julienne carrot." --poses my_hands.mp4 --out out/carrot
 
-    Many; a line of the file is {"image": ..., "prompt": ..., "mask"?, "poses"?, "seed"?, "motion"?, "id"?}.
-    Run it again and it goes on where it stopped:
+    Many clips, one per line: {"image": ..., "prompt": ..., "mask"?, "poses"?, "seed"?, "motion"?, "id"?}.
+    Stopped, it resumes when it is run again:
         handi generate --batch clips.jsonl --out out/clips
 
     Args:
-        out: Folder for the results; with --batch, the parent of one folder a clip.
+        out: Folder for the results; with --batch, the parent of one folder per clip.
         image: The context image: a scene with a hand or hands ready to act. "example" is a picture that
             ships with handi.
         prompt: The action, as a short sentence.
-        batch: File of requests, one JSON object a line. Relative paths in it count from its own folder.
+        batch: File of requests, one JSON object per line. Relative paths in it count from its own folder.
         model: A model folder (handi's, AnimateAnything's, HANDI/IVG's), a hub id "owner/name", or
             "mini": the small model that ships with handi, 128×128, trained on a synthetic kitchen table
             (docs/mini.md). "random": the same kind of thing untrained; its pixels mean nothing.
         mask: Motion area to use instead of stage 1's: a picture, bright where things may move, or "full".
-        poses: How the hands move, for models that can be told: a poses.json, such as an earlier run's,
+        poses: How the hands move, for models that take poses: a poses.json, such as an earlier run's,
             edited, or a video of hands, whose movement is put into the picture.
-        area_from: Where no mask is given, the motion area is stage 1's, or the hulls of the hands' poses.
-        pose_steps: Denoising steps of the poses. One gives the middle of what may happen, with more the seed
-            chooses.
-        seed: Same seed, same clip. In a batch file it counts for the lines that name none.
+        area_from: If no mask is given: the motion area is stage 1's, or the hulls of the hands' poses.
+        pose_steps: Denoising steps of the poses. One gives their mean; with more, the
+            seed chooses among them.
+        seed: Same seed, same clip. In a batch file it is the seed of lines without one.
         steps: Denoising steps of stage 2, the video.
-        guidance: Classifier-free guidance of stage 2; at 1 or less there is none.
+        guidance: Classifier-free guidance of stage 2; 1 or less turns it off.
         area_steps: Denoising steps of stage 1, the motion area.
         area_guidance: Classifier-free guidance of stage 1.
         frames: Frames of the clip, the context image included.
@@ -116,10 +115,11 @@ def generate(
     if enrich_model is not None and enrich is None:
         usage("generate", "--enrich-model needs --enrich")
     # torch and diffusers take seconds to import: wrong usage does not wait for them.
+    from handi.core.inputs import parse_size
     from handi.generation.requests import ClipRequest, GenerationSettings, read_batch
     from handi.generation.run import run_batch, run_one
 
-    height, width = _parse_size(size)
+    height, width = (None, None) if size is None else parse_size(size)
     settings = GenerationSettings(
         model=model,
         variant=variant,
@@ -156,13 +156,3 @@ def generate(
     done = len(requests) + len(bad_lines) - len(failures)
     say(f"{done} of {len(requests) + len(bad_lines)} clips are in {out}")
     return 1 if failures else 0
-
-
-def _parse_size(size: str | None) -> tuple[int | None, int | None]:
-    if size is None:
-        return None, None
-    try:
-        height, width = (int(side) for side in size.lower().replace("×", "x").split("x"))
-    except ValueError as error:
-        raise InputError(f"--size {size!r}", mend="write HEIGHTxWIDTH, e.g. 256x448") from error
-    return height, width

@@ -26,8 +26,7 @@ def hands(
     """Find hands in pictures and videos; measure where they act and what moves.
 
     Writes joints.json, overlay.mp4 (of a picture: overlay.png), motion_area.png and motion_flow.png to --out,
-    or to a folder each in --out where INPUT is several. What is finished is kept; stopped work goes on when
-    the command is run again.
+    or to one folder each in --out if INPUT is several. Stopped, it resumes when it is run again.
 
         handi hands clip.mp4 --out out/clip
         handi hands frames/%04d.png --out out/frames

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import tyro
 
 from handi.commands.options import Switch, optional, say, usage
-from handi.core.errors import InputError
 
 MAX_SIDE = 4096  # px of a prepared frame
 
@@ -36,7 +35,7 @@ def prepare(
     complexity: Literal["full", "lite"] = "full",
     executor: Literal["serial", "processes", "ray"] = "processes",
     workers: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one a core)")
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per core)")
     ] = None,
     ray_address: Annotated[str | None, optional("ADDRESS")] = None,
     gpus_per_worker: float = 0.0,
@@ -49,8 +48,8 @@ def prepare(
 
     KIND is what SOURCE holds: epic-kitchens, ego4d, lego, json (AnimateAnything's list), folder, or world.
     docs/data.md shows the layout of each, and of what is written: tars, an index, and a ledger with one line
-    for every clip, kept or rejected and why. Kill it whenever you like; run it again and it goes on, and the
-    result is the same to the byte, whatever the executor and the number of workers.
+    for every clip, kept or rejected and why. It can be stopped at any time and resumes when it is run again.
+    The result is the same to the byte, whatever the executor and the number of workers.
 
     EPIC-KITCHENS-100, with the latents of the model that will be trained:
         handi prepare epic-kitchens EPIC-KITCHENS --model models/animate-anything --out data/epic
@@ -73,7 +72,7 @@ def prepare(
         frames: How frames are kept. none: latents alone, which needs --model; stage 1 and 2 can be trained
             on them, by the model that made them.
         model: Cache the latents of this model's autoencoder, in float16.
-        text_states: Cache its text encoder's states too: 118 kB a sentence at full size, and little gained.
+        text_states: Cache its text encoder's states too: 118 kB per sentence at full size, and little gained.
         enrich: Have a vision-language model write out in full what the hands do, where the source has no
             description: a transformers folder or hub id, or the address of an OpenAI-compatible server.
             Answers are kept in OUT/descriptions.
@@ -88,15 +87,16 @@ def prepare(
         ray_address: A cluster's address, or auto; without it Ray runs on this machine.
         gpus_per_worker: Share of a GPU that Ray gives to a worker.
         device: Of detector and encoders: auto, cpu, cuda, cuda:1; auto deals GPUs out to processes in turn.
-        clips_per_shard: Of the source. What a killed run loses is a started shard a worker.
+        clips_per_shard: Of the source. A run that is killed loses at most one unfinished shard per worker.
         limit: Only so many clips, spread evenly over the source, to try things out.
         held_out: Share of the videos that is kept out of training, as the split val, where SOURCE (a folder
             or list) names no splits: whole videos, chosen by a hash of what they hold. 0: none.
     """
+    from handi.core.inputs import parse_size
     from handi.data.claim import DESCRIPTIONS
     from handi.data.prepare_run import Models, Settings, Work, prepare_source
 
-    height, width = _parse_size(size)
+    height, width = parse_size(size, least=16, most=MAX_SIDE, multiple=8)
     if model is None and frames == "none":
         usage("prepare", "--frames none keeps latents alone: say whose, by --model")
     if model is None and text_states:
@@ -136,14 +136,3 @@ def prepare(
         say(f"error: {out}: not one clip was kept; {out / 'ledger.jsonl'} says why for each")
         return 1
     return 0
-
-
-def _parse_size(size: str) -> tuple[int, int]:
-    try:
-        height, width = (int(side) for side in size.lower().replace("×", "x").split("x"))
-    except ValueError:
-        height = width = 0
-    if not 16 <= min(height, width) <= max(height, width) <= MAX_SIDE or height % 8 or width % 8:
-        mend = f"write HEIGHTxWIDTH in multiples of 8, {MAX_SIDE} at most, e.g. 256x448"
-        raise InputError(f"--size {size!r}", mend=mend)
-    return height, width

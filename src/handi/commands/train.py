@@ -18,7 +18,7 @@ def train(
     explain: Switch = False,
     entries: Entries = (),
 ) -> int:
-    """Train one stage of a model by a recipe; stop it whenever you like, run it again and it goes on.
+    """Train one stage of a model by a recipe; stopped, it resumes when it is run again.
 
     Writes a run folder (runs/RECIPE, or --run.out DIR): log.jsonl with every loss term, sample sheets, whole
     checkpoints, and a complete model for `handi generate --model RUN/model`. What the next run should train
@@ -55,8 +55,8 @@ def train(
             ego4d_stage1, ego4d_stage2, epic_animate_anything, folder_lora.
         minutes: Stop after so many minutes, with a checkpoint and a model. 0 writes the model of the last
             checkpoint and trains nothing.
-        resume: Insist on a checkpoint to go on from. Without it one is used where it is there.
-        fresh: Begin anew; an earlier run in the folder is renamed to RUN.1, RUN.2, …
+        resume: Fail if there is no checkpoint to resume from. Without this, one is used if there is one.
+        fresh: Start over; an earlier run in the folder is renamed to RUN.1, RUN.2, …
         estimate: Only say what a step takes in memory and time, and the whole recipe with it.
         explain: Only list every entry of the recipe, with its value and what it means.
         entries: Any entry of the recipe, such as --optim.lr 1e-4 or --run.steps 2000.

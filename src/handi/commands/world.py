@@ -24,8 +24,8 @@ def world(
 ) -> int:
     """Render clips of the synthetic hand-action world, with exact ground truth.
 
-    Writes four files a clip to --out: the video, id map, motion areas, and a JSON with text, joints, states
-    and camera (docs/world.md). Stop it and run it again: it goes on where it stopped.
+    Writes four files per clip to --out: the video, id map, motion areas, and a JSON with text, joints, states
+    and camera (docs/world.md). Stopped, it resumes when it is run again.
 
     A thousand clips to train on:
         handi world --clips 1000 --seed 0 --size 128 --workers 2 --out data/world
@@ -38,13 +38,13 @@ def world(
 
     Args:
         out: Folder for the clips.
-        clips: How many, one a seed.
+        clips: How many, one per seed.
         seed: The first seed. 0 to 799999 are for training, 800000 to 899999 for validation, 900000 and up
             for test.
         size: Side of the pictures in pixels.
         workers: Processes that render.
-        action: Only this one, e.g. "cut"; seeds whose scene does not afford it are passed over. First frames
-            of the seeds that are left come with all their requests, of other actions too.
+        action: Only this one, e.g. "cut"; seeds whose scene does not allow it are skipped. First frames of
+            the other seeds come with all their requests, of other actions too.
         motion_blur: Blur what moves, as an open shutter does.
         handheld: Let the camera sway.
         pictures: png, a lossless film strip, or mp4: smaller, and not quite the rendered pictures.

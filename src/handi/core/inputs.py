@@ -54,6 +54,24 @@ def check_clip(frames: int, height: int, width: int) -> None:
         )
 
 
+def parse_size(text: str, *, least: int | None = None, most: int = 0, multiple: int = 1) -> tuple[int, int]:
+    """Read a size such as "256x448": (height, width) in pixels.
+
+    least: of the shorter side; with it, most of the longer one, and what both are multiples of, count too.
+    Raises: InputError naming --size.
+    """
+    limits = f" in multiples of {multiple}, {most} at most" if least else ""
+    try:
+        height, width = (int(side) for side in text.lower().replace("×", "x").split("x"))
+        if least and not (least <= min(height, width) <= max(height, width) <= most):
+            raise ValueError
+        if height % multiple or width % multiple:
+            raise ValueError
+    except ValueError as error:
+        raise InputError(f"--size {text!r}", mend=f"write HEIGHTxWIDTH{limits}, e.g. 256x448") from error
+    return height, width
+
+
 def check_seed(seed: int) -> None:
     """Raises: InputError for a seed that is none."""
     if seed not in SEEDS:

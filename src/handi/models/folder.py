@@ -32,13 +32,13 @@ from handi.core.errors import InputError, ModelError
 from handi.core.files import present, replace_folder, scratch_folder, writing
 from handi.core.reading import read_json, read_text
 from handi.models.backbone import Backbone
+from handi.models.inventory import CARD, COMPONENTS
 from handi.models.parts import BACKBONES, CLASSES, Checkpoint, ModelCard, StageSettings, encoder_hash
 from handi.models.pose_net import PoseNet
 from handi.models.unet import HandiUNet
 
-COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 OPTIONAL = ("area_unet", "pose_net")
-CARD, PRIOR, INDEX = "handi.json", "prior_mask.safetensors", "model_index.json"
+PRIOR, INDEX = "prior_mask.safetensors", "model_index.json"
 
 # --------------------------------------------------------------------------------------------- load
 

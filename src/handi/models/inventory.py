@@ -11,7 +11,9 @@ from huggingface_hub.errors import CacheNotFound
 
 from handi.assets import MINI
 from handi.core.machine import Finding
-from handi.models.folder import CARD, COMPONENTS
+
+COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")  # folders that every model has
+CARD = "handi.json"
 
 
 def models_found() -> Iterator[Finding]:
