@@ -243,6 +243,7 @@ class Study:
             # A weight file that is new, or another one now, is a reason to score again.
             "skipped": self.metrics.skipped,
             "weights": {metric.name: metric.weights for metric in self.metrics.metrics},
+            "own": _own_metrics(config.metrics),
             "area": kinds_of_area(read_videos(ref).values()),
             "pred": fingerprint(read_videos(pred)),
             "ref": fingerprint(read_videos(ref)),
@@ -288,6 +289,12 @@ class Study:
             f"Texts: videos of {data} are generated from the enriched text, which {enriched} of "
             f"{len(entries)} clips have, else from the short action; of stored videos it is not known."
         )
+
+
+def _own_metrics(names: tuple[str, ...]) -> dict[str, str]:
+    """The metrics that are named by a file, and a hash of that file."""
+    files = {name: Path(name.rpartition(":")[0]) for name in names if ":" in name}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
 
 
 def parse_data(items: tuple[str, ...]) -> dict[str, Path]:

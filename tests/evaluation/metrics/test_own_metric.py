@@ -48,3 +48,13 @@ def test_files_and_classes_that_are_not_there_are_named(handi, own, tmp_path):
         )
         assert code == 1
         assert said in err
+
+
+def test_a_table_scores_again_when_the_file_has_changed(handi, own, tmp_path):
+    data = write_data(tmp_path / "data", ["1", "2"])
+    table = ("bench", "table2", "--data", data, "--methods", "static", "--no-intensive",
+             "--metrics", f"{own}:Sharpness", "--out", tmp_path / "out")  # fmt: skip
+    said = [handi(*table)[2] for _ in range(2)]
+    own.write_text(own.read_text().replace("float(made / true)", "float(made / true / 2)"))
+    said.append(handi(*table)[2])
+    assert ["score static on data" in err for err in said] == [True, False, True]
