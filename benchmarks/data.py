@@ -24,13 +24,12 @@ import torch
 
 from benchmarks.prepare import clips_of, film
 from experiments.hand_loss.train import entries
-from handi.data.clips import Batches, Drawing
+from handi.data.dataset import PreparedClips
 from handi.data.executors import Serial
-from handi.data.prepare import Settings, Tools
-from handi.data.prepare_run import Models
-from handi.data.produce import produce
-from handi.data.shard_clips import ShardClips
+from handi.data.prepare import ToolsMaker, write_shards
+from handi.data.stages import PrepareSettings, Tools
 from handi.recipes import find_recipe
+from handi.training.batches import Batches, Sampling
 from handi.training.estimate import estimate
 from handi.training.recipe import load_recipe
 
@@ -39,7 +38,7 @@ from handi.training.recipe import load_recipe
 class WithLatents:
     """Real hands; latents of the published autoencoder's shape, drawn from a fixed noise."""
 
-    models: Models
+    models: ToolsMaker
     size: tuple[int, int]
 
     def __call__(self, number: int) -> Tools:
@@ -91,18 +90,18 @@ def main() -> None:
         ("latents", "none", True),
     ):
         out = arguments.out / f"{name}-{arguments.size}"
-        models = Models("cpu", "lite")
+        models = ToolsMaker("cpu", "lite")
         cached_by = {"vae": "noise"} if cached else {}
-        settings = Settings(size=(height, width), pictures=pictures, camera="ignore", models=cached_by)
+        settings = PrepareSettings(size=(height, width), pictures=pictures, camera="ignore", models=cached_by)
         if not (out / "prepared.json").exists():
             shutil.rmtree(out, ignore_errors=True)
             tools = WithLatents(models, (height, width)) if cached else models
-            produce(found, out, settings, tools, Serial())
-        clips = ShardClips(out)
+            write_shards(found, out, settings, tools, Serial())
+        clips = PreparedClips(out)
         clips.latents = cached
         size = sum(clips.row(index)["bytes"] for index in range(len(clips))) / len(clips)
         for threads in arguments.threads:
-            batches = Batches(clips, Drawing(), 0)
+            batches = Batches(clips, Sampling(), 0)
             positions = range(0, arguments.batch * arguments.batches, arguments.batch)
             begin, cpu = time.perf_counter(), time.process_time()
             for batch in batches.stream(positions, arguments.batch, workers=threads):

@@ -34,10 +34,9 @@ from handi.core.video import frame_times, write_video
 from handi.data import shards
 from handi.data.executors import executor
 from handi.data.ledger import read_rows
-from handi.data.prepare import Settings, Tools
-from handi.data.prepare_run import Models
-from handi.data.produce import produce
+from handi.data.prepare import ToolsMaker, write_shards
 from handi.data.sources.common import Clip, Found
+from handi.data.stages import PrepareSettings, Tools
 from handi.world import render_clip
 from handi.world.files import FPS
 
@@ -66,10 +65,10 @@ def clips_of(video: Path, count: int) -> Found:
     )
 
 
-def settings_of(arguments: argparse.Namespace) -> tuple[Settings, Models]:
-    models = Models("cpu", arguments.complexity, arguments.model)
+def settings_of(arguments: argparse.Namespace) -> tuple[PrepareSettings, ToolsMaker]:
+    models = ToolsMaker("cpu", arguments.complexity, arguments.model)
     height, width = (int(side) for side in arguments.size.split("x"))
-    settings = Settings(
+    settings = PrepareSettings(
         size=(height, width),
         camera=arguments.camera,
         clips_per_shard=arguments.clips_per_shard,
@@ -84,7 +83,7 @@ def run(arguments: argparse.Namespace, out: Path, workers: int) -> dict[str, flo
     found = clips_of(arguments.video, arguments.clips)
     before = cpu_seconds()
     begin = time.perf_counter()
-    produce(found, out, settings, models, executor(arguments.executor, workers))
+    write_shards(found, out, settings, models, executor(arguments.executor, workers))
     return {"seconds": time.perf_counter() - begin, "cpu": cpu_seconds() - before}
 
 
@@ -132,7 +131,7 @@ def made_up(frames: Frames) -> Hands:
 class Watched:
     """A worker's models; each use of the detector, one a clip, writes down the worker's resident memory."""
 
-    models: Models
+    models: ToolsMaker
     log: Path
     made_up: bool = False
 
@@ -156,7 +155,7 @@ def memory(arguments: argparse.Namespace) -> None:
     log.unlink(missing_ok=True)
     found = clips_of(arguments.video, arguments.clips)
     watched = Watched(models, log, arguments.hands == "made-up")
-    about = produce(found, out, settings, watched, executor("processes", 1))
+    about = write_shards(found, out, settings, watched, executor("processes", 1))
     lines = [line.split() for line in log.read_text().splitlines()]
     assert len({pid for pid, _ in lines}) == 1, "the worker died on the way"
     mib = np.array([int(rss) for _, rss in lines]) / 2**20
@@ -178,7 +177,7 @@ def kills(arguments: argparse.Namespace) -> None:
     for folder in (whole, out):
         shutil.rmtree(folder, ignore_errors=True)
     settings, models = settings_of(arguments)
-    produce(clips_of(arguments.video, arguments.clips), whole, settings, models, executor("serial", 1))
+    write_shards(clips_of(arguments.video, arguments.clips), whole, settings, models, executor("serial", 1))
     chance = random.Random(arguments.seed)
     names = [path.stem for path in (whole / "shards").glob("*.jsonl")]
     command = [sys.executable, "-m", "benchmarks.prepare", "child", *sys.argv[2:]]

@@ -14,7 +14,7 @@ from helpers.small_footage import read_hands
 
 from handi import HandiPipeline
 from handi.core.images import resize, write_image
-from handi.data.prepare_run import Models
+from handi.data.prepare import ToolsMaker
 from handi.models.fresh import random_checkpoint
 
 SIZE = (64, 128)
@@ -53,9 +53,9 @@ def as_video(home, frames, name):
 
 def test_the_chain(handi, home, monkeypatch):
     monkeypatch.chdir(home)
-    real = Models.__call__
+    real = ToolsMaker.__call__
     # Υ itself is tested elsewhere; here every frame has a hand in its middle for the loss to read.
-    monkeypatch.setattr(Models, "__call__", lambda self, n: _with_hands(real(self, n)))
+    monkeypatch.setattr(ToolsMaker, "__call__", lambda self, n: _with_hands(real(self, n)))
     for seed in (3, 4, 5):
         as_video(home, np.load(f"{seed}.npy"), seed)
 
@@ -65,7 +65,7 @@ def test_the_chain(handi, home, monkeypatch):
         return out, err
 
     run("prepare", "folder", "footage", "--out", "data/epic", "--size", "64x128", "--executor", "serial",
-        "--frames", "png", "--model", "aa", "--device", "cpu")  # fmt: skip
+        "--pictures", "png", "--model", "aa", "--device", "cpu")  # fmt: skip
     run("report", "data/epic", "--validate")
     paths = ("--data.path", "data/epic", "--data.validation", "data/epic")
     run("train", "epic_stage1", "--model.init", "aa", *paths, *TINY)

@@ -21,7 +21,7 @@ import pytest
 import torch
 from helpers.alone import alone
 from helpers.faults import changes, killed, tree
-from helpers.tiny_training import TINY, start, tiny_clip
+from helpers.tiny_training import TINY, prepared, start, tiny_clip
 
 from handi.evaluation import tables
 from handi.evaluation.ablate import Grid, ablate
@@ -128,6 +128,8 @@ def clips(tmp_path_factory) -> Path:
     for name, seeds in (("train", (0, 1, 2)), ("test", (3,))):
         for seed in seeds:
             write_clip(root / name, tiny_clip(seed), pictures="png")
+    (root / "train").rename(root / "world")
+    prepared(root / "world", root / "train")
     return root
 
 

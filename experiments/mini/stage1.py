@@ -14,7 +14,7 @@ from experiments.mini.measures import Bench, iou, pack
 from experiments.mini.model import NULL
 from experiments.mini.siblings import area_table
 from handi.core.images import read_image
-from handi.data.world import referents_of
+from handi.data.sources.world import referents_of
 from handi.method.area import clean_area
 from handi.world import WorldClip, require_training
 from handi.world.clip import either_hand

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -64,7 +63,7 @@ GOING_ON = (POSES, *CLIPS)
 TRAINING_SEED, VALIDATION_SEED, VALIDATION_CLIPS = 0, 800_000, 64
 FIRST_FRAME_SEED, HELD_OUT_FIRST_FRAMES = 400_000, 100  # scenes that no clip of the training shows
 SIBLINGS = 3  # training clips of a scene: where the picture gives the action away, words are not learned
-ENOUGH = 900  # scenes to begin with, where rendering goes on beside the training
+ENOUGH = 900  # scenes to begin with, where rendering continues beside the training
 
 
 def handi(*arguments: str) -> None:
@@ -79,7 +78,7 @@ def rendering(folder: Path, seed: int, scenes: int, siblings: int, workers: int)
     """Arguments of `handi world` for a folder of clips."""
     return [
         "world", "--clips", str(scenes), "--siblings", str(siblings), "--seed", str(seed), "--size", "128",
-        "--workers", str(workers), "--pictures", "png", "--out", str(folder),
+        "--workers", str(workers), "--prepare", str(folder),
     ]  # fmt: skip
 
 
@@ -87,15 +86,15 @@ def first_frames(folder: Path, seed: int, scenes: int, workers: int) -> list[str
     """Arguments of `handi world` for a folder of first frames."""
     return [
         "world", "--first-frames", "--clips", str(scenes), "--seed", str(seed), "--size", "128",
-        "--workers", str(workers), "--out", str(folder),
+        "--workers", str(workers), "--prepare", str(folder),
     ]  # fmt: skip
 
 
 @contextmanager
-def beside(*commands: list[str], niceness: int = 19):
-    """Within the block these commands run one after another; they are stopped at its end."""
-    script = " && ".join(shlex.join([sys.executable, "-m", "handi", *command]) for command in commands)
-    process = subprocess.Popen(["nice", "-n", str(niceness), "sh", "-c", script], start_new_session=True)
+def beside(command: list[str], niceness: int = 19):
+    """Within the block this command runs, and it is stopped at its end."""
+    nice = ["nice", "-n", str(niceness), sys.executable, "-m", "handi"]
+    process = subprocess.Popen([*nice, *command], start_new_session=True)
     try:
         yield process
     finally:
@@ -105,9 +104,15 @@ def beside(*commands: list[str], niceness: int = 19):
 
 
 def wait_for(folder: Path, count: int, process: subprocess.Popen) -> None:
-    """Until a folder holds so many clips, or nobody renders any more."""
-    while process.poll() is None and sum(1 for _ in folder.glob("[0-9]*.json")) < count:
+    """Until a folder holds so many prepared clips, or nobody renders any more."""
+    while process.poll() is None and clips_in(folder) < count:
         time.sleep(1)
+
+
+def clips_in(folder: Path) -> int:
+    """Clips that a folder of shards holds, finished or not."""
+    parts = (folder / "shards").glob("*.jsonl")
+    return sum(path.read_bytes().count(b"\n") - 1 for path in parts)  # the first line is of the shard
 
 
 def training(arguments: argparse.Namespace, number: int, part: Part, options: Sequence[str]) -> list[str]:
@@ -126,6 +131,8 @@ def training(arguments: argparse.Namespace, number: int, part: Part, options: Se
         given += ["--run.steps", str(arguments.train_steps[number])]
     elif part.steps is not None and arguments.minutes is None:
         given += ["--run.steps", str(part.steps)]
+    if arguments.beside:
+        given += ["--data.unfinished", "true"]
     given += part.changes
     if torch.cuda.is_available():
         given += ON_A_GPU
@@ -148,14 +155,14 @@ def run(arguments: argparse.Namespace, parts: Sequence[Part], options: Sequence[
         for command in (rest, first, *commands):
             handi(*command)
         return
-    some = rendering(world / "train", TRAINING_SEED, min(arguments.scenes, ENOUGH), SIBLINGS, workers)
-    with beside(some, first, rest) as renderer, ThreadPoolExecutor(1) as pool:
+    with beside(rest) as renderer, ThreadPoolExecutor(1) as pool:
+        wait_for(world / "train", 2 * min(arguments.scenes, ENOUGH), renderer)  # most scenes have three
 
         def poses(command: list[str]) -> None:
-            wait_for(world / "first", arguments.first, renderer)
+            with beside(first) as renderer:
+                renderer.wait()
             handi(*command)
 
-        wait_for(world / "train", 2 * min(arguments.scenes, ENOUGH), renderer)  # most scenes have three
         predictor = None
         for part, command in zip(parts, commands, strict=True):
             if part is POSES:

@@ -15,7 +15,6 @@ from handi.core.footage import find_footage
 from handi.core.kinds import files_in, is_animation, kind_of, named
 from handi.core.video import count_frames, frame_times, frames_at, probe_video, read_video, timed_frames
 from handi.data.sources import read_source
-from handi.data.world import WorldClips
 from handi.evaluation.folder import read_videos
 from handi.generation.requests import read_batch
 
@@ -130,7 +129,6 @@ def test_folders_say_what_they_pass_over(folder, handi):
 def test_world_readers_say_what_they_pass_over(tmp_path):
     from helpers.tiny_training import tiny_clip
 
-    from handi.data.first_frames import FirstFrames
     from handi.world.files import write_clip
     from handi.world.first_frames import render_first_frame, write_first_frame
 
@@ -138,12 +136,11 @@ def test_world_readers_say_what_they_pass_over(tmp_path):
     (tmp_path / "world.json").write_text("{}")
     (tmp_path / "0000000007.png").write_bytes(b"")  # its record is not there
     note = f"{tmp_path}: belongs to no clip, not read: 0000000007.png"
-    assert WorldClips(tmp_path).notes == [note]
     assert read_source("world", tmp_path).notes == [note]
     firsts = tmp_path / "firsts"
     write_first_frame(firsts, render_first_frame(0, size=32))
     (firsts / "notes.doc").write_bytes(b"")
-    assert FirstFrames(firsts).notes == [f"{firsts}: belongs to no clip, not read: notes.doc"]
+    assert read_source("world", firsts).notes == [f"{firsts}: belongs to no clip, not read: notes.doc"]
 
 
 def test_the_shared_cases(shared):

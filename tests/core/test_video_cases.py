@@ -28,9 +28,10 @@ from handi.core.video import (
     timed_frames,
     write_video,
 )
+from handi.data.cut import cut
 from handi.data.ledger import Rejected
-from handi.data.prepare import cut
 from handi.data.sources import read_source
+from handi.data.stages import PrepareSettings
 
 
 def numbered(frames=30, height=24, width=32):
@@ -119,7 +120,9 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path, aspect, width):
     path = encoded(tmp_path / "a.mkv", numbered(2), aspect=aspect)
     assert read_video(path).shape == (2, 24, width, 3)
     assert (probe_video(path).width, probe_video(path).height) == (width, 24)
-    made = cut(clip_of(encoded(tmp_path / "b.mkv", numbered(16), aspect=aspect)), (16, 16))
+    made = cut(
+        clip_of(encoded(tmp_path / "b.mkv", numbered(16), aspect=aspect)), PrepareSettings(size=(16, 16))
+    )
     assert made.figures["source_size"] == [24, width]
 
 
@@ -129,7 +132,7 @@ def test_annotations_count_on_the_containers_clock(tmp_path):
     np.testing.assert_allclose(times, 0.7 + np.arange(30) / 10, atol=0.002)
     span = frame_times(path, 1.0, 2.8)
     assert numbers(frames_at(path, span.times, 1.0)) == list(range(3, 22))
-    made = cut(clip_of(path, start=1.0, end=2.8), (24, 24))
+    made = cut(clip_of(path, start=1.0, end=2.8), PrepareSettings(size=(24, 24)))
     assert numbers([np.pad(f, ((0, 0), (4, 4), (0, 0))) for f in made.frames[[0, -1]]]) == [3, 21]
 
 
@@ -203,7 +206,7 @@ def test_a_size_that_changes_is_one_clear_line(tmp_path):
     with pytest.raises(InputError, match="change their size"):
         list(footage.frames())
     with pytest.raises(Rejected, match="change their size"):
-        cut(clip_of(path), (16, 16))
+        cut(clip_of(path), PrepareSettings(size=(16, 16)))
 
 
 @pytest.mark.parametrize(
@@ -334,7 +337,7 @@ def test_square_pixels_and_full_range_as_in_ffmpeg(cases):
 def test_the_parts_of_the_shared_list(cases):
     found = {clip.id: clip for clip in read_source("folder", cases / "parts.csv").clips}
     for id in ("pal8", "h264avi", "late", "anam", "hflip"):
-        assert len(cut(found[id], (90, 160)).frames) == 16, id
+        assert len(cut(found[id], PrepareSettings(size=(90, 160))).frames) == 16, id
     late = found["late"]
     span = frame_times(late.video, late.start, late.end)
     assert span.times[0] == [time for time, _ in timed_frames(late.video)][9]

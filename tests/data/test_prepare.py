@@ -17,27 +17,28 @@ from handi.core.errors import InputError
 from handi.core.images import resize
 from handi.core.video import even_indices, frame_times, frames_at, read_video
 from handi.data import shards
+from handi.data.cut import cut
 from handi.data.ledger import Rejected
-from handi.data.prepare import Settings, Steady, Tools, cut, prepare_clip
-from handi.data.prepare_run import Models
+from handi.data.prepare import ToolsMaker
+from handi.data.stages import PrepareSettings, Steady, Tools, prepare_clip
 from handi.method.latents import encode
 from handi.models import folder as model_folder
 from handi.world import render_clip
 from handi.world.files import write_clip
 
 SIZE = (32, 32)
-SETTINGS = Settings(size=SIZE, pictures="png")
+SETTINGS = PrepareSettings(size=SIZE, pictures="png")
 
 
 def test_the_annotated_part_is_cut_evenly_cropped_and_resized(tmp_path):
     video = movie(tmp_path / "long.mp4", frames=80)
-    made = cut(clip_of(video, start=2.0, end=5.9), SIZE)
+    made = cut(clip_of(video, start=2.0, end=5.9), SETTINGS)
     indices = [20 + index for index in even_indices(40, 16)]
     assert np.array_equal(made.frames, resize(read_video(video)[indices][:, :, 8:56], *SIZE))
     assert made.figures == {
         "seconds": 3.9, "source_frames": 40, "uneven": False, "source_size": [48, 64]
     }  # fmt: skip
-    whole = cut(clip_of(video), SIZE)
+    whole = cut(clip_of(video), SETTINGS)
     assert np.array_equal(whole.frames, resize(read_video(video)[even_indices(80, 16)][:, :, 8:56], *SIZE))
 
 
@@ -67,7 +68,7 @@ def test_a_varying_frame_rate_is_sampled_in_time(tmp_path):
     remux(steady, video, times=[round(1000 * time) for time in times])
     found = frame_times(video)
     assert found.times == pytest.approx(times, abs=0.002)
-    made = cut(clip_of(video), SIZE)
+    made = cut(clip_of(video), SETTINGS)
     assert made.figures["uneven"]
     wanted = np.linspace(0, 5.9, 16)
     expected = [int(np.abs(np.array(found.times) - time).argmin()) for time in wanted]
@@ -83,7 +84,7 @@ def test_a_turned_video_is_cut_upright(tmp_path, degrees):
     a, b, c, d = (value * (1 << 16) for value in TURNS[degrees])
     matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     video.write_bytes(raw[:start] + matrix + raw[start + 36 :])
-    made = cut(clip_of(video), SIZE)
+    made = cut(clip_of(video), SETTINGS)
     upright = read_video(video)
     assert made.figures["source_size"] == list(upright.shape[1:3])
     chosen = upright[even_indices(len(upright), 16)]
@@ -97,10 +98,10 @@ def test_a_folder_of_frames_has_the_frame_rate_of_its_source(tmp_path):
     folder.mkdir()
     for number in range(50):
         Image.fromarray(np.full((32, 32, 3), 5 * number, np.uint8)).save(folder / f"frame_{number:010d}.png")
-    made = cut(clip_of(folder, start=1.0, end=3.9, fps=10.0), SIZE)
+    made = cut(clip_of(folder, start=1.0, end=3.9, fps=10.0), SETTINGS)
     assert made.frames[:, 0, 0, 0].tolist() == [5 * (10 + index) for index in even_indices(30, 16)]
     with pytest.raises(Rejected, match="without a frame rate"):
-        cut(clip_of(folder), SIZE)
+        cut(clip_of(folder), SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,7 @@ def test_what_is_kept_of_a_clip(tmp_path):
     assert list(made.members)[:2] == ["00.png", "01.png"]
     assert list(made.members)[16:] == ["area.png", "hands.npz", "latents.npy", "json"]
     frames = np.stack([shards.decode_picture(made.members[f"{n:02d}.png"]) for n in range(16)])
-    assert np.array_equal(frames, cut(clip, SIZE).frames)
+    assert np.array_equal(frames, cut(clip, SETTINGS).frames)
     hands = shards.decode_array(made.members["hands.npz"])
     assert (hands["joints"].shape, hands["rois"].shape) == ((16, 42, 2), (16, 2, 4))
     assert made.row["hands"] == [1] * 16
@@ -189,9 +190,9 @@ def test_a_hand_counts_only_where_a_stabilised_frame_shows_something_of_its_own(
         hands.joints[0] = 0
         return hands
 
-    monkeypatch.setattr("handi.data.prepare.hold_still", steady)
+    monkeypatch.setattr("handi.data.stages.hold_still", steady)
     clip = clip_of(movie(tmp_path / "a.mp4"))
-    made = prepare_clip(clip, Settings(size=SIZE, camera="stabilise"), Tools(detect))
+    made = prepare_clip(clip, PrepareSettings(size=SIZE, camera="stabilise"), Tools(detect))
     assert made.area[:, 16:].any()
     assert not made.area[:, :16].any()
     valid = shards.decode_picture(made.members["valid.png"], grey=True)
@@ -206,9 +207,9 @@ def test_latents_that_are_no_numbers_are_not_kept(tmp_path):
 
 def test_settings_that_no_clip_can_have_are_refused_before_a_folder_is_begun():
     with pytest.raises(InputError, match="leave stabilising or truth out"):
-        Settings(size=SIZE, truth="hull", camera="stabilise")
+        PrepareSettings(size=SIZE, truth="hull", camera="stabilise")
     with pytest.raises(InputError, match="give a square --size"):
-        Settings(truth="hull")
+        PrepareSettings(truth="hull")
 
 
 def test_real_hands_and_real_latents(tmp_path):
@@ -216,10 +217,10 @@ def test_real_hands_and_real_latents(tmp_path):
     world = render_clip(3, size=128)
     record = write_clip(tmp_path, world, pictures="png")
     clip = clip_of(tmp_path / "x.png", "x", truth=record)
-    models = Models("cpu", "full", "mini", True)
-    settings = Settings(size=(128, 128), pictures="png", models=models.hashes())
+    models = ToolsMaker("cpu", "full", "mini", True)
+    settings = PrepareSettings(size=(128, 128), pictures="png", models=models.hashes())
     made = prepare_clip(clip, settings, models(0))
-    true = prepare_clip(clip, Settings(size=(128, 128), truth="hull"), simple_tools(0))
+    true = prepare_clip(clip, PrepareSettings(size=(128, 128), truth="hull"), simple_tools(0))
     both = (made.area & true.area).sum() / (made.area | true.area).sum()
     assert both > 0.5
     assert np.array_equal(true.area, world.area_hull)

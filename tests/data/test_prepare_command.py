@@ -6,7 +6,7 @@ import json
 
 from helpers.small_footage import movie, simple_tools
 
-from handi.data.shard_clips import ShardClips
+from handi.data.dataset import PreparedClips
 from handi.evaluation.folder import read_videos
 from handi.world import render_clip
 from handi.world.files import write_clip
@@ -15,23 +15,24 @@ from handi.world.files import write_clip
 def test_world_clips_by_the_detector_and_by_their_truth(handi, tmp_path):
     for seed in (3, 900_003):
         write_clip(tmp_path / "world", render_clip(seed, size=128), pictures="png")
-    basic = ("prepare", "world", tmp_path / "world", "--size", "128x128", "--executor", "serial")
+    basic = ("prepare", "world", tmp_path / "world", "--executor", "serial")
     out = tmp_path / "found"
-    code, _, err = handi(*basic, "--out", out, "--model", "mini", "--frames", "none")
+    code, _, err = handi(*basic, "--out", out, "--truth", "none", "--model", "mini", "--pictures", "none")
     assert code == 0, err
     assert "train: 1 of 1 clips kept" in err
     assert "test: 1 of 1 clips kept" in err
-    found = ShardClips(out)
+    found = PreparedClips(out)
     assert found.models.keys() == {"hands", "vae"}
     assert found.row(0)["camera"] < 0.02  # a still camera
     found.latents = True
     assert found[0].latents.shape == (16, 32, 16, 16)
-    code, _, err = handi(*basic, "--out", tmp_path / "true", "--truth", "moved", "--camera", "ignore")
+    code, _, err = handi(*basic, "--out", tmp_path / "true")
     assert code == 0, err
-    true = ShardClips(tmp_path / "true")
+    true = PreparedClips(tmp_path / "true")
     both = (found[0].area & true[0].area).sum() / found[0].area.sum()
     assert both > 0.5
-    code, _, err = handi(*basic, "--out", out, "--model", "mini", "--hull", "all", "--frames", "none")
+    code, _, err = handi(*basic, "--out", out, "--truth", "none", "--model", "mini",
+                         "--hull", "all", "--pictures", "none")  # fmt: skip
     assert code == 1
     assert "holds clips of other settings: hull hand, not all" in err
 
@@ -41,7 +42,7 @@ def test_wrong_use(handi, tmp_path):
     (tmp_path / "a.txt").write_text("Cut the carrot.")
     basic = ("prepare", "folder", tmp_path, "--out", tmp_path / "out")
     for more, code, message in (
-        (("--frames", "none"), 2, "say whose, by --model"),
+        (("--pictures", "none"), 2, "say whose, by --model"),
         (("--text-states",), 2, "needs a --model"),
         (("--enrich-model", "x"), 2, "needs --enrich"),
         (("--ray-address", "auto"), 2, "need --executor ray"),
@@ -82,7 +83,7 @@ def test_a_folder_with_a_bad_video(handi, tmp_path):
 
 def test_a_folder_keeps_a_held_out_split(handi, tmp_path, monkeypatch):
     """Training and evaluation find one without a word; it depends on the videos alone."""
-    monkeypatch.setattr("handi.data.prepare_run.Models.__call__", lambda self, number: simple_tools(number))
+    monkeypatch.setattr("handi.data.prepare.ToolsMaker.__call__", lambda self, number: simple_tools(number))
     footage = tmp_path / "footage"
     for n in range(4):
         movie(footage / f"{n}.mp4", brightness=100 + 10 * n)
@@ -94,7 +95,7 @@ def test_a_folder_keeps_a_held_out_split(handi, tmp_path, monkeypatch):
                              "--executor", "serial", "--clips-per-shard", clips_per_shard)  # fmt: skip
         assert code == 0, err
         assert "held out: 1 of 4 videos are the split val" in err
-    held = [ShardClips(folder, "held-out") for folder in folders]
+    held = [PreparedClips(folder, "held-out") for folder in folders]
     assert [(one.split, len(one)) for one in held] == [("val", 1)] * 2
     assert held[0].row(0)["id"] == held[1].row(0)["id"]
     assert list(read_videos(folders[0])) == [held[0].row(0)["id"]]

@@ -21,12 +21,14 @@ from handi.core.errors import InputError, ModelError, OutputError
 from handi.data import shards
 from handi.data.executors import Processes, Ray, Serial
 from handi.data.ledger import read_rows
-from handi.data.prepare import Settings, Tools
-from handi.data.produce import TRIES, Done, make_plan, produce
+from handi.data.plan import make_plan
+from handi.data.prepare import write_shards
+from handi.data.shard_writer import TRIES, Done
 from handi.data.sources import read_source
 from handi.data.sources.common import Found
+from handi.data.stages import PrepareSettings, Tools
 
-SETTINGS = Settings(size=(32, 32), clips_per_shard=3)
+SETTINGS = PrepareSettings(size=(32, 32), clips_per_shard=3)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def found(tmp_path_factory):
 def whole(found, tmp_path_factory):
     """An undisturbed run."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    produce(found, out, SETTINGS, simple_tools, Serial())
+    write_shards(found, out, SETTINGS, simple_tools, Serial())
     return out
 
 
@@ -74,20 +76,20 @@ def test_every_clip_has_one_line_and_every_kept_one_a_place(found, whole):
 
 @pytest.mark.timeout(900)  # of a busy machine: each worker loads torch
 def test_processes_give_the_same_bytes(found, whole, tmp_path):
-    produce(found, tmp_path / "out", SETTINGS, simple_tools, Processes(3))
+    write_shards(found, tmp_path / "out", SETTINGS, simple_tools, Processes(3))
     assert content(tmp_path / "out") == content(whole)
 
 
 @pytest.mark.timeout(900)
 def test_a_local_ray_gives_the_same_bytes(found, whole, tmp_path):
     pytest.importorskip("ray.data", reason="needs handi[ray]")
-    produce(found, tmp_path / "out", SETTINGS, simple_tools, Ray(2))
+    write_shards(found, tmp_path / "out", SETTINGS, simple_tools, Ray(2))
     assert content(tmp_path / "out") == content(whole)
 
 
 def test_a_source_in_another_order_gives_the_same_bytes(found, whole, tmp_path):
     shuffled = replace(found, clips=random.Random(1).sample(found.clips, len(found.clips)))
-    produce(shuffled, tmp_path / "out", SETTINGS, simple_tools, Serial())
+    write_shards(shuffled, tmp_path / "out", SETTINGS, simple_tools, Serial())
     assert content(tmp_path / "out") == content(whole)
 
 
@@ -113,13 +115,13 @@ def test_ten_kills_at_random_points_of_two_hundred_clips_leave_no_trace(tmp_path
     found = Found([*clips, clip_of(tmp_path / "gone.mp4")])
     settings = replace(SETTINGS, clips_per_shard=8, camera="ignore")
     begin = time.monotonic()
-    produce(found, tmp_path / "whole", settings, simple_tools, Serial())
+    write_shards(found, tmp_path / "whole", settings, simple_tools, Serial())
     seconds = time.monotonic() - begin
     whole, out = content(tmp_path / "whole"), tmp_path / "out"
     chance = random.Random(0)
     seen = []
     for _ in range(10):
-        pid = child(lambda: produce(found, out, settings, simple_tools, Serial()))
+        pid = child(lambda: write_shards(found, out, settings, simple_tools, Serial()))
         time.sleep(chance.uniform(0, seconds / 6))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -128,7 +130,7 @@ def test_ten_kills_at_random_points_of_two_hundred_clips_leave_no_trace(tmp_path
         if (out / shards.PREPARED).exists():
             assert content(out) == whole
     assert sum(half for _, half in seen) >= 3, f"too few were killed in the midst of a shard: {seen}"
-    produce(found, out, settings, simple_tools, Serial())
+    write_shards(found, out, settings, simple_tools, Serial())
     assert content(out) == whole
     rows = [row["id"] for row in read_rows(out / shards.LEDGER)]
     assert len(rows) == len(set(rows)) == 201
@@ -136,12 +138,12 @@ def test_ten_kills_at_random_points_of_two_hundred_clips_leave_no_trace(tmp_path
 
 def test_a_cut_off_shard_is_made_anew(found, whole, tmp_path):
     out = tmp_path / "out"
-    produce(found, out, SETTINGS, simple_tools, Serial())
+    write_shards(found, out, SETTINGS, simple_tools, Serial())
     for name in ("train-00001.tar", "train-00002.jsonl"):
         data = (out / "shards" / name).read_bytes()
         (out / "shards" / name).write_bytes(data[: len(data) // 2])
     (out / "shards" / "train-00003.tar").unlink()
-    produce(found, out, SETTINGS, simple_tools, Serial())
+    write_shards(found, out, SETTINGS, simple_tools, Serial())
     assert content(out) == content(whole)
 
 
@@ -165,7 +167,7 @@ def test_a_clip_that_kills_its_workers_is_rejected_and_costs_no_other(tmp_path):
                 yield Done(piece.name, 4, 1)
 
     executor = Replaced()
-    produce(Found(clips), tmp_path / "out", replace(SETTINGS, clips_per_shard=5), deadly_tools, executor)
+    write_shards(Found(clips), tmp_path / "out", replace(SETTINGS, clips_per_shard=5), deadly_tools, executor)
     assert executor.deaths == TRIES
     rows = {row["id"]: row["reason"] for row in read_rows(tmp_path / "out" / shards.LEDGER)}
     assert rows.pop("good1.deadly") == "the worker died on it, 3 times"
@@ -176,27 +178,27 @@ def test_a_changed_video_is_prepared_anew_and_nothing_else(tmp_path):
     a, b = movie(tmp_path / "a.mp4"), movie(tmp_path / "b.mp4")
     clips = [clip_of(a, f"a{n}") for n in range(3)] + [clip_of(b, f"b{n}") for n in range(3)]
     out = tmp_path / "out"
-    first = produce(Found(clips), out, SETTINGS, simple_tools, Serial())
+    first = write_shards(Found(clips), out, SETTINGS, simple_tools, Serial())
     kept = (out / "shards" / "train-00000.tar").stat().st_mtime_ns
     movie(tmp_path / "b.mp4", frames=30, brightness=150)
-    second = produce(Found(clips), out, SETTINGS, simple_tools, Serial())
+    second = write_shards(Found(clips), out, SETTINGS, simple_tools, Serial())
     assert first["splits"]["train"]["sha256"] != second["splits"]["train"]["sha256"]
     assert (out / "shards" / "train-00000.tar").stat().st_mtime_ns == kept
-    third = produce(Found(clips[:2]), out, SETTINGS, simple_tools, Serial())
+    third = write_shards(Found(clips[:2]), out, SETTINGS, simple_tools, Serial())
     assert third["splits"]["train"]["kept"] == 2
     assert not (out / "shards" / "train-00001.tar").exists()
 
 
 def test_folders_that_cannot_be_used(found, whole, tmp_path):
     with pytest.raises(InputError, match=r"other settings: hull hand, not all"):
-        produce(found, whole, replace(SETTINGS, hull="all"), simple_tools, Serial())
+        write_shards(found, whole, replace(SETTINGS, hull="all"), simple_tools, Serial())
     (tmp_path / "photo.jpg").write_bytes(b"mine")
     with pytest.raises(InputError, match="holds other files"):
-        produce(found, tmp_path, SETTINGS, simple_tools, Serial())
+        write_shards(found, tmp_path, SETTINGS, simple_tools, Serial())
     with pytest.raises((InputError, OutputError), match=r"photo\.jpg"):
-        produce(found, tmp_path / "photo.jpg" / "out", SETTINGS, simple_tools, Serial())
+        write_shards(found, tmp_path / "photo.jpg" / "out", SETTINGS, simple_tools, Serial())
     with pytest.raises(InputError, match="is a file"):
-        produce(found, tmp_path / "photo.jpg", SETTINGS, simple_tools, Serial())
+        write_shards(found, tmp_path / "photo.jpg", SETTINGS, simple_tools, Serial())
     assert (tmp_path / "photo.jpg").read_bytes() == b"mine"
     twice = Found([found.clips[0], found.clips[0]])
     with pytest.raises(InputError, match="two clips have the id"):
@@ -214,15 +216,15 @@ def test_settings_that_kept_nothing_can_be_mended(found, whole, tmp_path):
     out = tmp_path / "out"
     wrong = replace(SETTINGS, models={"enrich": "a name with a slip"}, hull="all")
     with pytest.raises(ModelError):
-        produce(found, out, wrong, broken, Serial())
-    produce(found, out, SETTINGS, simple_tools, Serial())
+        write_shards(found, out, wrong, broken, Serial())
+    write_shards(found, out, SETTINGS, simple_tools, Serial())
     assert content(out) == content(whole)
 
 
 def test_a_shard_with_a_damaged_sum_of_areas_is_made_anew(found, whole, tmp_path):
     """Running again is what the error says; a part that is taken for whole would fail there again."""
     out = tmp_path / "out"
-    produce(found, out, SETTINGS, simple_tools, Serial())
+    write_shards(found, out, SETTINGS, simple_tools, Serial())
     part = out / "shards" / "train-00001.jsonl"
     head, lines = part.read_text().split("\n", 1)
     areas = json.loads(head)["areas"]
@@ -230,7 +232,7 @@ def test_a_shard_with_a_damaged_sum_of_areas_is_made_anew(found, whole, tmp_path
     part.write_text(head.replace(areas, flipped) + "\n" + lines)
     with pytest.raises(InputError, match=r"train-00001\.jsonl: is damaged"):
         shards.read_part(out, "train-00001")
-    produce(found, out, SETTINGS, simple_tools, Serial())
+    write_shards(found, out, SETTINGS, simple_tools, Serial())
     assert content(out) == content(whole)
 
 
@@ -242,7 +244,7 @@ def test_names_and_words_that_are_no_utf8_cost_no_run(tmp_path):
     ]
     (tmp_path / "list.json").write_text(json.dumps(table))
     found = read_source("json", tmp_path / "list.json")
-    produce(found, tmp_path / "out", SETTINGS, simple_tools, Serial())
+    write_shards(found, tmp_path / "out", SETTINGS, simple_tools, Serial())
     good, bad = read_rows(tmp_path / "out" / shards.LEDGER)
     assert (good["action"], good["video"], good["status"]) == ("Cut it ?.", "caf?.mp4", "kept")
     assert bad["reason"] == "there is no video n?.mp4"
@@ -258,7 +260,7 @@ def test_a_worker_computes_on_one_thread_and_gives_them_back(found, tmp_path):
 
         return Tools(detect)
 
-    produce(replace(found, clips=found.clips[:1]), tmp_path / "out", SETTINGS, tools, Serial())
+    write_shards(replace(found, clips=found.clips[:1]), tmp_path / "out", SETTINGS, tools, Serial())
     assert (cv2.getNumThreads(), torch.get_num_threads()) == before
 
 
@@ -266,10 +268,10 @@ def test_two_runs_do_not_work_in_one_folder(found, tmp_path):
     class Nosy:
         def run(self, build, pieces):
             with pytest.raises(InputError, match="another handi prepare is at work"):
-                produce(found, tmp_path / "out", SETTINGS, simple_tools, Serial())
+                write_shards(found, tmp_path / "out", SETTINGS, simple_tools, Serial())
             yield from Serial().run(build, pieces)
 
-    produce(found, tmp_path / "out", SETTINGS, simple_tools, Nosy())
+    write_shards(found, tmp_path / "out", SETTINGS, simple_tools, Nosy())
 
 
 def test_a_full_disk_is_one_clear_error_and_leaves_no_half_shard(found, whole, tmp_path):
@@ -279,12 +281,12 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_half_shard(found, whole, t
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (8000, before[1]))  # what a disk that is full answers
         with pytest.raises(OutputError, match=r"cannot be written \(File too large\); free some space"):
-            produce(found, out, SETTINGS, simple_tools, Serial())
+            write_shards(found, out, SETTINGS, simple_tools, Serial())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert not list(out.glob("shards/*.tar"))
     with pytest.raises(InputError, match="not finished"):
         shards.read_prepared(out)
-    produce(found, out, SETTINGS, simple_tools, Serial())
+    write_shards(found, out, SETTINGS, simple_tools, Serial())
     assert content(out) == content(whole)

@@ -12,15 +12,15 @@ from helpers.small_footage import clip_of, movie, simple_tools
 
 from handi.core.errors import InputError
 from handi.data import shards
-from handi.data.clips import Batches, Drawing
+from handi.data.dataset import PreparedClips
 from handi.data.executors import Serial
-from handi.data.prepare import Settings, prepare_clip
-from handi.data.produce import produce
-from handi.data.shard_clips import ShardClips
+from handi.data.prepare import write_shards
 from handi.data.sources.common import Found
+from handi.data.stages import PrepareSettings, prepare_clip
 from handi.method.area import PriorMask
+from handi.training.batches import Batches, Sampling
 
-SETTINGS = Settings(size=(32, 32), pictures="png", clips_per_shard=2, models={"vae": "test"})
+SETTINGS = PrepareSettings(size=(32, 32), pictures="png", clips_per_shard=2, models={"vae": "test"})
 
 
 @pytest.fixture
@@ -32,13 +32,13 @@ def prepared(tmp_path):
         for n in range(5)
     ]
     clips.append(clip_of(video, "z", split="test", description="All\u2028of it."))
-    produce(Found(clips), tmp_path / "out", SETTINGS, simple_tools, Serial())
+    write_shards(Found(clips), tmp_path / "out", SETTINGS, simple_tools, Serial())
     return tmp_path / "out", clips
 
 
 def test_any_clip_at_random_is_what_was_prepared(prepared):
     folder, clips = prepared
-    read = ShardClips(folder)
+    read = PreparedClips(folder)
     assert (len(read), read.size, read.frames) == (5, (32, 32), 16)
     for index in (4, 0, 2):
         made = prepare_clip(clips[index], SETTINGS, simple_tools(0))
@@ -58,26 +58,26 @@ def test_any_clip_at_random_is_what_was_prepared(prepared):
 
 def test_splits_are_read_by_name(prepared):
     folder, _ = prepared
-    assert [ShardClips(folder, split)[0].name for split in ("test", "held-out")] == ["z", "z"]
-    assert ShardClips(folder, "test").fingerprint() != ShardClips(folder).fingerprint()
+    assert [PreparedClips(folder, split)[0].name for split in ("test", "held-out")] == ["z", "z"]
+    assert PreparedClips(folder, "test").fingerprint() != PreparedClips(folder).fingerprint()
     with pytest.raises(InputError, match="no clips of the split 'val'; it has 1 test, 5 train"):
-        ShardClips(folder, "val")
+        PreparedClips(folder, "val")
 
 
 def test_samples_bear_the_drawn_frames_latents(prepared):
-    read = ShardClips(prepared[0])
+    read = PreparedClips(prepared[0])
     read.latents = True
-    batch = Batches(read, Drawing(frames=6), 3).at(0, 4)
+    batch = Batches(read, Sampling(frames=6), 3).at(0, 4)
     assert batch.latents.shape == (4, 3, 6, 4, 4)
     for row, (name, index) in enumerate(zip(batch.names, batch.frame_index, strict=True)):
         clip = read[["P01.a_0", "P01.a_1", "P01.a_2", "P01.a_3", "P01.a_4"].index(name)]
         assert np.array_equal(batch.latents[row].transpose(0, 1).numpy(), clip.latents[index.numpy()])
     with pytest.raises(ValueError, match="cannot be mirrored"):
-        Batches(read, Drawing(flip=True), 0).at(0, 8)
+        Batches(read, Sampling(flip=True), 0).at(0, 8)
 
 
 def test_the_prior_is_the_mean_of_the_training_areas(prepared):
-    read = ShardClips(prepared[0])
+    read = PreparedClips(prepared[0])
     prior = PriorMask(32, 32)
     for index in range(len(read)):
         prior.add(read[index].area)
@@ -92,7 +92,7 @@ def test_webdataset_reads_them(prepared):
     data = webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8")
     samples = list(data)
     assert [sample["json"]["id"] for sample in samples] == [clip.id for clip in clips[:5]]
-    clip = ShardClips(folder)[3]
+    clip = PreparedClips(folder)[3]
     sample = samples[3]
     assert np.array_equal(np.stack([sample[f"{n:02d}.png"] for n in range(16)]), clip.frames)
     assert np.array_equal(sample["hands.npz"]["joints"], clip.joints)
@@ -144,7 +144,7 @@ def test_a_tar_that_ends_early_and_another_clips_members_are_damage():
 @pytest.mark.parametrize("name", ["00.png", "area.png", "hands.npz", "latents.npy"])
 @pytest.mark.parametrize("data", [b"", b"PK\3\4 no", b"\x93NUMPY"])
 def test_members_that_no_longer_decode_are_one_clear_error(prepared, monkeypatch, name, data):
-    read, unpack = ShardClips(prepared[0]), shards.unpack
+    read, unpack = PreparedClips(prepared[0]), shards.unpack
     read.latents = True
     monkeypatch.setattr(shards, "unpack", lambda *piece: unpack(*piece) | {name: data})
     with pytest.raises(InputError, match=r"train-00000\.tar: clip P01\.a_1 is damaged .*; delete it and run"):
@@ -170,12 +170,12 @@ def test_an_index_that_is_changed_or_lacks_columns_is_named(prepared):
     table, data = pyarrow.parquet.read_table(path), path.read_bytes()
     pyarrow.parquet.write_table(table.drop_columns(["mirrors", "offset"]), path)
     with pytest.raises(InputError, match=r"index\.parquet: cannot be read \(has no column mirrors, offset\)"):
-        ShardClips(prepared[0])
+        PreparedClips(prepared[0])
     rows = table.to_pylist()
     rows[2]["shard"] = None
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, table.schema), path)
     with pytest.raises(InputError, match=r"index\.parquet: cannot be read \(has rows without shard\)"):
-        ShardClips(prepared[0])
+        PreparedClips(prepared[0])
     said = []
     for place in range(4, len(data) // 3, 7):  # pages: what is behind them says how to read them
         path.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
@@ -192,21 +192,21 @@ def test_a_damaged_prepared_json_is_one_clear_error(prepared, damage):
     path = prepared[0] / "prepared.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     with pytest.raises(InputError, match=r"prepared\.json: is damaged .*; run handi prepare again"):
-        ShardClips(prepared[0])
+        PreparedClips(prepared[0])
 
 
 def test_folders_that_are_not_whole(prepared, tmp_path):
     folder, _ = prepared
     with pytest.raises(InputError, match="holds no prepared clips"):
-        ShardClips(tmp_path)
+        PreparedClips(tmp_path)
     about = json.loads((folder / "prepared.json").read_text())
     (folder / "prepared.json").write_text(json.dumps(about | {"version": 9}))
-    with pytest.raises(InputError, match=r"format handi-shards 9, this handi reads handi-shards 1"):
-        ShardClips(folder)
+    with pytest.raises(InputError, match=r"format handi-shards 9, this handi reads handi-shards 2"):
+        PreparedClips(folder)
     (folder / "prepared.json").unlink()
     with pytest.raises(InputError, match="not finished"):
-        ShardClips(folder)
+        PreparedClips(folder)
     (folder / "prepared.json").write_text(json.dumps(about))
     (folder / "index.parquet").write_bytes((folder / "index.parquet").read_bytes()[:-9])
     with pytest.raises(InputError, match=r"index\.parquet: cannot be read"):
-        ShardClips(folder)
+        PreparedClips(folder)

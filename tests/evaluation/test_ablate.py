@@ -9,18 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_training import SIZE, TINY, tiny_clip
+from helpers.tiny_training import SIZE, TINY, prepared, tiny_clip
 
 from handi.core.errors import InputError, ModelError
 from handi.core.images import read_image
-from handi.data.world import WorldClips
+from handi.data.dataset import PreparedClips
 from handi.evaluation import paper
 from handi.evaluation.ablate import Grid, ablate, is_trained
 from handi.evaluation.layout import Table
 from handi.evaluation.run import EvaluationConfig
 from handi.method.area import prior_area
 from handi.training.recipe import MaskRecipe, parse_recipe
-from handi.training.setup import open_data, prior_of, training_batches
+from handi.training.setup import open_data, training_batches
 from handi.training.state import recipe_changes
 from handi.world.files import write_clip
 
@@ -59,6 +59,8 @@ def clips(tmp_path_factory):
     for name, seeds in (("train", (0, 1, 2)), ("test", (3, 4))):
         for seed in seeds:
             write_clip(root / name, tiny_clip(seed))
+    (root / "train").rename(root / "world")
+    prepared(root / "world", root / "train")
     return root
 
 
@@ -100,9 +102,9 @@ def test_a_recipe_with_generated_areas_has_a_training_of_its_own_for_their_rows(
 
 def test_clips_are_given_the_area_that_the_row_says(clips):
     recipe = tiny_recipe(clips)
-    own = WorldClips(clips / "train")
+    own = PreparedClips(clips / "train")
     true = {own[n].name: own[n].area for n in range(len(own))}
-    expected = prior_area(prior_of(own).numpy())
+    expected = prior_area(own.prior())
     assert 0 < expected.mean() < 1
     for kind in ("true", "full", "prior"):
         mask = MaskRecipe(**{kind: 1.0})

@@ -12,11 +12,11 @@ from helpers.small_footage import clip_of, movie, simple_tools
 from handi.core.errors import InputError
 from handi.core.images import write_image
 from handi.core.video import write_video
+from handi.data.dataset import PreparedClips
 from handi.data.executors import Serial
-from handi.data.prepare import Settings
-from handi.data.produce import produce
-from handi.data.shard_clips import ShardClips
+from handi.data.prepare import write_shards
 from handi.data.sources.common import Found
+from handi.data.stages import PrepareSettings
 from handi.evaluation.folder import read_videos
 
 CLIP = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), dtype=np.uint8)
@@ -115,9 +115,9 @@ def test_prepared_clips(tmp_path):
     video = movie(tmp_path / "a.mp4", frames=40)
     clips = [clip_of(video, "P01.a_0")]
     clips += [clip_of(video, f"z.{n}", split="test", start=float(n), action=f"Do {n}.") for n in range(2)]
-    settings = Settings(size=(32, 32), pictures="png", models={"vae": "test"})
-    produce(Found(clips), tmp_path / "out", settings, simple_tools, Serial())
-    side, shards = read_videos(tmp_path / "out"), ShardClips(tmp_path / "out", "test")
+    settings = PrepareSettings(size=(32, 32), pictures="png", models={"vae": "test"})
+    write_shards(Found(clips), tmp_path / "out", settings, simple_tools, Serial())
+    side, shards = read_videos(tmp_path / "out"), PreparedClips(tmp_path / "out", "test")
     assert list(side) == ["z.0", "z.1"]
     for n, entry in enumerate(side.values()):
         assert entry.shape() == (16, 32, 32)
@@ -125,7 +125,7 @@ def test_prepared_clips(tmp_path):
         np.testing.assert_array_equal(entry.area(), shards[n].area)
         assert entry.text == f"Do {n}."
     settings = replace(settings, pictures="none")
-    produce(Found(clips[:1]), tmp_path / "blind", settings, simple_tools, Serial())
+    write_shards(Found(clips[:1]), tmp_path / "blind", settings, simple_tools, Serial())
     with pytest.raises(InputError, match="no clips of the split 'val'"):
         read_videos(tmp_path / "blind")
 

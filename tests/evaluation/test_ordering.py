@@ -89,7 +89,7 @@ def test_siblings_ask_for_the_clip_of_their_own_prompt(tmp_path):
     for folder in (swapped, still):
         folder.mkdir()
     for n, clip in enumerate(clips):
-        write_clip(ref, clip, pictures="png", sibling=n)
+        write_clip(ref, clip, pictures="png", name=f"{clip.seed:010d}-{n}")
         np.save(swapped / f"{name_of(clip.seed, 1 - n)}.npy", clip.frames)
         np.save(still / f"{name_of(clip.seed, n)}.npy", np.repeat(clip.frames[:1], len(clip.frames), 0))
     settings = EvaluationConfig(metrics=("world",), resamples=20)
@@ -107,7 +107,7 @@ def three(tmp_path_factory):
     folder = tmp_path_factory.mktemp("three")
     clips = siblings(900_002, size=48, count=3)
     for n, clip in enumerate(clips):
-        write_clip(folder, clip, pictures="png", sibling=n)
+        write_clip(folder, clip, pictures="png", name=f"{clip.seed:010d}-{n}")
     return folder, clips
 
 

@@ -15,9 +15,9 @@ from helpers.small_footage import clip_of, movie, simple_tools
 
 from handi.core.errors import InputError
 from handi.data.executors import Serial
-from handi.data.prepare import Settings as Prepared
-from handi.data.produce import produce
+from handi.data.prepare import write_shards
 from handi.data.sources.common import Found
+from handi.data.stages import PrepareSettings as Prepared
 from handi.evaluation import paper, tables
 from handi.evaluation.folder import read_videos
 from handi.evaluation.layout import Cell, Column, Row, Table
@@ -269,7 +269,7 @@ def test_only_some_clips_of_a_prepared_folder(handi, tmp_path):
     video = movie(tmp_path / "a.mp4", frames=40)
     clips = [clip_of(video, f"z.{n}", split="test", start=n / 2, action=f"Do {n}.") for n in range(3)]
     prepared = Prepared(size=(32, 32), pictures="png", models={"vae": "test"})
-    produce(Found(clips), tmp_path / "data", prepared, simple_tools, Serial())
+    write_shards(Found(clips), tmp_path / "data", prepared, simple_tools, Serial())
     code, out, err = handi("bench", "table2", "--data", f"few={tmp_path / 'data'}", "--methods", "static",
                            "--metrics", "pixels", "--no-intensive", "--clips", "2",
                            "--out", tmp_path / "out")  # fmt: skip

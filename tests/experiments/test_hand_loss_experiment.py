@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import yaml
+from helpers.tiny_training import prepared
 
 from experiments.hand_loss import train as hand_loss
 from experiments.hand_loss.figures import ALL_ERROR, ERROR, FIGURES, FOUND, PSNR, STATE, compare, summarise
@@ -115,17 +116,18 @@ run: {validate_every: 0, device: cpu}
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with training clips, a recipe, and an untrained tiny model that it starts from."""
-    from handi.data.world import WorldClips
+    from handi.data.dataset import PreparedClips
     from handi.training.recipe import load_recipe
     from handi.training.setup import make_start
     from handi.world.produce import Settings, produce
 
     place = tmp_path_factory.mktemp("hand-loss")
     settings = Settings(size=32, pictures="png")
-    produce(place / "train", clips=2, seed=0, settings=settings)
+    produce(place / "rendered", clips=2, seed=0, settings=settings)
+    prepared(place / "rendered", place / "train")
     produce(place / "test", clips=2, seed=900_000, settings=settings)
     (place / "recipe.yaml").write_text(RECIPE.replace("PATH", str(place / "train")))
-    make_start(load_recipe(place / "recipe.yaml"), WorldClips(place / "train"), place / "init")
+    make_start(load_recipe(place / "recipe.yaml"), PreparedClips(place / "train"), place / "init")
     return place
 
 

@@ -34,7 +34,7 @@ from experiments.mini.stage2 import autoencoder, control_rows, generated_rows, s
 from experiments.mini.summary import summary
 from handi import HandiPipeline
 from handi.core.errors import InputError
-from handi.data.world import referents_of
+from handi.data.sources.world import referents_of
 from handi.hands.matching import match_hands
 from handi.models.fresh import from_preset
 from handi.world import render_clip, siblings, write_clip

@@ -58,7 +58,9 @@ def test_from_nothing_and_on_from_a_model(monkeypatch, tmp_path):
 
 
 def test_beside_the_pose_predictor_is_trained_when_its_first_frames_are_there(monkeypatch, tmp_path):
-    monkeypatch.setattr(train, "beside", lambda *commands: nullcontext(SimpleNamespace(poll=lambda: 0)))
+    monkeypatch.setattr(
+        train, "beside", lambda command: nullcontext(SimpleNamespace(poll=lambda: 0, wait=lambda: 0))
+    )
     runs = asked(monkeypatch, "--out", tmp_path, "--go-on", "mini", "--beside", "--scenes", 3)
     assert sorted(name for name, _ in runs) == ["mini_poses", *["mini_stage2"] * 3]
 

@@ -102,11 +102,7 @@ class Datasets:
         if how < 0.9:
             argv = ["evaluate", "--pred", folder, "--ref", folder, "--metrics", "pixels", "--resamples", 5]
             return Case([*argv, "--out", box.out], names=("one", "two"))
-        text = (
-            (self.materials.recipe / "recipe.yaml")
-            .read_text()
-            .replace("path: world", "path: shards\n  kind: shards")
-        )
+        text = (self.materials.recipe / "recipe.yaml").read_text().replace("path: clips", "path: shards")
         (box.files / "recipe.yaml").write_text(text)
         return Case(["train", "recipe.yaml", "--minutes", 0], check=run_is_whole)
 
@@ -118,7 +114,7 @@ class Datasets:
             return Case(areas_of(self.materials.model, folder), grows=("shards",))
         recipe = yaml.safe_load((self.materials.recipe / "recipe.yaml").read_text())
         recipe["model"] = {"init": str(self.materials.model)}
-        recipe["data"] = {"path": "shards", "kind": "shards", "workers": 0, "mask": {"generated": 1}}
+        recipe["data"] = {"path": "shards", "workers": 0, "mask": {"generated": 1}}
         (box.files / "recipe.yaml").write_text(yaml.safe_dump(recipe))
         return Case(["train", "recipe.yaml", "--run.steps", 1], check=run_is_whole)
 
@@ -137,5 +133,4 @@ def _copy_video(materials: Materials, path: Path) -> None:
 
 def prepare_case(box: Box, kind: str, source: Path, *more: Any) -> Case:
     argv = ["prepare", kind, source, *more, "--out", box.out, "--size", "32x32", "--executor", "serial"]
-    grows = ("world",) if kind == "world" else ()
-    return Case([*argv, "--limit", 4], check=shards_are_whole, grows=grows)
+    return Case([*argv, "--limit", 4], check=shards_are_whole)

@@ -152,6 +152,10 @@ def _shards(folder: Path, materials: Materials) -> None:
             "--clips-per-shard", 1)  # fmt: skip
 
 
+def _clips(folder: Path, materials: Materials) -> None:
+    quietly("prepare", "world", materials.world, "--out", folder, "--executor", "serial")
+
+
 def _sides(folder: Path, _: Materials) -> None:
     """Two sides of an evaluation, two videos of four frames each."""
     for side, seed in (("pred", 3), ("ref", 4)):
@@ -179,14 +183,14 @@ def _results(folder: Path, materials: Materials) -> None:
 
 def _recipe(folder: Path, _: Materials) -> None:
     content = json.loads(json.dumps(TINY))
-    content["data"]["path"] = "world"
+    content["data"]["path"] = "clips"
     content["run"] |= {"out": "../out/run", "steps": 1, "validate_every": 0}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
 
 
 def _trained(folder: Path, materials: Materials) -> None:
     """A run of one step beside its clips."""
-    shutil.copytree(materials.world, folder / "world")
+    shutil.copytree(materials.clips, folder / "clips")
     text = (materials.recipe / "recipe.yaml").read_text().replace("../out/run", "run")
     (folder / "recipe.yaml").write_text(text)
     with contextlib.chdir(folder):
@@ -228,7 +232,7 @@ def _hands(folder: Path, materials: Materials) -> None:
 
 
 MAKERS = {
-    "pictures": _pictures, "odd_pictures": _odd_pictures, "videos": _videos, "model": _model, "world": _world,
+    "pictures": _pictures, "odd_pictures": _odd_pictures, "videos": _videos, "model": _model, "world": _world, "clips": _clips,
     "footage": _footage, "shards": _shards, "sides": _sides, "results": _results, "recipe": _recipe,
     "trained": _trained, "hands": _hands, "areas": _areas, "lora": _lora,
 }  # fmt: skip

@@ -199,7 +199,7 @@ class Surfaces(Datasets):
     def recipes(self, box: Box) -> Case:
         """A damaged recipe, or strange values of its entries."""
         rng = box.rng
-        self.materials.copy("world", box.files / "world")
+        self.materials.copy("clips", box.files / "clips")
         text = (self.materials.recipe / "recipe.yaml").read_text()
         content = yaml.safe_load(text)
         argv: list[Any] = ["train", "recipe.yaml", "--minutes", 0]
@@ -216,20 +216,17 @@ class Surfaces(Datasets):
             section = rng.choice([name for name in content if isinstance(content[name], dict)])
             argv.append(f"--{section}.{rng.choice(_ENTRIES)}={files.argument(rng)}")
         (box.files / "recipe.yaml").write_bytes(data)
-        return Case(argv, names=("recipe", "entry", *_SECTIONS), check=run_is_whole, grows=("world", "run"))
+        return Case(argv, names=("recipe", "entry", *_SECTIONS), check=run_is_whole, grows=("run",))
 
     def worlds(self, box: Box) -> Case:
-        """Damaged clips of the synthetic world, trained on or evaluated."""
+        """Damaged clips of the synthetic world, prepared or evaluated."""
         rng = box.rng
         folder = self.materials.copy("world", box.files / "world")
         files.damage_file(rng, rng.choice(sorted(path for path in folder.iterdir() if path.is_file())))
         if rng.random() < 0.4:
             argv = ["evaluate", "--pred", folder, "--ref", folder, "--metrics", "pixels", "--resamples", 5]
             return Case([*argv, "--out", box.out], names=("0000000000", "0000000001"))
-        if rng.random() < 0.3:
-            return prepare_case(box, "world", folder)
-        shutil.copy(self.materials.recipe / "recipe.yaml", box.files / "recipe.yaml")
-        return Case(["train", "recipe.yaml", "--minutes", 0], check=run_is_whole, grows=("world",))
+        return prepare_case(box, "world", folder)
 
     def runs(self, box: Box) -> Case:
         """A training run that is gone on with over its own damaged folder."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from handi.data.clips import Batch
 from handi.models import fresh
+from handi.training.batch import Batch
 from handi.training.recipe import HandLossRecipe, LossRecipe
 from handi.training.step import Networks, stage1_step, stage2_step
 

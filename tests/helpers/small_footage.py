@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from handi.core.types import Hands
-from handi.data.prepare import Tools
 from handi.data.sources.common import Clip
+from handi.data.stages import Tools
 from helpers.lossless import lossless
 
 FPS = 10.0

@@ -10,7 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from handi.data.executors import Serial
+from handi.data.prepare import ToolsMaker, write_shards
+from handi.data.sources.world import read_world, world_settings
 from handi.world.clip import WorldClip
+from handi.world.files import write_clip
 
 SIZE, FRAMES = 32, 16
 TESTS = str(Path(__file__).parents[1])
@@ -50,6 +54,20 @@ def tiny_clip(seed: int) -> WorldClip:
         after={},
         cameras=(),
     )
+
+
+def prepared(world: Path, out: Path | None = None) -> Path:
+    """The clips of a world folder as shards, in `out` or beside it."""
+    out = out or world.with_name(f"{world.name}-shards")
+    write_shards(read_world(world), out, world_settings(world, "auto"), ToolsMaker(detects=False), Serial())
+    return out
+
+
+def tiny_shards(folder: Path, *seeds: int) -> Path:
+    """Clips of `tiny_clip` as shards in a folder."""
+    for seed in seeds:
+        write_clip(folder / "world", tiny_clip(seed), pictures="png")
+    return prepared(folder / "world", folder / "shards")
 
 
 TINY: dict[str, Any] = {

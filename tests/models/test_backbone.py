@@ -11,11 +11,11 @@ import torch
 from helpers.pairs_backbone import Mixer, Pairs
 
 from handi.core.errors import InputError, ModelError
-from handi.data.clips import Batch
 from handi.method.pipeline import HandiPipeline
 from handi.models.backbone import Given
 from handi.models.fresh import from_preset
 from handi.models.parts import BACKBONES, ModelCard
+from handi.training.batch import Batch
 from handi.training.noise import Noised
 from handi.training.recipe import HandLossRecipe, LossRecipe
 from handi.training.step import Networks, sample_frames, stage1_step, stage2_step

@@ -9,18 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers.tiny_training import TINY, tiny_clip
+from helpers.tiny_training import TINY, tiny_shards
 
 from handi.training.recipe import Recipe, load_recipe
-from handi.world.files import write_clip
 
 
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny-world")
-    for seed in range(6):
-        write_clip(folder, tiny_clip(seed), pictures="png")
-    return folder
+    return tiny_shards(tmp_path_factory.mktemp("tiny-world"), *range(6))
 
 
 @pytest.fixture(scope="session")

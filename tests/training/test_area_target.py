@@ -7,27 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_training import SIZE, tiny_clip
+from helpers.tiny_training import SIZE, tiny_shards
 
 from handi.core.errors import InputError
-from handi.data.clips import Batches, Drawing
-from handi.data.world import WorldClips
+from handi.data.dataset import PreparedClips
 from handi.method.area import hull_masks
 from handi.method.pipeline import HandiPipeline
 from handi.models.fresh import random_checkpoint
 from handi.training import setup, step
+from handi.training.batches import Batches, Sampling
 from handi.training.recipe import LossRecipe, parse_recipe
-from handi.world.files import write_clip
 
 ALPHA = 0.1
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clips")
-    for seed in (0, 1):
-        write_clip(folder, tiny_clip(seed), pictures="png")
-    return folder
+    return tiny_shards(tmp_path_factory.mktemp("clips"), 0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +37,7 @@ def networks():
 @pytest.fixture
 def batch(world):
     """Two clips of four frames with each frame's own masks, which are smaller than their union."""
-    batch = Batches(WorldClips(world), Drawing(frames=4), 0, shuffle=False).at(0, 2)
+    batch = Batches(PreparedClips(world), Sampling(frames=4), 0, shuffle=False).at(0, 2)
     areas = np.stack([hull_masks(joints, SIZE, SIZE) for joints in batch.joints.numpy()])
     return replace(
         batch, frame_areas=torch.from_numpy(areas).float(), area=torch.from_numpy(areas.any(1)).float()

@@ -16,12 +16,11 @@ from handi import HandiPipeline
 from handi.core.errors import InputError
 from handi.data.areas import StoredAreas
 from handi.data.claim import claimed
+from handi.data.dataset import PreparedClips
 from handi.data.executors import Serial
-from handi.data.prepare import Settings as PrepareSettings
-from handi.data.prepare_run import Models
-from handi.data.produce import produce as prepare
-from handi.data.shard_clips import ShardClips
+from handi.data.prepare import ToolsMaker, write_shards
 from handi.data.sources import read_source
+from handi.data.stages import PrepareSettings
 from handi.method.area import usable_area
 from handi.models.fresh import random_checkpoint
 from handi.training import build, setup
@@ -48,10 +47,10 @@ def home(tmp_path_factory):
         write_clip(home / "clips", replace(tiny_clip(seed % 1000), seed=seed), pictures="png")
     found = read_source("world", home / "clips")
     true = PrepareSettings(size=(SIZE, SIZE), truth="moved", clips_per_shard=2, pictures="png")
-    prepare(found, home / "data", true, Models("cpu"), Serial())
-    models = Models("cpu", model=str(home / "model"))
+    write_shards(found, home / "data", true, ToolsMaker(detects=False), Serial())
+    models = ToolsMaker("cpu", detects=False, model=str(home / "model"))
     bare = replace(true, pictures="none", models=models.hashes())
-    prepare(found, home / "bare", bare, models, Serial())
+    write_shards(found, home / "bare", bare, models, Serial())
     return home
 
 
@@ -83,7 +82,7 @@ def recipe_of(home, data, out, *, mask=None, **changes):
 
 
 def test_an_area_is_what_the_pipeline_makes_of_the_clip(made, pipe):
-    clips = ShardClips(made)
+    clips = PreparedClips(made)
     stored = StoredAreas(made)
     clip, row = clips[2], clips.row(2)  # alone in its batch, as here
     output = pipe(
@@ -177,7 +176,7 @@ def test_a_run_that_is_stopped_goes_on_and_ends_the_same(home, made, tmp_path, m
 def test_latents_alone_give_nearly_the_same_areas(home, made):
     make_areas(str(home / "model"), home / "bare", QUICK)
     for place in (0, 2):
-        rows = [ShardClips(folder).row(place) for folder in (made, home / "bare")]
+        rows = [PreparedClips(folder).row(place) for folder in (made, home / "bare")]
         one, other = (StoredAreas(f).soft(row) for f, row in zip((made, home / "bare"), rows, strict=True))
         assert np.abs(one - other).mean() < 0.01  # float16
 

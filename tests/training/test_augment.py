@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from handi.data.clips import Batch
 from handi.method.poses import present
 from handi.training.augment import augmented, coloured, held_out, told_poses, zoomed
+from handi.training.batch import Batch
 from handi.training.recipe import DataRecipe, PoseRecipe
 
 SIZE, FRAMES = 64, 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import shlex
 import shutil
@@ -13,20 +12,20 @@ from types import SimpleNamespace
 import pytest
 from helpers.small_footage import movie, read_hands
 from helpers.source_layouts import epic_row, fho_action, fho_video, write_ego4d, write_json, write_table
-from helpers.tiny_training import tiny_clip
 
 from handi import HandiPipeline
 from handi.commands import app as cli
-from handi.data.folder import FolderClips
-from handi.data.prepare_run import Models
+from handi.data.prepare import ToolsMaker
 from handi.models.fresh import random_checkpoint
 from handi.recipes import HOME, bundled, find_recipe
 from handi.training import setup
 from handi.training.recipe import load_recipe
-from handi.world.files import write_clip
-from handi.world.produce import Settings, produce
 
-TOY = {"prepare": "--size 64x112 --executor serial", "areas": "--steps 1 --guidance 1 --device cpu"}
+TOY = {
+    "prepare": "--size 64x112 --executor serial",
+    "areas": "--steps 1 --guidance 1 --device cpu",
+    "world": "--size 32 --workers 1",
+}
 FULL_SIZE = [name for name in bundled() if name.startswith(("epic", "ego4d"))]
 
 
@@ -56,8 +55,8 @@ def write_footage(home):
         lego(home / f"LEGO/ego4d_{split}.json", "aa-0", [(f"u{n}", "#C C cuts the carrot") for n in ids])
 
 
-def stand_in_hands(models, number, load=Models.__call__):
-    """`Models.__call__` with hands that need no network."""
+def stand_in_hands(models, number, load=ToolsMaker.__call__):
+    """`ToolsMaker.__call__` with hands that need no network."""
     return replace(load(models, number), detect=read_hands)
 
 
@@ -74,20 +73,14 @@ def home(tmp_path_factory):
     shutil.rmtree(published / "area_unet")
     for name in ("handi.json", "prior_mask.safetensors"):
         (published / name).unlink()
-    for place in ("world", "world256"):
-        write_clip(home / f"data/{place}/train", tiny_clip(0), pictures="png")
-        write_clip(home / f"data/{place}/val", replace(tiny_clip(1), seed=800_000), pictures="png")
-    first = Settings(size=32, first_frames=True)
-    assert not produce(home / "data/world/first", clips=1, seed=0, settings=first)
-    shutil.copytree(home / "data/world/first", home / "data/world/first_val")
     (home / "footage").mkdir()
     movie(home / "footage/cut.mp4").with_suffix(".txt").write_text("Cut the carrot.\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setattr(
-            "handi.data.prepare_run.HandDetector", SimpleNamespace(from_pretrained=lambda *_, **__: None)
+            "handi.data.prepare.HandDetector", SimpleNamespace(from_pretrained=lambda *_, **__: None)
         )
-        patch.setattr(Models, "__call__", stand_in_hands)
+        patch.setattr(ToolsMaker, "__call__", stand_in_hands)
         for command in commands():
             patch.setattr(sys, "argv", [*shlex.split(command), *shlex.split(TOY[command.split()[1]])])
             with pytest.raises(SystemExit) as stop:
@@ -98,16 +91,15 @@ def home(tmp_path_factory):
 
 def commands():
     """What the headers say is to be run, each once, `prepare` before `areas`."""
-    lines = [line for name in FULL_SIZE for line in (HOME / f"{name}.yaml").read_text().splitlines()]
-    found = [match[1] for line in lines if (match := re.match(r"#.*?\b(handi (prepare|areas) .*)", line))]
+    lines = [line for name in bundled() for line in (HOME / f"{name}.yaml").read_text().splitlines()]
+    wanted = re.compile(r"#.*?\b(handi (prepare|areas|world) .*)")
+    found = [re.sub(r"--clips \d+", "--clips 1", match[1]) for line in lines if (match := wanted.match(line))]
     return sorted(dict.fromkeys(found), key=lambda command: "areas" in command)
 
 
 @pytest.mark.parametrize("name", bundled())
 def test_a_recipe_opens_what_its_header_makes(name, home, monkeypatch):
     monkeypatch.chdir(home)
-    detector = SimpleNamespace(detect=read_hands)
-    monkeypatch.setattr(setup, "FolderClips", functools.partial(FolderClips, detector=lambda: detector))
     small = {"data.size": "64,112"} if name in FULL_SIZE or name == "folder_lora" else {}
     recipe = load_recipe(find_recipe(name), small)
     clips, held_out = setup.open_data(recipe)

@@ -7,20 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_training import SIZE, tiny_clip
+from helpers.tiny_training import SIZE, tiny_shards
 
-from handi.data.clips import Batches, Drawing
-from handi.data.world import WorldClips
+from handi.data.dataset import PreparedClips
 from handi.method import losses
 from handi.method.latents import as_video
 from handi.method.pipeline import HandiPipeline
 from handi.models import fresh
 from handi.models.fresh import random_checkpoint
 from handi.models.parts import Checkpoint
+from handi.training.batches import Batches, Sampling
 from handi.training.module import STEPS
 from handi.training.recipe import HandLossRecipe, LossRecipe
 from handi.training.step import Networks
-from handi.world.files import write_clip
 
 LAST = LossRecipe(pure_noise=1.0, miou=0.0, hand=HandLossRecipe(weight=0.0))  # t is always the last
 
@@ -41,9 +40,8 @@ class Case:
 
 @pytest.fixture(scope="module")
 def batches(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clips")
-    write_clip(folder, tiny_clip(2), pictures="png")
-    return Batches(WorldClips(folder), Drawing(), 0, shuffle=False)
+    folder = tiny_shards(tmp_path_factory.mktemp("clips"), 2)
+    return Batches(PreparedClips(folder), Sampling(), 0, shuffle=False)
 
 
 @pytest.fixture(params=["HandiUNet", "LiteTransformer"])

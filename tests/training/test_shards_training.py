@@ -9,14 +9,13 @@ from helpers.tiny_training import tiny_clip
 from safetensors.torch import load_file
 
 from handi.core.errors import InputError
-from handi.data.clips import Batches, Drawing
+from handi.data.dataset import PreparedClips
 from handi.data.executors import Serial
-from handi.data.prepare import Settings
-from handi.data.prepare_run import Models
-from handi.data.produce import produce as prepare
-from handi.data.shard_clips import ShardClips
+from handi.data.prepare import ToolsMaker, write_shards
 from handi.data.sources import read_source
+from handi.data.stages import PrepareSettings
 from handi.training import build, setup
+from handi.training.batches import Batches, Sampling
 from handi.training.loop import train
 from handi.training.recipe import parse_recipe
 from handi.training.step import latents_of, text_states
@@ -38,7 +37,7 @@ def recipe_of(home, data, stage, out, **overrides):
     content = {
         "stage": stage,
         "model": {"init": str(home / "vae" / "model")},
-        "data": {"kind": "shards", "path": str(home / data), "frames": 4, "workers": 0},
+        "data": {"path": str(home / data), "frames": 4, "workers": 0},
         "loss": {"hand": {"weight": 0}},
         "optim": {"lr": 1e-3, "batch": 2, "ema": 0.9},
         "run": {"out": str(out), "steps": 2, "log_every": 1, "device": "cpu"},
@@ -54,15 +53,15 @@ def home(tmp_path_factory):
         write_clip(home / "clips", tiny_clip(seed), pictures="png")
     found = read_source("world", home / "clips")
     true = {"size": (32, 32), "truth": "moved", "clips_per_shard": 3}
-    nothing = Models("cpu")
-    prepare(found, home / "frames", Settings(**true, pictures="png"), nothing, Serial())
+    nothing = ToolsMaker(detects=False)
+    write_shards(found, home / "frames", PrepareSettings(**true, pictures="png"), nothing, Serial())
     recipe = recipe_of(home, "frames", "vae", home / "vae", model__preset="tiny", model__init="none")
     train(recipe, say=quiet)
     AcceleratorState._reset_state()
-    models = Models("cpu", model=str(home / "vae" / "model"), embeddings=True)
+    models = ToolsMaker("cpu", detects=False, model=str(home / "vae" / "model"), embeddings=True)
     for name, pictures in (("both", "png"), ("latents", "none")):
-        settings = Settings(**true, pictures=pictures, models=models.hashes())
-        prepare(found, home / name, settings, models, Serial())
+        settings = PrepareSettings(**true, pictures=pictures, models=models.hashes())
+        write_shards(found, home / name, settings, models, Serial())
     return home
 
 
@@ -89,10 +88,10 @@ def test_what_is_cached_is_what_would_be_computed(home):
     recipe = recipe_of(home, "both", "stage2", home / "x")
     parts = setup.open_model(recipe, home)
     networks = build.networks_of(recipe, parts)
-    plain, cached = ShardClips(home / "both"), ShardClips(home / "both")
+    plain, cached = PreparedClips(home / "both"), PreparedClips(home / "both")
     assert setup.use_cached(recipe, [cached], parts) == []
-    drawing = Drawing(frames=5, texts=("short", "paraphrase", "enriched"), dropout=0.4)
-    one, two = (Batches(clips, drawing, 7).at(0, 8) for clips in (plain, cached))
+    sampling = Sampling(frames=5, texts=("short", "paraphrase", "enriched"), dropout=0.4)
+    one, two = (Batches(clips, sampling, 7).at(0, 8) for clips in (plain, cached))
     assert one.texts == two.texts
     assert "" in two.texts
     assert two.latents is not None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from handi.core.errors import InputError
-from handi.data.world import referents_of
+from handi.data.sources.world import referents_of
 from handi.world import find_seed, render_clip
 from handi.world.clip import either_hand
 from handi.world.first_frames import read_first_frame, render_first_frame

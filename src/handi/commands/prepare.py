@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -23,15 +23,19 @@ def prepare(
     out: Path,
     videos: Annotated[tuple[Path, ...], optional("DIR [DIR …]")] = (),
     annotations: Annotated[Path | None, optional("PATH")] = None,
-    size: Annotated[str, tyro.conf.arg(metavar="HxW")] = "256x448",
-    frames: Literal["jpg", "png", "none"] = "jpg",
+    size: Annotated[str | None, tyro.conf.arg(metavar="HxW", help_behavior_hint="(default: 256x448)")] = None,
+    frames: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 16)")] = None,
+    fps: Annotated[float | None, optional("FLOAT")] = None,
+    pictures: Annotated[Literal["jpg", "png", "none"] | None, optional("{jpg,png,none}")] = None,
     model: Annotated[str | None, optional("FOLDER_OR_HUB_ID")] = None,
     text_states: Switch = False,
     enrich: Annotated[str | None, optional("MODEL|URL")] = None,
     enrich_model: Annotated[str | None, optional("NAME")] = None,
-    camera: Literal["measure", "stabilise", "ignore"] = "measure",
+    camera: Annotated[
+        Literal["measure", "stabilise", "ignore"] | None, optional("{measure,stabilise,ignore}")
+    ] = None,
     hull: Literal["hand", "all"] = "hand",
-    truth: Annotated[Literal["hull", "moved"] | None, optional("{hull,moved}")] = None,
+    truth: Literal["auto", "hull", "moved", "none"] = "auto",
     complexity: Literal["full", "lite"] = "full",
     executor: Literal["serial", "processes", "ray"] = "processes",
     workers: Annotated[
@@ -58,6 +62,13 @@ def prepare(
     Your own videos, each with a text file of the same name, a few of them first:
         handi prepare folder footage --limit 20 --out data/trial
 
+    Clips of the synthetic world, with their exact hands and motion areas (`handi world --prepare DIR` renders
+    them without a folder between):
+        handi prepare world data/rendered --out data/world/train
+
+    Longer clips at a rate of their own, for a backbone of 49 frames:
+        handi prepare folder footage --frames 49 --fps 8 --out data/long
+
     On a Ray cluster, sixteen workers on four GPUs; every machine must see SOURCE and --out:
         handi prepare ego4d ego4d_data --executor ray --ray-address auto --workers 16 --gpus-per-worker 0.25 \
             --out /mnt/data/ego4d
@@ -68,19 +79,26 @@ def prepare(
         out: Folder for the shards.
         videos: Further folders of footage, where it does not lie in SOURCE.
         annotations: EPIC-KITCHENS-100's CSV files, where they do not lie in SOURCE.
-        size: Height and width of the frames; they are cropped around their middle to its aspect.
-        frames: How frames are kept. none: latents alone, which needs --model; stage 1 and 2 can be trained
-            on them, by the model that made them.
+        size: Height and width of the frames; they are cropped around their middle to its aspect. Clips of the
+            world keep their own without it.
+        frames: Of a clip, the context image included. Of the world: as many as it was rendered with.
+        fps: Frames per second, from the clip's start on; a clip that is too short for it is rejected. Without
+            it the frames are spread evenly over the whole action.
+        pictures: How frames are kept: jpg, or png, which is lossless and what clips of the world are kept as.
+            none: latents alone, which needs --model; stage 1 and 2 can be trained on them, by the model that
+            made them.
         model: Cache the latents of this model's autoencoder, in float16.
         text_states: Cache its text encoder's states too: 118 kB per sentence at full size, and little gained.
         enrich: Have a vision-language model write out in full what the hands do, where the source has no
             description: a transformers folder or hub id, or the address of an OpenAI-compatible server.
             Answers are kept in OUT/descriptions.
         enrich_model: The model's name at that address.
-        camera: Its motion is measured against the first frame, and with stabilise undone: what the camera had
-            out of view shows the first frame. Clips in which it cannot be measured are rejected then.
+        camera: measure: its motion against the first frame. stabilise: that is undone; what the camera had
+            out of view shows the first frame, and clips in which it cannot be measured are rejected. ignore:
+            neither, as for clips of the world with their exact hands. Without it, measure.
         hull: The motion area is one hull for each hand, or one over all hands of a frame.
-        truth: Of world clips: take their exact joints, and this exact area, instead of the detector's.
+        truth: Of clips of the world: their exact joints and this exact area; auto: the one that world.json
+            says. none: the hand detector's, as of footage.
         complexity: MediaPipe's full networks, or its lite ones: faster, less exact.
         executor: serial: this process. processes: several. ray: Ray Data, `pip install 'handi[ray]'`.
         workers: Processes or actors, with a thread and their own models each.
@@ -92,37 +110,48 @@ def prepare(
         held_out: Share of the videos that is kept out of training, as the split val, where SOURCE (a folder
             or list) names no splits: whole videos, chosen by a hash of what they hold. 0: none.
     """
+    from dataclasses import replace
+
     from handi.core.inputs import parse_size
     from handi.data.claim import DESCRIPTIONS
-    from handi.data.prepare_run import Models, Settings, Work, prepare_source
+    from handi.data.prepare import ToolsMaker, Work, prepare_source
+    from handi.data.stages import PrepareSettings
 
-    height, width = parse_size(size, least=16, most=MAX_SIDE, multiple=8)
-    if model is None and frames == "none":
-        usage("prepare", "--frames none keeps latents alone: say whose, by --model")
+    if model is None and pictures == "none":
+        usage("prepare", "--pictures none keeps latents alone: say whose, by --model")
     if model is None and text_states:
         usage("prepare", "--text-states needs a --model")
     if enrich_model is not None and enrich is None:
         usage("prepare", "--enrich-model needs --enrich")
     if executor != "ray" and (ray_address is not None or gpus_per_worker):
         usage("prepare", "--ray-address and --gpus-per-worker need --executor ray")
-    if truth is not None and kind != "world":
+    if truth != "auto" and kind != "world":
         usage("prepare", f"--truth is for clips of the synthetic world, not for {kind}")
+    settings = PrepareSettings()
+    if kind == "world":
+        from handi.data.sources.world import world_settings  # it takes a second to load
+
+        settings = world_settings(source, truth)
+    asked: dict[str, Any] = {
+        "size": None if size is None else parse_size(size, least=16, most=MAX_SIDE, multiple=8), "frames": frames, "fps": fps, "hull": hull,
+        "pictures": pictures, "camera": camera, "clips_per_shard": clips_per_shard,
+    }  # fmt: skip
+    settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
     descriptions = out / DESCRIPTIONS if enrich is not None else None
-    models = Models(device, complexity, model, text_states, enrich, enrich_model, descriptions)
-    settings = Settings(
-        size=(height, width),
-        camera=camera,
-        hull=hull,
-        pictures=frames,
-        truth=truth,
-        clips_per_shard=clips_per_shard,
-        models=models.hashes(),
+    models = ToolsMaker(
+        device, complexity, model, text_states, enrich, enrich_model, descriptions, settings.detects
     )
+    settings = replace(settings, models=models.hashes())
     work = Work(executor, (os.cpu_count() or 1) if workers is None else workers, ray_address, gpus_per_worker)
     summary = prepare_source(
         kind, source, out, settings, models, work,
         videos=videos, annotations=annotations, limit=limit, held_out=held_out, say=say,
     )  # fmt: skip
+    return say_summary(summary, out)
+
+
+def say_summary(summary: dict[str, Any], out: Path) -> int:
+    """Say what was written; gives the exit code."""
     for split, counts in summary["splits"].items():
         size = f"{counts['bytes'] / 1e6:,.1f} MB"
         say(f"{split}: {counts['kept']:,} of {counts['clips']:,} clips kept, {size}")

@@ -25,8 +25,8 @@ def train(
     on top of is named by --model.init.
 
     The bundled model's three trainings, on clips that `handi world` renders:
-        handi world --clips 4000 --siblings 3 --out data/world/train
-        handi world --clips 64 --seed 800000 --out data/world/val
+        handi world --clips 4000 --siblings 3 --prepare data/world/train
+        handi world --clips 64 --seed 800000 --prepare data/world/val
         handi train mini_vae
         handi train mini_stage1
         handi train mini_stage2
@@ -38,20 +38,21 @@ def train(
         handi train mini_stage1 --optim.lr 3e-4 --data.path my/clips --run.out runs/try
 
     A LoRA of your own footage (videos with a text file of the same name beside each):
-        handi train folder_lora --data.path footage --model.init FOLDER_OR_HUB_ID
+        handi prepare folder footage --held-out 0 --out data/footage
+        handi train folder_lora --model.init FOLDER_OR_HUB_ID
 
     What each entry means, and its value in a recipe:
         handi train mini_stage1 --explain
 
     What it would cost, measured by a few real steps:
-        handi train folder_lora --data.path footage --model.init FOLDER_OR_HUB_ID --estimate
+        handi train folder_lora --model.init FOLDER_OR_HUB_ID --estimate
 
     On several GPUs, as accelerate launches:
         accelerate launch --num_processes 6 -m handi train epic_stage2 --optim.accumulate 1
 
     Args:
         recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_grounding, mini_stage1,
-            mini_poses, mini_stage2, small_vae, small_stage1, small_stage2, epic_stage1, epic_stage2,
+            mini_poses, mini_stage2, epic_stage1, epic_stage2,
             ego4d_stage1, ego4d_stage2, epic_animate_anything, folder_lora.
         minutes: Stop after so many minutes, with a checkpoint and a model. 0 writes the model of the last
             checkpoint and trains nothing.

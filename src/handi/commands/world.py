@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from handi.commands.options import Switch, optional, say
+from handi.commands.options import Switch, optional, say, usage
 
 
 def world(
-    out: Path,
+    out: Annotated[Path | None, optional("DIR")] = None,
+    prepare: Annotated[Path | None, optional("DIR")] = None,
     clips: int = 100,
     seed: int = 0,
     size: int = 128,
@@ -21,23 +22,29 @@ def world(
     siblings: int = 1,
     first_frames: Switch = False,
     area: Literal["moved", "hull"] = "moved",
+    frames: int = 16,
+    fps: float = 8.0,
 ) -> int:
     """Render clips of the synthetic hand-action world, with exact ground truth.
 
-    Writes four files per clip to --out: the video, id map, motion areas, and a JSON with text, joints, states
-    and camera (docs/world.md). Stopped, it resumes when it is run again.
+    With --prepare it writes shards for `handi train`, as `handi prepare` does. With --out it writes four
+    files per clip to look at and to measure with: the video, id map, motion areas, and a JSON with text,
+    joints, states and camera (docs/world.md). Stopped, it resumes when it is run
+    again.
 
-    A thousand clips to train on:
-        handi world --clips 1000 --seed 0 --size 128 --workers 2 --out data/world
+    A thousand clips to train on, with up to three actions from every first frame, so that only the text tells
+    them apart:
+        handi world --clips 1000 --siblings 3 --prepare data/world/train
 
-    Up to three actions from every first frame, so that only the text tells them apart:
-        handi world --clips 1000 --siblings 3 --out data/world
+    First frames alone, each with all that can be asked of it, for `handi train mini_poses`:
+        handi world --clips 8000 --first-frames --prepare data/world/first
 
-    First frames alone, each with all that can be asked of it, for `handi train mini_grounding`:
-        handi world --clips 8000 --first-frames --out data/world/first
+    A hundred test clips to measure with:
+        handi world --clips 100 --seed 900000 --workers 2 --out data/world/test
 
     Args:
-        out: Folder for the clips.
+        out: Folder for the clips' files.
+        prepare: Folder for shards to train on.
         clips: How many, one per seed.
         seed: The first seed. 0 to 799999 are for training, 800000 to 899999 for validation, 900000 and up
             for test.
@@ -50,12 +57,25 @@ def world(
         pictures: png, a lossless film strip, or mp4: smaller, and not quite the rendered pictures.
         siblings: Clips of one seed at most, each of another action; --clips then counts the seeds.
         first_frames: No clips but what they begin with, and what the words of every request mean in it.
+        frames: Of a clip, in which its whole action happens.
+        fps: Frames per second: an action takes (frames - 1) / fps seconds.
         area: What the clips' motion area is in training and in all measuring: every pixel that changes, or
             the hulls of the hands as in the paper. Both are stored; world.json says which one counts.
     """
-    from handi.world.produce import Settings, produce
+    from handi.world.produce import Settings, produce, seeds_of
 
-    settings = Settings(size, action, motion_blur, handheld, pictures, siblings, first_frames, area)
+    if (out is None) == (prepare is None):
+        usage("world", "give --out or --prepare")
+    settings = Settings(
+        size, action, motion_blur, handheld, pictures, siblings, first_frames, area, frames, fps
+    )
+    if prepare is not None:
+        from handi.commands.prepare import say_summary
+        from handi.data.prepare import prepare_world
+
+        seeds = seeds_of(clips, seed, settings)
+        return say_summary(prepare_world(seeds, settings, prepare, workers), prepare)
+    assert out is not None
     failures = produce(out, clips=clips, seed=seed, settings=settings, workers=workers)
     for failure in failures:
         say(f"error: {failure}")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from handi.core.files import replacing, writing
 from handi.data import shards
 from handi.data.ledger import FAILED, KEPT, Row, write_rows
-from handi.data.prepare import Settings
+from handi.data.stages import PrepareSettings
 
 ROW_GROUP = 8192  # rows that are in memory at once
 TEXT, WHOLE, REAL, LIST = pa.string(), pa.int64(), pa.float64(), pa.list_
@@ -32,7 +32,9 @@ COLUMNS: dict[str, Any] = {
 SCHEMA = pa.schema([pa.field(name, kind) for name, kind in COLUMNS.items()])
 
 
-def finish(out: Path, names: Sequence[str], settings: Settings, notes: Sequence[str]) -> dict[str, Any]:
+def finish(
+    out: Path, names: Sequence[str], settings: PrepareSettings, notes: Sequence[str]
+) -> dict[str, Any]:
     """Write everything that stands beside the shards, `prepared.json` last; gives what that says.
 
     One shard's part is in memory at a time. Raises: InputError (a damaged part), OutputError.
@@ -46,7 +48,7 @@ def finish(out: Path, names: Sequence[str], settings: Settings, notes: Sequence[
         pq.ParquetWriter(index, SCHEMA, compression="zstd", write_page_checksum=True) as table,
     ):
         write_rows(ledger, _through(out, names, table, tally))
-    if tally.training:
+    if tally.areas.any():
         mean = np.rint(tally.areas / tally.training * 65535).astype(np.uint16)
         with replacing(out / shards.PRIOR) as temporary:
             temporary.write_bytes(shards.encode_picture(mean, "png"))
@@ -57,7 +59,7 @@ def finish(out: Path, names: Sequence[str], settings: Settings, notes: Sequence[
         "format": shards.FORMAT,
         "version": shards.VERSION,
         "settings": settings.as_dict(),
-        "area": settings.truth or "hull",  # what the motion areas are, see `shards.kind_of_area`
+        "area": settings.truth or "hull",  # "hull", of the hands (paper §2.1), or "moved", all that changes
         "splits": {name: split.counts() for name, split in sorted(tally.splits.items())},
         "shards": len(names),
         "notes": list(notes),

@@ -1,333 +1,210 @@
-"""One clip of footage into what training needs: pure stages, each a function of the clip and the settings."""
+"""`handi prepare`: a source's clips into shards, by any number of workers; it can be killed and resumed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+import torch
 
+from handi.core.device import choose_device
 from handi.core.errors import InputError
-from handi.core.images import IMAGE_SUFFIXES, cover, read_image, resize
-from handi.core.types import BinaryMask, Frames, Hands, Picture
-from handi.core.video import even_indices, frame_times, frames_at
+from handi.core.progress import Progress
+from handi.core.types import Frames, Hands, Picture
+from handi.core.video import even_indices
 from handi.data import shards
-from handi.data.ledger import Rejected, Row, row_of
-from handi.data.sources.common import FRAMES, Clip
-from handi.method.area import Hull, hull_area, hull_masks
-from handi.motion.stabilise import measure_camera, stabilise
+from handi.data.claim import claimed
+from handi.data.enrich import TEMPLATE_VERSION, open_enricher
+from handi.data.executors import Executor
+from handi.data.executors import executor as make_executor
+from handi.data.finish import finish
+from handi.data.plan import make_plan
+from handi.data.shard_writer import BuildWorker
+from handi.data.sources import Found, Kind, read_source
+from handi.data.sources.held_out import SHARE, hold_out
+from handi.data.stages import PrepareSettings, Tools
+from handi.hands import HandDetector
+from handi.hands.weights import Complexity
 
-END_SLACK = 0.5  # s that an annotation may reach beyond its video: hand-made ones often do a little
-SLACK = 1e-4  # s
+if TYPE_CHECKING:
+    from handi.world.produce import Settings as WorldSettings
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What all prepared clips of a folder have in common; with the clips it decides every byte."""
-
-    size: tuple[int, int] = (256, 448)  # H, W px of the frames
-    hull: Hull = "hand"
-    pictures: Literal["jpg", "png", "none"] = "jpg"  # how frames are kept
-    camera: Literal["measure", "stabilise", "ignore"] = "measure"  # stabilise: onto the context frame
-    # Of world clips: the exact joints, and this exact area, in the place of the detector's.
-    truth: Literal["hull", "moved"] | None = None
-    clips_per_shard: int = 64  # of the source, rejected ones among them
-    models: dict[str, str] = field(default_factory=dict)  # what made hands, latents, …: name → hash
-
-    def __post_init__(self) -> None:
-        """Raises: InputError for settings that no clip can be prepared with."""
-        if self.truth is not None and self.camera == "stabilise":
-            raise InputError(
-                "true hands are those of a camera that moves", mend="leave stabilising or truth out"
-            )
-        if self.truth is not None and self.size[0] != self.size[1]:
-            raise InputError(
-                "true hands are those of square frames", mend="give a square --size, e.g. 128x128"
-            )
-
-    def as_dict(self) -> dict[str, Any]:
-        """What JSON holds."""
-        return asdict(self) | {"size": list(self.size)}
+SEEDS_PER_SHARD = 16  # of the world, where a clip takes long: what a killed run loses is a started shard
 
 
 @dataclass(frozen=True)
-class Tools:
-    """A worker's models; those that are None are left out."""
+class ToolsMaker:
+    """What a worker loads: makes its `Tools`, on the device that its number gives it. Picklable."""
 
-    detect: Callable[[Frames], Hands]
-    encode: Callable[[Frames], np.ndarray] | None = None  # F×H×W×3 → latents F×C×h×w float16
-    embed: Callable[[Sequence[str]], np.ndarray] | None = None  # S sentences → S×N×D float16
-    enrich: Callable[[Picture, str], str | None] | None = None  # context image, action → full description
+    device: str = "auto"  # of detector and encoders; auto: a GPU where there is one
+    complexity: Complexity = "full"
+    model: str | None = None  # whose latents are cached
+    embeddings: bool = False  # and whose text states
+    enrich: str | None = None  # what writes descriptions out where none is stored: a model, or an address
+    enrich_model: str | None = None  # the model's name at that address
+    descriptions: Path | None = None  # folder of the answers, so that nothing is asked twice
+    detects: bool = True  # False: the hands of all clips are known
+
+    def __call__(self, number: int) -> Tools:
+        """Raises: ModelError."""
+        device = self.on(number)
+        detect = self._detect(device) if self.detects else None
+        enrich = self._enrich(device) if self.enrich is not None else None
+        if self.model is None:
+            return Tools(detect, enrich=enrich)
+        from handi.data.encoder import Encoder
+
+        encoder = Encoder(self.model, device)
+        return Tools(detect, encoder.latents, encoder.embeddings if self.embeddings else None, enrich)
+
+    def _detect(self, device: torch.device) -> Callable[[Frames], Hands]:
+        detector = HandDetector.from_pretrained(self.complexity, threads=1)
+        return lambda frames: detector.detect(torch.from_numpy(frames).to(device))
+
+    def _enrich(self, device: torch.device) -> Callable[[Picture, str], str | None]:
+        enricher = open_enricher(
+            str(self.enrich), model=self.enrich_model, cache=self.descriptions, device=str(device)
+        )
+
+        def describe(picture: Picture, action: str) -> str | None:
+            (description,) = enricher.describe([action], [picture])
+            return description.text if description is not None else None
+
+        return describe
+
+    def on(self, number: int) -> torch.device:
+        """The device of worker `number`: GPUs are dealt out in turn."""
+        if self.device == "auto":
+            count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+            return torch.device("cuda", number % count) if count else torch.device("cpu")
+        return torch.device(self.device)
+
+    def check(self) -> None:
+        """Raises: InputError, ModelError for a device or a detector that is not there: before a source is
+        read, which may take long."""
+        if self.device != "auto":
+            choose_device(self.device)
+        if self.detects:
+            HandDetector.from_pretrained(self.complexity, threads=1)
+
+    def hashes(self) -> dict[str, str]:
+        """What is written down about the models. Raises: ModelError."""
+        names: dict[str, str] = {"hands": self.complexity} if self.detects else {}
+        if self.model is not None:
+            from handi.models.folder import encoder_hashes
+
+            made = encoder_hashes(self.model)
+            names["vae"] = made["vae"]
+            if self.embeddings:
+                names["text_encoder"] = made["text_encoder"]
+        if self.enrich is not None:
+            names["enrich"] = f"{self.enrich} {self.enrich_model or ''} template {TEMPLATE_VERSION}"
+        return names
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A clip that can be trained on."""
+class Work:
+    """How the work is shared out; it has no part in the results."""
 
-    row: Row  # of the ledger
-    members: dict[str, bytes]  # of its piece of the tar
-    area: BinaryMask  # H×W
+    executor: str = "processes"
+    workers: int = 1
+    ray_address: str | None = None
+    gpus_per_worker: float = 0.0
 
 
-def prepare_clip(clip: Clip, settings: Settings, tools: Tools) -> Prepared:
-    """All stages in order. Raises: Rejected; ModelError and whatever else a model raises."""
-    if clip.problem is not None:
-        raise Rejected(clip.problem)
-    cut_out = cut(clip, settings.size)
-    steady = hold_still(cut_out.frames, settings)
-    frames = steady.frames
-    hands = find_hands(steady, cut_out, settings, tools)
-    if not hands.area.any():
-        raise Rejected("no hands were found")
-    description = clip.description
-    if description is None and tools.enrich is not None:
-        try:
-            description = tools.enrich(frames[0], clip.action)
-        except InputError as error:
-            raise Rejected(f"no description: {error.what}") from error
-    texts = texts_of(clip.action, clip.paraphrases, description)
+def write_shards(
+    found: Found,
+    out: Path,
+    settings: PrepareSettings,
+    tools: Callable[[int], Tools],
+    executor: Executor,
+    *,
+    source: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Prepare all clips of a source into `out`; gives what `prepared.json` says.
 
-    members: dict[str, bytes] = {}
-    if settings.pictures != "none":
-        for number, frame in enumerate(frames):
-            members[f"{number:02d}.{settings.pictures}"] = shards.encode_picture(frame, settings.pictures)
-    if steady.seen is not None:
-        valid: BinaryMask = np.logical_and.reduce(steady.seen)  # every frame shows something there
-        members["valid.png"] = shards.encode_picture(valid.astype(np.uint8) * 255, "png")
-    members["area.png"] = shards.encode_picture(hands.area.astype(np.uint8) * 255, "png")
-    members["hands.npz"] = shards.encode_arrays(
-        {"joints": hands.joints, "visible": hands.visible, "rois": hands.rois, "presence": hands.presence}
-    )
-    latents = tools.encode(frames) if tools.encode is not None else None
-    states = tools.embed([s for kind in texts.values() for s in kind]) if tools.embed is not None else None
-    for name, array in (("latents", latents), ("text", states)):
-        if array is not None:
-            if not np.isfinite(array).all():  # one such clip would make every weight of a model NaN
-                raise Rejected(f"the model's {name} of it are not finite numbers")
-            members[f"{name}.npy"] = shards.encode_array(array)
-    figures = {
-        **cut_out.figures,
-        **steady.figures,
-        "hands": [int(count) for count in hands.visible.sum(axis=1)],
-        "left": int(hands.visible[:, 0].sum()),
-        "right": int(hands.visible[:, 1].sum()),
-        "area": round(float(hands.area.mean()), 6),
-        "mirrors": cut_out.mirrors,
-        "latent_mean": None if latents is None else round(float(latents.mean(dtype=np.float64)), 6),
-        "latent_std": None if latents is None else round(float(latents.std(dtype=np.float64)), 6),
+    tools: makes a worker's models, from the worker's number; picklable. source: what is written down about
+    where the clips come from. A shard and its part of the ledger appear whole or not at all, and everything
+    else is derived from the parts at the end: who made them, in what order and how often it was tried leaves
+    no trace. Shards that are there and unchanged are kept. Raises: InputError, also for a
+    folder of other settings; OutputError, ModelError, and what kills every worker.
+    """
+    plan = make_plan(found.clips, settings)
+    content = {
+        "format": shards.FORMAT,
+        "version": shards.VERSION,
+        **settings.as_dict(),
+        "source": source or {},
     }
-    row = row_of(clip, figures=figures) | {"description": description}
-    members["json"] = shards.line(row | {"texts": texts}).encode()
-    return Prepared(row, members, hands.area)
+    with claimed(out, content):
+        (out / shards.PREPARED).unlink(missing_ok=True)  # what it says may not be so for a while
+        pending = [shard for shard in plan if not shards.part_is_whole(out, shard.name, shard.key)]
+        total, left = (sum(len(shard.clips) for shard in some) for some in (plan, pending))
+        with Progress("prepare", total, "clips", done=total - left) as bar:
+            rejected = 0
+            build = BuildWorker(out, settings, tools, os.urandom(8).hex())
+            for done in executor.run(build, pending) if pending else ():
+                rejected += done.rejected
+                bar.advance(done.clips, f"{rejected} rejected" if rejected else None)
+        return finish(out, [shard.name for shard in plan], settings, found.notes)
 
 
-def texts_of(action: str, paraphrases: Iterable[str], description: str | None) -> dict[str, tuple[str, ...]]:
-    """A clip's sentences by kind, as training draws them; kinds that it has none of are left out."""
-    enriched = (description,) if description else ()
-    texts = {"short": (action,), "paraphrase": tuple(paraphrases), "enriched": enriched}
-    return {kind: sentences for kind, sentences in texts.items() if sentences}
+def prepare_world(seeds: list[int], world: WorldSettings, out: Path, workers: int) -> dict[str, Any]:
+    """Render the world's clips of these seeds straight into shards; gives what `prepared.json` says.
 
-
-# --------------------------------------------------------------------------------------------- cut
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A clip's 16 frames at the size asked for."""
-
-    frames: Frames
-    figures: Row  # of the ledger
-    truth: Any = None  # the WorldClip, of a world clip
-    mirrors: bool = True
-
-
-def cut(clip: Clip, size: tuple[int, int]) -> Cut:
-    """16 frames spread evenly over the annotated time, cropped around their middle and resized to H×W.
-
-    Raises: Rejected, whatever is wrong with the footage.
+    Raises: HandiError.
     """
-    if not clip.action:
-        raise Rejected("has no words")
-    try:
-        if clip.truth is not None:
-            return _cut_world(clip.truth, size)
-        if clip.video is None:
-            raise Rejected("has no video")
-        if clip.video.is_dir():
-            pictures, figures = _from_folder(clip, clip.video)
-        else:
-            pictures, figures = _from_video(clip, clip.video)
-        fitted, shape = [], None
-        for picture in pictures:
-            if shape not in (None, picture.shape):
-                raise Rejected(f"its frames change their size from {_size(shape)} to {_size(picture.shape)}")
-            shape = picture.shape
-            fitted.append(cover(picture, *size))
-    except Rejected:
-        raise
-    except InputError as error:
-        raise Rejected(error.what) from error
-    except Exception as error:  # of a file that breaks its decoder in ways of its own
-        raise Rejected(f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})") from error
-    return Cut(np.stack(fitted), {**figures, "source_size": list(shape[:2]) if shape else None})
+    from handi.data.sources.world import rendered_world, settings_for
+
+    executor = make_executor("processes" if workers > 1 else "serial", workers)
+    source = {"kind": "world", **asdict(world)}
+    found, tools = rendered_world(seeds, world), ToolsMaker(detects=False)
+    settings = replace(settings_for(world), clips_per_shard=SEEDS_PER_SHARD)
+    return write_shards(found, out, settings, tools, executor, source=source)
 
 
-def _from_video(clip: Clip, video: Path) -> tuple[Iterator[Picture], Row]:
-    span = frame_times(video, clip.start, clip.end)
-    chosen, figures = _choose(clip, span.times, span.end)
-    return frames_at(video, chosen, clip.start), figures
+def prepare_source(
+    kind: Kind,
+    path: Path,
+    out: Path,
+    settings: PrepareSettings,
+    models: ToolsMaker,
+    work: Work,
+    *,
+    videos: Sequence[Path] = (),
+    annotations: Path | None = None,
+    limit: int | None = None,
+    held_out: float = SHARE,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Read a source, prepare its clips into `out`; gives what `prepared.json` says. Raises: HandiError.
 
-
-def _from_folder(clip: Clip, folder: Path) -> tuple[Iterator[Picture], Row]:
-    """Of a folder of numbered frames: number n, from 0, is shown at n / fps."""
-    if not clip.fps:
-        raise Rejected("is a folder of frames without a frame rate")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise Rejected("its folder holds no frames")
-    times = [number / clip.fps for number in range(len(paths))]
-    end = clip.end if clip.end is not None else times[-1]
-    inside = [time for time in times if clip.start - SLACK <= time <= end + SLACK]
-    chosen, figures = _choose(clip, inside, times[-1] if end > times[-1] else None)
-    return (read_image(paths[round(time * clip.fps)]) for time in chosen), figures
-
-
-def _choose(clip: Clip, times: list[float], video_end: float | None) -> tuple[list[float], Row]:
-    """16 of the times at which a clip's frames are shown, spread evenly over its time.
-
-    At a constant frame rate these are evenly spaced frames. video_end: s, where the video was read to it.
+    limit: only so many clips, spread evenly over the source, to try things out. held_out: share of the videos
+    that become the split "val", where the source names no splits.
     """
-    if video_end is not None:
-        if clip.start > video_end + SLACK:
-            raise Rejected(f"begins at {clip.start:.2f} s, its video ends at {video_end:.2f} s")
-        if clip.end is not None and clip.end > video_end + END_SLACK:
-            raise Rejected(f"goes to {clip.end:.2f} s, its video ends at {video_end:.2f} s")
-    if len(times) < FRAMES:
-        raise Rejected(f"has {len(times)} frames, {FRAMES} are needed")
-    array = np.array(times)
-    # At an even rate these indices are even_indices'; at an uneven one the frames nearest to even times.
-    steps = np.diff(array)
-    if steps.max() - steps.min() < 0.5 * np.median(steps):
-        indices = even_indices(len(times), FRAMES)
-    else:
-        wanted = np.linspace(array[0], array[-1], FRAMES)
-        indices = [int(np.abs(array - time).argmin()) for time in wanted]
-    figures = {
-        "seconds": round(times[-1] - times[0], 4),
-        "source_frames": len(times),
-        "uneven": bool(steps.max() - steps.min() >= 0.5 * np.median(steps)),
-    }
-    return [times[index] for index in indices], figures
+    models.check()
+    executor = make_executor(work.executor, work.workers, address=work.ray_address, gpus=work.gpus_per_worker)
+    found = read_source(kind, path, videos=videos, annotations=annotations)
+    about: dict[str, Any] = {"kind": kind}
+    if limit is not None:
+        if limit < 1:
+            raise InputError(f"{limit} clips", where="--limit", mend="use 1 or more")
+        found = some_of(found, limit)
+    if not found.has_splits and held_out:
+        about["held_out"] = held_out  # another share is another division of the clips
+    found = hold_out(found, held_out)
+    for note in found.notes:
+        say(f"note: {note}")
+    return write_shards(found, out, settings, models, executor, source=about)
 
 
-def _cut_world(record: Path, size: tuple[int, int]) -> Cut:
-    from handi.world.files import FPS, read_clip  # only where it is needed: it takes a second to load
-
-    clip = read_clip(record)
-    frames = clip.frames
-    chosen = frames[even_indices(len(frames), FRAMES)] if len(frames) >= FRAMES else None
-    if chosen is None:
-        raise Rejected(f"has {len(frames)} frames, {FRAMES} are needed")
-    figures = {"seconds": round((len(frames) - 1) / FPS, 4), "source_frames": len(frames), "uneven": False}
-    fitted = np.stack([cover(frame, *size) for frame in chosen])
-    # A stove's heat rises clockwise: mirrored, it would rise anticlockwise, against the other clips.
-    mirrors = "clockwise" not in clip.action
-    return Cut(fitted, {**figures, "source_size": list(frames.shape[1:3])}, clip, mirrors)
-
-
-def _size(shape: Sequence[int] | None) -> str:
-    return "×".join(map(str, (shape or ())[:2]))
-
-
-# ------------------------------------------------------------------------------------------ camera
-
-
-@dataclass(frozen=True)
-class Steady:
-    """Frames, and what is known of the camera's motion."""
-
-    frames: Frames
-    figures: Row
-    seen: npt.NDArray[np.bool_] | None = None  # F×H×W: shown by the frame itself; None where nothing was done
-
-
-def hold_still(frames: Frames, settings: Settings) -> Steady:
-    """Measure the camera's motion against the context frame, and undo it where that is asked for.
-
-    Raises: Rejected where it is to be undone and cannot be measured.
-    """
-    if settings.camera == "ignore":
-        return Steady(frames, {"camera": None, "camera_support": None, "valid": None})
-    motion = measure_camera(frames)
-    figures: Row = {
-        "camera": round(motion.amount, 6) if motion.reliable.all() else None,
-        "camera_support": round(float(motion.support.min()), 4),
-        "valid": None,
-    }
-    if settings.camera == "measure":
-        return Steady(frames, figures)
-    try:
-        frames, seen = stabilise(frames, motion)
-    except InputError as error:
-        raise Rejected(error.what) from error
-    valid = round(float(seen.all(axis=0).mean()), 6)
-    return Steady(frames, figures | {"valid": valid}, seen)
-
-
-# ------------------------------------------------------------------------------------------- hands
-
-
-@dataclass(frozen=True)
-class FoundHands:
-    """Where the hands are, and so where the action happens."""
-
-    joints: np.ndarray  # F×42×2 float32
-    visible: np.ndarray  # F×2 bool
-    rois: np.ndarray  # F×2×4 float32
-    presence: np.ndarray  # F×2 float32
-    area: BinaryMask  # H×W
-
-
-def find_hands(steady: Steady, cut_out: Cut, settings: Settings, tools: Tools) -> FoundHands:
-    """Υ on all 16 frames at once, and the motion area M_video of its joints (paper §2.1).
-
-    A stabilised frame counts only where it shows something of its own; the rest of it is the context frame's.
-    """
-    height, width = settings.size
-    if settings.truth is not None and cut_out.truth is not None:
-        return _true_hands(cut_out, settings)
-    hands = tools.detect(steady.frames)
-    joints = hands.joints.cpu().numpy()
-    if steady.seen is None:
-        area = hull_area(joints, height, width, hull=settings.hull)
-    else:
-        hulls = hull_masks(joints, height, width, hull=settings.hull)
-        area = np.logical_or.reduce(hulls & steady.seen)
-    return FoundHands(
-        joints=joints,
-        visible=hands.visible.cpu().numpy(),
-        rois=hands.rois.cpu().numpy(),
-        presence=hands.presence.cpu().numpy(),
-        area=area,
-    )
-
-
-def _true_hands(cut_out: Cut, settings: Settings) -> FoundHands:
-    """A world clip's own hands and area; `Settings` sees to it that its frames are not cropped or moved."""
-    from handi.data.world import rois_of, visible_hands
-
-    height, width = settings.size
-    clip = cut_out.truth
-    chosen = even_indices(len(clip.frames), FRAMES)
-    joints, visible = clip.joints2d[chosen], visible_hands(clip)[chosen]
-    area = clip.area_hull if settings.truth == "hull" else clip.area_moved
-    return FoundHands(
-        joints=joints,
-        visible=visible,
-        rois=rois_of(joints, visible, height, width),
-        presence=visible.astype(np.float32),
-        area=resize(area.astype(np.uint8) * 255, height, width) > 127,
-    )
+def some_of(found: Found, limit: int) -> Found:
+    """`limit` clips, spread evenly over the source's order; all where it has no more."""
+    count = len(found.clips)
+    if limit >= count:
+        return found
+    clips = [found.clips[index] for index in even_indices(count, limit)]
+    return replace(found, clips=clips, notes=[*found.notes, f"{limit} of {count:,} clips were asked for"])

@@ -22,7 +22,6 @@ from handi.core.video import even_indices
 from handi.data import shards
 from handi.data.charts import bars, histogram, image, page, table
 from handi.data.ledger import KEPT, Row
-from handi.data.sources.common import FRAMES
 from handi.data.validate import Damage
 from handi.hands.joints import draw_hands
 
@@ -140,8 +139,10 @@ def _head(about: dict[str, Any], damages: Sequence[Damage] | None) -> Iterator[s
     settings = about["settings"]
     kept = {"jpg": "as JPEG", "png": "as PNG", "none": "not kept"}[settings["pictures"]]
     models = ", ".join(f"{name} {str(value)[:12]}" for name, value in settings["models"].items())
+    rate = "" if settings["fps"] is None else f" at {settings['fps']:g} per second"
+    frames = "First frames" if settings["first_frames"] else f"{settings['frames']} frames{rate}"
     size = escape("×".join(map(str, settings["size"])))
-    yield f'<p class="dim">{FRAMES} frames of {size} px, {kept}; models: {escape(models or "none")}</p>'
+    yield f'<p class="dim">{frames} of {size} px, {kept}; models: {escape(models or "none")}</p>'
     if damages is not None:
         if damages:
             yield f'<p class="bad"><b>{len(damages):,} damages:</b></p>'
@@ -258,7 +259,8 @@ def strip(members: dict[str, bytes], settings: dict[str, Any]) -> Picture:
     hands = shards.decode_array(members["hands.npz"])
     area = shards.decode_picture(members["area.png"], grey=True) > 127
     shown = []
-    for n in even_indices(FRAMES, SHOWN):
+    count = int(settings["frames"])
+    for n in even_indices(count, min(SHOWN, count)):
         name = f"{n:02d}.{settings['pictures']}"
         grey = np.full((height, width, 3), 150, np.uint8)
         frame = grey if settings["pictures"] == "none" else shards.decode_picture(members[name])

@@ -18,8 +18,7 @@ from handi.core.progress import Progress
 from handi.core.reading import parse_json, read_json, stream_lines
 from handi.data import shards
 from handi.data.ledger import KEPT, Row
-from handi.data.prepare import texts_of
-from handi.data.sources.common import FRAMES
+from handi.data.stages import texts_of
 from handi.method.area import PriorMask
 
 
@@ -51,6 +50,7 @@ class Reading:
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         self.folder, self.about, self.settings = folder, about, about["settings"]
         self.size = (self.settings["size"][0], self.settings["size"][1])
+        self.frames = int(self.settings["frames"])
         self.damages: list[Damage] = []
         self.tallies: dict[str, _Tally] = {}
         self.prior = PriorMask(*self.size)
@@ -191,7 +191,7 @@ class Reading:
         height, width = self.size
         kind = self.settings["pictures"]
         left = dict(members)
-        for name in [f"{n:02d}.{kind}" for n in range(FRAMES)] if kind != "none" else []:
+        for name in [f"{n:02d}.{kind}" for n in range(self.frames)] if kind != "none" else []:
             shape = shards.decode_picture(left.pop(name)).shape
             if shape != (height, width, 3):
                 yield f"frame {name} is {_size(shape)}, not {_size(self.size)}"
@@ -200,20 +200,21 @@ class Reading:
             yield f"its motion area is no mask of {_size(self.size)}"
         else:
             share = float((area > 0).mean())
-            if not share or abs(share - row["area"]) > 1e-6:
+            if (not share and not self.settings["first_frames"]) or abs(share - row["area"]) > 1e-6:
                 yield f"its motion area is {share:.4f} of the picture, its line says {row['area']}"
             if row["split"] == "train":
                 self.prior.add(area > 0)
         hands = shards.decode_array(left.pop("hands.npz"))
         for name, shape in (("joints", (42, 2)), ("visible", (2,)), ("rois", (2, 4)), ("presence", (2,))):
-            if hands[name].shape != (FRAMES, *shape) or not np.isfinite(hands[name]).all():
-                yield f"its {name} are not {FRAMES}×{_size(shape)} finite numbers"
+            if hands[name].shape != (self.frames, *shape) or not np.isfinite(hands[name]).all():
+                yield f"its {name} are not {self.frames}×{_size(shape)} finite numbers"
         if hands["visible"].sum(axis=1).tolist() != list(row["hands"]):
             yield "its hands are not those of its line"
         texts = texts_of(row["action"], row["paraphrases"], row["description"])
         written = parse_json(left.pop("json"), row["id"], checked=False)
         if written != {**{k: v for k, v in row.items() if k not in shards.PLACE}, "texts": _listed(texts)}:
             yield "its JSON is not its line of the ledger"
+        yield from self._true(left)
         yield from self._cached(left, len(list(itertools.chain(*texts.values()))))
         if self.settings["camera"] == "stabilise":
             valid = shards.decode_picture(left.pop("valid.png"), grey=True)
@@ -224,10 +225,25 @@ class Reading:
         if left:
             yield f"holds {', '.join(left)}, which is not known"
 
+    def _true(self, left: dict[str, bytes]) -> Iterator[str]:
+        """What only world clips hold."""
+        for name, most in (("referents.png", 3), ("ids.png", 255)):
+            if name in left:
+                marks = shards.decode_picture(left.pop(name), grey=True)
+                if marks.shape != self.size or marks.max() > most:
+                    yield f"{name} is {_size(marks.shape)} of values up to {marks.max()}"
+        if self.settings["first_frames"]:
+            requests = parse_json(left.pop("requests").decode(), "requests", checked=False)
+            ways = shards.decode_array(left.pop("joints.npy"))
+            if ways.ndim != 4 or ways.shape[0] != len(requests) or ways.shape[2:] != (42, 2):
+                yield f"its joints are {_size(ways.shape)}, of {len(requests)} requests"
+            elif not np.isfinite(ways).all():
+                yield "its joints are not finite numbers"
+
     def _cached(self, left: dict[str, bytes], sentences: int) -> Iterator[str]:
         """Latents and text states, where the models say that there are some."""
         for name, model, shape in (
-            ("latents.npy", "vae", (FRAMES, None, None, None)),
+            ("latents.npy", "vae", (self.frames, None, None, None)),
             ("text.npy", "text_encoder", (sentences, None, None)),
         ):
             if model not in self.settings["models"]:

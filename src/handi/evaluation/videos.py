@@ -15,7 +15,7 @@ from handi.core.images import open_image, read_image, to_mask
 from handi.core.kinds import kind_of
 from handi.core.types import BinaryMask, Frames, Picture
 from handi.core.video import count_frames, even_indices, probe_video, read_frames, read_video
-from handi.data.shard_clips import ShardClips
+from handi.data.dataset import PreparedClips
 from handi.data.shards import read_prepared
 
 Shape = tuple[int, int, int]  # frames, H, W
@@ -161,7 +161,7 @@ def _whole_array(path: Path) -> Frames:
 class PreparedEntry(Entry):
     """A clip in a shard that `handi prepare` wrote; `video` is the folder of the shards."""
 
-    clips: ShardClips = None  # type: ignore[assignment]  # a field after those with defaults needs one
+    clips: PreparedClips = None  # type: ignore[assignment]  # a field after those with defaults needs one
     index: int = 0
 
     def shape(self) -> Shape:
@@ -184,7 +184,7 @@ class PreparedEntry(Entry):
 def prepared_entries(folder: Path) -> dict[str, Entry]:
     """The clips of the split "test" by id, or those of "val" if there is none. Raises: InputError."""
     tests = read_prepared(folder)["splits"].get("test", {}).get("kept")
-    clips = ShardClips(folder, "test" if tests else "val")
+    clips = PreparedClips(folder, "test" if tests else "val")
     if clips.pictures == "none":
         raise InputError("was prepared without pictures", where=folder, mend="prepare it with them")
     entries: dict[str, Entry] = {}

@@ -16,7 +16,7 @@ from handi.core.device import choose_device, choose_dtype
 from handi.core.errors import InputError
 from handi.core.progress import Progress
 from handi.data import areas
-from handi.data.shard_clips import HELD_OUT, ShardClips
+from handi.data.dataset import HELD_OUT, PreparedClips
 from handi.data.shards import read_prepared
 from handi.method.area import usable_area
 from handi.method.pipeline import HandiPipeline
@@ -56,7 +56,7 @@ def make_areas(
     if settings.batch < 1:
         raise InputError(f"--batch {settings.batch}", mend="use 1 or more")
     folder = folder.expanduser()
-    sets = [ShardClips(folder, split) for split in _splits(folder)]
+    sets = [PreparedClips(folder, split) for split in _splits(folder)]
     device = choose_device(settings.device)
     pipe = HandiPipeline.from_pretrained(model, torch_dtype=choose_dtype(settings.dtype, device))
     pipe.set_progress_bar_config(disable=True)
@@ -103,14 +103,19 @@ def _splits(folder: Path) -> list[str]:
     return [name for name in ("train", *held_out) if name in kept]
 
 
-def _by_shard(clips: ShardClips) -> Iterator[tuple[str, list[int]]]:
+def _by_shard(clips: PreparedClips) -> Iterator[tuple[str, list[int]]]:
     places = clips.places()
     for shard, indices in groupby(range(len(places)), lambda index: str(places[index]["shard"])):
         yield shard, list(indices)
 
 
 def make_shard(
-    pipe: HandiPipeline, clips: ShardClips, shard: str, indices: list[int], settings: Settings, bar: Progress
+    pipe: HandiPipeline,
+    clips: PreparedClips,
+    shard: str,
+    indices: list[int],
+    settings: Settings,
+    bar: Progress,
 ) -> None:
     soft: list[np.ndarray] = []
     overlaps: list[float] = []
@@ -137,7 +142,7 @@ def make_shard(
     areas.write_shard(clips.folder, shard, [places[index] for index in indices], soft, overlaps)
 
 
-def _check_latents(clips: ShardClips, pipe: HandiPipeline) -> None:
+def _check_latents(clips: PreparedClips, pipe: HandiPipeline) -> None:
     """Clips whose frames were not kept bear their context image's latents. Raises: InputError (another's)."""
     clips.latents = clips.pictures == "none"
     if clips.latents and clips.models.get("vae") != encoder_hash(pipe.vae):

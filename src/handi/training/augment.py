@@ -6,14 +6,15 @@ generator, so that a run that was stopped goes on with the same samples.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from handi.data.clips import Batch
 from handi.method.poses import present
+from handi.training.batch import Batch
 from handi.training.recipe import DataRecipe, PoseRecipe
 
 READABLE = 11  # joints of a hand in the picture, for it to be read
@@ -105,3 +106,78 @@ def told_poses(joints: Tensor, recipe: PoseRecipe, generator: torch.Generator) -
     moved = joints.unflatten(2, (2, 21)) + level * (0.3 * shift[0] + later * shift[1])
     told = present(joints)[..., None, None] & (chance[1] < recipe.share).view(-1, 1, 1, 1, 1)
     return torch.where(told, moved, 0).flatten(2, 3)
+
+
+# ---------------------------------------------------------------------------------------- mirroring
+
+_SIDES = {
+    "left": "right",
+    "right": "left",
+    "leftward": "rightward",
+    "rightward": "leftward",
+    "leftwards": "rightwards",
+    "rightwards": "leftwards",
+    "clockwise": "anticlockwise",
+    "anticlockwise": "clockwise",
+    "counterclockwise": "clockwise",
+    "counter-clockwise": "clockwise",
+    "anti-clockwise": "clockwise",
+}
+_SIDE_WORD = re.compile(
+    r"\b(" + "|".join(sorted(map(re.escape, _SIDES), key=len, reverse=True)) + r")\b", re.IGNORECASE
+)
+
+
+def mirrored_text(text: str) -> str:
+    """Left becomes right, clockwise anticlockwise, and back; a capital stays one."""
+
+    def other(match: re.Match[str]) -> str:
+        word = match.group()
+        swapped = _SIDES[word.lower()]
+        return swapped.capitalize() if word[0].isupper() else swapped
+
+    return _SIDE_WORD.sub(other, text)
+
+
+def mirrored(batch: Batch, rows: Tensor) -> Batch:
+    """The batch with some rows (B bool) as a mirror shows them: a left hand becomes a right one and takes its
+    slot. Words are mirrored by `mirrored_text`.
+
+    Raises: ValueError for cached latents or embeddings: the mirrored frames and words have others.
+    """
+    if not rows.any():
+        return batch
+    if batch.latents is not None or batch.embeddings is not None:
+        raise ValueError("cached latents and embeddings cannot be mirrored")
+    rows = rows.to(batch.frames.device)
+    width = batch.frames.shape[3]
+    rois = batch.rois[rows].flip(2)
+    across, down, side, angle = rois.unbind(-1)
+    across = torch.where(side > 0, width - 1 - across, 0)
+    turned = {
+        "frames": batch.frames[rows].flip(3),
+        "area": batch.area[rows].flip(2),
+        "joints": mirrored_joints(batch.joints[rows], width),
+        "visible": batch.visible[rows].flip(2),
+        "rois": torch.stack([across, down, side, -angle], -1),
+    }
+    if batch.way is not None:
+        turned["way"] = mirrored_joints(batch.way[rows], width)
+    for name in ("referents", "generated", "frame_areas"):
+        if (array := getattr(batch, name)) is not None:
+            turned[name] = array[rows].flip(-1)
+    flags = rows.tolist()
+    names = [f"{name} mirrored" if flag else name for name, flag in zip(batch.names, flags, strict=True)]
+    parts = {name: getattr(batch, name).clone() for name in turned}
+    for name, value in turned.items():
+        parts[name][rows] = value
+    return replace(batch, names=names, **parts)
+
+
+def mirrored_joints(joints: Tensor, width: int) -> Tensor:
+    """Joints …×42×2 of frames `width` px wide as a mirror shows them, the hands in each other's slots."""
+    hands = joints.unflatten(-2, (2, 21)).flip(-3)
+    there = hands.any(-1).any(-1)[..., None, None]
+    # Pixel i is at i/W, so column W - 1 - i is at 1 - 1/W - x.
+    x = torch.where(there, 1 - 1 / width - hands[..., :1], 0)
+    return torch.cat([x, torch.where(there, hands[..., 1:], 0)], -1).flatten(-3, -2)

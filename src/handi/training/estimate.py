@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from handi.core.errors import ModelError
-from handi.data.clips import Batch
-from handi.data.first_frames import FirstFrames
+from handi.data.dataset import REQUESTS
 from handi.models import fresh
 from handi.models.folder import locate
 from handi.models.fresh import published_shapes
 from handi.models.parts import Checkpoint
 from handi.training import build, setup
+from handi.training.batch import Batch
 from handi.training.counting import PeakBytes, flop_counter, held, pretending
 from handi.training.ema import Ema
 from handi.training.module import StepModule, total_of
@@ -249,7 +249,7 @@ class Trial:
     def _clips(self) -> Batch:
         """Random clips in which every hand is there, in the middle of the frame."""
         count, frames = self.recipe.optim.batch, self.frames
-        together = FirstFrames.together if self.recipe.data.kind == "first-frames" else 1
+        together = REQUESTS if self.recipe.data.frames == 1 else 1  # of first frames
         height, width = self.size
         area = torch.zeros(count, height, width)
         area[:, height // 4 :, width // 4 :] = 1

@@ -26,7 +26,7 @@ from accelerate import PartialState
 
 from handi.core.errors import HandiError
 from handi.core.files import replacing
-from handi.data.clips import Batch
+from handi.training.batch import Batch
 
 WINDOW, ENOUGH = 200, 20  # steps that the median is taken over, and that it needs
 # Launchers and `timeout` send the same wish twice (to the process and to its group) within a moment.

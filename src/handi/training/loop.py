@@ -29,9 +29,9 @@ from torch import Tensor
 from handi.core.errors import InputError
 from handi.core.files import replacing, sweep, writing
 from handi.core.progress import Progress
-from handi.data.clips import Batch
 from handi.training import build, setup
 from handi.training.augment import augmented, held_out
+from handi.training.batch import Batch
 from handi.training.ema import Ema
 from handi.training.gather import gathered, pack_optimizer, restore, trainable, unpack_optimizer, whole
 from handi.training.guards import Guard, StopSignal, most
@@ -72,8 +72,6 @@ class Run:
         setup.check_parts(recipe)  # packing clips may take an hour
         with self.accelerator.main_process_first():  # the first one packs, the others find it done
             self.clips, self.held_out = setup.open_data(recipe)
-        for note in self.clips.notes:
-            self.say(f"note: {note}")
         self.batches = setup.training_batches(recipe, self.clips)
         if recipe.data.resident:
             self.batches.hold(self.accelerator.device)
@@ -88,7 +86,9 @@ class Run:
             self.say(f"note: {note}")
         networks = build.networks_of(recipe, self.parts)
         if recipe.stage == "stage1":
-            networks.prior_mask = saved.tensors("prior")["mask"] if saved else setup.prior_of(self.clips)
+            networks.prior_mask = (
+                saved.tensors("prior")["mask"] if saved else torch.from_numpy(self.clips.prior())
+            )
         module = StepModule(networks, recipe.stage, recipe.loss)
         chosen = choose_trained(module, recipe.model, setup.NETWORK[recipe.stage])
         if recipe.run.checkpointing:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from handi.data.clips import Batch
+from handi.training.batch import Batch
 from handi.training.gather import whole
 from handi.training.recipe import LossRecipe
 from handi.training.step import (

@@ -83,12 +83,12 @@ class MaskRecipe:
 class DataRecipe:
     """Clips, and the samples that are made of them."""
 
-    kind: Literal["world", "first-frames", "folder", "shards"] = "world"  # what path holds
-    path: str = ""  # the training clips; of shards, whose train split is taken
-    validation: str | None = None  # held-out clips (of shards: split val, else test); none: none are
-    # Height, width in px, of kinds that resize; empty: the model's own.
-    size: Sides = ()
+    path: str = ""  # what `handi prepare` wrote; its split train is trained on
+    validation: str | None = None  # likewise, of its split val, or else test; none: no clips are held out
+    size: Sides = ()  # height, width in px that the clips must have; empty: any
     frames: Count = 16  # of a sample, context included; fewer than the clip's are taken evenly spaced
+    fps: float | None = None  # at which the clips must have been prepared; none: at any rate, or spread
+    unfinished: bool = False  # take the shards that there are, of folders that are still being prepared
     choice: Literal["even", "random"] = "even"  # of those frames: evenly spaced, or any
     mask: MaskRecipe = MaskRecipe(true=1.0)
     # Mask video that stage 1 learns: the clip's area in every frame, or each frame's own (of hulls only).
@@ -272,11 +272,7 @@ def _check(recipe: Recipe, where: str | Path) -> None:
         f"data.mask is set for {stage}",
         "leave it out: only stage 2 is given an area",
     )
-    need(
-        stage in ("grounding", "poses") or data.kind != "first-frames",
-        f"data.kind is first-frames for {stage}",
-        "it needs clips: use world, folder or shards",
-    )
+    need(data.fps is None or data.fps > 0, f"data.fps is {data.fps}", "use more than 0, or none")
     need(
         stage in ("grounding", "poses") or data.frames >= 2,
         f"data.frames is {data.frames} for {stage}",

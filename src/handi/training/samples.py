@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from handi.core.images import resize
-from handi.data.clips import ClipSet, TrainingClip
+from handi.data.dataset import PreparedClips, TrainingClip
 from handi.hands import HandDetector
 from handi.hands.joints import draw_hands
 from handi.method.pipeline import HandiPipeline
@@ -22,7 +22,7 @@ from handi.training.sheets import Sample, sample_sheet
 def write_samples(
     stage: str,
     parts: Checkpoint,
-    clips: ClipSet,
+    clips: PreparedClips,
     path: Path,
     *,
     count: int,
@@ -109,8 +109,8 @@ def _way(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
     """The hands' true and predicted paths, over the context image."""
     text, context = clip.texts["short"][0], np.array(clip.frames[:1])
     latents, states = pipe.encode_images(context), pipe.encode_text([text])
-    poses = pipe.predict_poses(latents, states, [seed], len(clip.joints))[0].cpu().numpy()
+    poses = pipe.predict_poses(latents, states, [seed], len(clip.way))[0].cpu().numpy()
     true, predicted = (
-        np.stack([draw_hands(context[0], hands) for hands in way]) for way in (clip.joints, poses)
+        np.stack([draw_hands(context[0], hands) for hands in way]) for way in (clip.way, poses)
     )
     return Sample(text, true, predicted, area=clip.area)

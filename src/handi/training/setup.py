@@ -14,23 +14,19 @@ import torch
 from handi.core.errors import InputError
 from handi.data import shards
 from handi.data.claim import AREAS
-from handi.data.clips import Batches, ClipSet, Drawing
-from handi.data.first_frames import FirstFrames
-from handi.data.folder import FolderClips
-from handi.data.shard_clips import ShardClips
-from handi.data.world import WorldClips
+from handi.data.dataset import PreparedClips
 from handi.hands import HandDetector
-from handi.method.area import PriorMask, prior_area
+from handi.method.area import prior_area
 from handi.method.latents import area_at
 from handi.method.pipeline import HandiPipeline
 from handi.models import folder as model_folder
 from handi.models import fresh
 from handi.models.lora import merge_lora, save_lora
 from handi.models.parts import Checkpoint, StageSettings, encoder_hash, stage1_hash
+from handi.training.batches import Batches, Sampling
 from handi.training.build import grown, reads_hands, take_over, with_pose_net
 from handi.training.module import PARTS, StepModule
-from handi.training.recipe import DataRecipe, Recipe
-from handi.world import files
+from handi.training.recipe import Recipe
 
 # That a stage trains.
 NETWORK = {
@@ -47,24 +43,23 @@ BASIS_PICTURES = 512  # that the small autoencoder's basis is fitted to
 # -------------------------------------------------------------------------------------------- clips
 
 
-def open_data(recipe: Recipe) -> tuple[ClipSet, Batches | None]:
+def open_data(recipe: Recipe) -> tuple[PreparedClips, Batches | None]:
     """The training clips, and the held-out samples where the recipe names some.
 
-    Raises: InputError, also for a kind of data that this handi cannot read.
+    Raises: InputError, also for clips that are not as the recipe asks for them.
     """
     data = recipe.data
-    clips = _open_clips(recipe, data.path, training=True)
+    clips = _open_clips(recipe, data.path, "train")
     if data.validation is None:
         return clips, None
-    held_out = _open_clips(recipe, data.validation, training=False)
-    _check_frames(data, held_out)
+    held_out = _open_clips(recipe, data.validation, "held-out")
     # The clips in order, one text each, the same frames every time.
-    drawing = Drawing(data.frames, texts=(data.shown_text,), masks=tuple(asdict(data.mask).items()))
+    sampling = Sampling(data.frames, texts=(data.shown_text,), masks=tuple(asdict(data.mask).items()))
     prior = prior_of_recipe(recipe, clips)
-    return clips, Batches(held_out, drawing, VALIDATION_SEED, shuffle=False, prior=prior)
+    return clips, Batches(held_out, sampling, VALIDATION_SEED, shuffle=False, prior=prior)
 
 
-def prior_of_recipe(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
+def prior_of_recipe(recipe: Recipe, clips: PreparedClips) -> np.ndarray | None:
     """The motion area H×W bool of samples with the mask "prior"; None where the recipe has none of them.
 
     The prior is that of the model to start from, which will be sampled with it; of a fresh model, the mean
@@ -74,60 +69,63 @@ def prior_of_recipe(recipe: Recipe, clips: ClipSet) -> np.ndarray | None:
         return None
     init = recipe.model.init
     given = None if init is None else model_folder.load(init).prior_mask
-    prior = prior_of(clips) if given is None else given
+    prior = torch.from_numpy(clips.prior()) if given is None else given
     return prior_area(area_at(prior, torch.empty(1, *clips.size))[0].numpy())
 
 
 def kind_of_area(recipe: Recipe) -> str:
     """What the motion areas of the recipe's clips are: "moved" or "hull". Raises: InputError."""
-    if recipe.data.kind == "shards":
-        return shards.kind_of_area(shards.read_prepared(recipe.data.path))
-    if recipe.data.kind == "world":
-        return files.kind_of_area(Path(recipe.data.path).expanduser())
-    return "hull"
+    return str(shards.read_prepared(recipe.data.path)["area"])
 
 
-def _open_clips(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
-    clips = _open_kind(recipe, path, training=training)
-    if recipe.data.target == "per_frame":
-        if not isinstance(clips, FolderClips | ShardClips) or clips.kind_of_area != "hull":
-            mend = "use areas that are hulls of hands, or the target union"
-            raise InputError(
-                "data.target: its motion areas are not known frame by frame", where=clips.name, mend=mend
-            )
-        clips.per_frame = True
-    return clips
-
-
-def _open_kind(recipe: Recipe, path: str, *, training: bool) -> ClipSet:
-    if recipe.data.kind == "world":
-        return WorldClips(path, training=training)
-    if recipe.data.kind == "first-frames":
-        return FirstFrames(path, training=training)
-    if recipe.data.kind == "folder":
-        return FolderClips(path, size_of(recipe))
-    clips = ShardClips(path, "train" if training else "held-out")
-    if recipe.data.mask.generated and (clips.folder / AREAS).is_dir():
-        clips.use_areas()
-    if recipe.data.size and tuple(recipe.data.size) != clips.size:
-        there, wanted = ("×".join(map(str, size)) for size in (clips.size, recipe.data.size))
+def _open_clips(recipe: Recipe, path: str, split: str) -> PreparedClips:
+    data = recipe.data
+    clips = PreparedClips(path, split, unfinished=data.unfinished)
+    if clips.first_frames and recipe.stage not in ("grounding", "poses"):
+        raise InputError(
+            f"holds first frames alone, {recipe.stage} needs clips",
+            where=path,
+            mend="prepare clips: handi world --prepare DIR, without --first-frames",
+        )
+    if data.size and tuple(data.size) != clips.size:
+        there, wanted = ("×".join(map(str, size)) for size in (clips.size, data.size))
         raise InputError(
             f"holds clips of {there}, data.size is {wanted}",
             where=path,
             mend="prepare them at that size, or leave data.size out",
         )
+    if data.frames > clips.frames:
+        raise InputError(
+            f"holds clips of {clips.frames} frames, data.frames is {data.frames}",
+            where=path,
+            mend=f"set data.frames to {clips.frames} or less, or prepare with --frames {data.frames}",
+        )
+    if data.fps is not None and (clips.fps, clips.frames) != (data.fps, data.frames):
+        rate = "spread over each action" if clips.fps is None else f"at {clips.fps:g} per second"
+        raise InputError(
+            f"holds clips of {clips.frames} frames {rate}, data.fps asks for {data.frames} at {data.fps:g}",
+            where=path,
+            mend=f"prepare with --frames {data.frames} --fps {data.fps:g}, or leave data.fps out",
+        )
+    if data.target == "per_frame":
+        if clips.kind_of_area != "hull" or clips.first_frames:
+            mend = "use areas that are hulls of hands, or the target union"
+            raise InputError(
+                "data.target: its motion areas are not known frame by frame", where=clips.name, mend=mend
+            )
+        clips.per_frame = True
+    if data.mask.generated and (clips.folder / AREAS).is_dir():
+        clips.use_areas()
     return clips
 
 
-def use_cached(recipe: Recipe, clips: Sequence[ClipSet], parts: Checkpoint) -> list[str]:
+def use_cached(recipe: Recipe, clips: Sequence[PreparedClips], parts: Checkpoint) -> list[str]:
     """Let prepared clips bear their cached latents and text states where a run can use them; notes on it.
 
     Raises: InputError where a run needs frames that were not kept, or latents that another model made.
     """
     notes = []
     for some in clips:
-        if not isinstance(some, ShardClips):
-            continue
         no_latents = _why_not(recipe, "vae", some, parts)
         no_embeddings = _why_not(recipe, "text_encoder", some, parts)
         some.latents, some.embeddings = no_latents is None, no_embeddings is None
@@ -151,7 +149,7 @@ def use_cached(recipe: Recipe, clips: Sequence[ClipSet], parts: Checkpoint) -> l
     return notes
 
 
-def check_areas(recipe: Recipe, clips: Sequence[ClipSet], parts: Checkpoint) -> None:
+def check_areas(recipe: Recipe, clips: Sequence[PreparedClips], parts: Checkpoint) -> None:
     """That the recipe's generated areas are there, or can be made in a step. Raises: InputError.
 
     In a step only what one step from pure noise gives can be made: that is a motion area where the network
@@ -160,7 +158,7 @@ def check_areas(recipe: Recipe, clips: Sequence[ClipSet], parts: Checkpoint) -> 
     if not recipe.data.mask.generated:
         return
     for some in clips:
-        if isinstance(some, ShardClips) and some.areas is not None:
+        if some.areas is not None:
             if parts.area_unet is not None and some.areas.model != stage1_hash(parts):
                 raise InputError(
                     f"its areas were made by another stage 1 than that of {parts.source}",
@@ -173,13 +171,11 @@ def check_areas(recipe: Recipe, clips: Sequence[ClipSet], parts: Checkpoint) -> 
             raise InputError(
                 "data.mask.generated: the areas of its clips have not been made",
                 where=some.name,
-                mend=f"run handi areas --model {parts.source} --data {some.name}"
-                if isinstance(some, ShardClips)
-                else "prepare the clips (handi prepare), then run handi areas",
+                mend=f"run handi areas --model {parts.source} --data {some.name}",
             )
 
 
-def _why_not(recipe: Recipe, part: str, clips: ShardClips, parts: Checkpoint) -> str | None:
+def _why_not(recipe: Recipe, part: str, clips: PreparedClips, parts: Checkpoint) -> str | None:
     """Why what a network made of the clips beforehand is of no use to a run; None: it is of use."""
     if part not in clips.models:
         return "there are none"
@@ -196,10 +192,9 @@ def _why_not(recipe: Recipe, part: str, clips: ShardClips, parts: Checkpoint) ->
     return None
 
 
-def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
-    """The run's samples. Raises: InputError where clips are shorter than asked for."""
+def training_batches(recipe: Recipe, clips: PreparedClips) -> Batches:
+    """The run's samples. Raises: InputError where clips do not say what the recipe's loss asks for."""
     data = recipe.data
-    _check_frames(data, clips)
     if grounds(recipe) and clips[0].referents is None:
         raise InputError(
             "its clips do not say which things and hands their words mean",
@@ -209,57 +204,20 @@ def training_batches(recipe: Recipe, clips: ClipSet) -> Batches:
             else "use clips or first frames of the world",
         )
     masks = tuple(asdict(data.mask).items())
-    drawing = Drawing(data.frames, data.choice == "random", data.flip, data.texts, data.dropout, masks)
-    together = FirstFrames.together if isinstance(clips, FirstFrames) else 1
-    prior = prior_of_recipe(recipe, clips)
-    return Batches(clips, drawing, recipe.run.seed, prior=prior, together=together)
-
-
-def _check_frames(data: DataRecipe, clips: ClipSet) -> None:
-    if data.frames > clips.frames:
-        raise InputError(
-            f"holds clips of {clips.frames} frames",
-            where=clips.name,
-            mend=f"set data.frames to {clips.frames} or less",
-        )
-
-
-def prior_of(clips: ClipSet) -> torch.Tensor:
-    """Mean motion area of the training clips, H×W. Raises: InputError where every one is empty."""
-    if isinstance(clips, ShardClips):
-        return torch.from_numpy(clips.prior())
-    prior = PriorMask(*clips.size)
-    for index in range(len(clips)):
-        prior.add(clips[index].area)
-    try:
-        return torch.from_numpy(prior.mean)
-    except ValueError as error:
-        raise InputError(str(error), where=clips.name) from error
+    sampling = Sampling(data.frames, data.choice == "random", data.flip, data.texts, data.dropout, masks)
+    return Batches(clips, sampling, recipe.run.seed, prior=prior_of_recipe(recipe, clips))
 
 
 # -------------------------------------------------------------------------------------------- model
 
 
-def size_of(recipe: Recipe) -> tuple[int, int]:
-    """H, W that the clips should have: the recipe's, else the model's own. Raises: InputError, ModelError."""
-    if recipe.data.size:
-        return recipe.data.size[0], recipe.data.size[1]
-    if (name := recipe.model.preset) is not None:
-        if name not in fresh.PRESETS:
-            raise InputError(f"model.preset is {name!r}", mend=f"use {', '.join(fresh.PRESETS)}")
-        side = fresh.PRESETS[name].size
-        return side, side
-    card = model_folder.load(str(recipe.model.init)).card
-    return card.height, card.width
-
-
-def make_start(recipe: Recipe, clips: ClipSet, folder: Path) -> None:
+def make_start(recipe: Recipe, clips: PreparedClips, folder: Path) -> None:
     """Write the fresh model of a recipe with a preset to `folder`, so that it is the same whenever the run
     is resumed: its tokenizer and its autoencoder's basis come from the clips that there are now.
 
     Raises: InputError where the clips' frames were not kept.
     """
-    if isinstance(clips, ShardClips) and clips.pictures == "none":
+    if clips.pictures == "none":
         raise InputError(
             "its frames were not kept, and a fresh model begins with them",
             where=clips.name,
@@ -321,7 +279,7 @@ def needs_finder(recipe: Recipe) -> bool:
     return recipe.stage == "poses" or grounds(recipe)
 
 
-def finished(module: StepModule, parts: Checkpoint, clips: ClipSet) -> Checkpoint:
+def finished(module: StepModule, parts: Checkpoint, clips: PreparedClips) -> Checkpoint:
     """The trained model: networks that stand alone, and a card that says what it was trained on."""
     height, width = clips.size
     frames = clips.frames if clips.frames > 1 else parts.card.frames  # first frames do not say
@@ -342,13 +300,13 @@ def write_model(parts: Checkpoint, folder: Path) -> None:
     HandiPipeline.from_checkpoint(parts).save_pretrained(folder)
 
 
-def _sentences(clips: ClipSet) -> Iterator[str]:
+def _sentences(clips: PreparedClips) -> Iterator[str]:
     for index in range(len(clips)):
-        for sentences in clips[index].texts.values():
+        for sentences in clips.words(index).texts.values():
             yield from sentences
 
 
-def _pictures(clips: ClipSet, seed: int) -> torch.Tensor:
+def _pictures(clips: PreparedClips, seed: int) -> torch.Tensor:
     """Frames of the clips, and for an eighth of them their areas as pictures: B×3×H×W in [-1, 1]."""
     rng = np.random.default_rng([seed, 4])
     chosen = rng.integers(len(clips), size=BASIS_PICTURES)

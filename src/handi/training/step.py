@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from handi.data.clips import Batch
 from handi.hands import HandDetector
 from handi.method import losses
 from handi.method.area import usable_area
@@ -23,6 +22,7 @@ from handi.method.latents import area_at, as_video, grey
 from handi.method.poses import pose_maps
 from handi.models.backbone import Backbone, Given
 from handi.models.pose_net import centred
+from handi.training.batch import Batch
 from handi.training.noise import Noised, integers, normal, uniform
 from handi.training.recipe import HandLossRecipe, LossRecipe
 

@@ -24,6 +24,8 @@ from handi.world.text import Slots, enriched_text, paraphrases, short_text, slot
 from handi.world.truth import SIDES, moved_area, normalised, project_joints, visibility
 
 FRAMES = 16
+MOST_FRAMES = 1024
+FPS = 8.0
 SIZES = (32, 1024)  # smallest and largest side of a picture
 SHUTTER = 0.5  # with motion blur the shutter is open for this share of a frame's time
 BLUR_STEPS = 4
@@ -52,7 +54,8 @@ class WorldClip:
     objects: tuple[dict[str, Any], ...]  # name, kind, colour and id of every prop
     before: dict[str, State]
     after: dict[str, State]
-    cameras: tuple[Camera, ...]  # one a frame
+    cameras: tuple[Camera, ...]  # one per frame
+    fps: float = FPS
 
     @property
     def split(self) -> str:
@@ -90,6 +93,14 @@ def check_action(action: str) -> None:
         raise InputError(f"no action {action!r}", where="action", mend=f"use one of: {', '.join(ACTIONS)}")
 
 
+def check_length(frames: int, fps: float) -> None:
+    """Raises: InputError for a number of frames or a frame rate that no clip can have."""
+    if not 2 <= frames <= MOST_FRAMES:
+        raise InputError(f"{frames} frames", where="frames", mend=f"use 2 to {MOST_FRAMES}")
+    if not 0 < fps <= 1000:
+        raise InputError(f"{fps:g} frames per second", where="fps", mend="use more than 0, 1000 at most")
+
+
 def check_size(size: int) -> None:
     """Raises: InputError for a side that is odd, too small or too large."""
     if not isinstance(size, (int, np.integer)) or not SIZES[0] <= size <= SIZES[1] or size % 2:
@@ -121,24 +132,36 @@ def render_clip(
     action: str | None = None,
     motion_blur: bool = False,
     handheld: bool = False,
+    frames: int = FRAMES,
+    fps: float = FPS,
 ) -> WorldClip:
-    """Render the clip of a seed: 16 frames of size×size. The same seed gives the same pixels on one machine.
+    """Render the clip of a seed, size×size px. The same seed gives the same pixels on one machine.
+
+    The action takes all `frames`, and so (frames - 1) / fps seconds.
 
     `action` asks for one of those that the scene affords (`possible_actions`); by default the seed chooses.
     `handheld` lets the camera sway, as on a head; the motion areas are then those of the first frame's
     camera, which is what stabilising the clip should bring back. Raises: InputError.
     """
     check_size(size)
+    check_length(frames, fps)
     if action is not None:
         check_action(action)
     scene = build_scene(seed)
     rng = stream(seed, "action")
     name, choice = _choose(scene, action, rng)
-    return _render(scene, ACTIONS[name](scene, choice, rng), size, motion_blur, handheld)
+    return _render(scene, ACTIONS[name](scene, choice, rng), size, motion_blur, handheld, frames, fps)
 
 
 def siblings(
-    seed: int, *, size: int = 128, count: int | None = None, motion_blur: bool = False, handheld: bool = False
+    seed: int,
+    *,
+    size: int = 128,
+    count: int | None = None,
+    motion_blur: bool = False,
+    handheld: bool = False,
+    frames: int = FRAMES,
+    fps: float = FPS,
 ) -> list[WorldClip]:
     """Clips of different actions from the identical first frame (the paper's appendix D).
 
@@ -146,6 +169,7 @@ def siblings(
     Raises: InputError for a scene that affords fewer than two, or a count below two.
     """
     check_size(size)
+    check_length(frames, fps)
     if count is not None and count < 2:
         raise InputError(f"{count} clips cannot be compared", where="count", mend="use 2 or more")
     scene = build_scene(seed)
@@ -159,7 +183,8 @@ def siblings(
     for n in sorted(order):
         rng = stream(seed, "sibling", int(n))
         _, choice = _choose(scene, names[n], rng)
-        clips.append(_render(scene, ACTIONS[names[n]](scene, choice, rng), size, motion_blur, handheld))
+        action = ACTIONS[names[n]](scene, choice, rng)
+        clips.append(_render(scene, action, size, motion_blur, handheld, frames, fps))
     return clips
 
 
@@ -201,20 +226,22 @@ def _exposed(renderer: Renderer, scene: Scene, action: Action, camera: Camera, t
     return View(np.mean([view.picture for view in views], axis=0), views[-1].identity, views[-1].depth)
 
 
-def _render(scene: Scene, action: Action, size: int, motion_blur: bool, sway: bool) -> WorldClip:
+def _render(
+    scene: Scene, action: Action, size: int, motion_blur: bool, sway: bool, count: int, fps: float
+) -> WorldClip:
     renderer = Renderer([*scene.backdrop, *still_parts(scene, action)], scene.light, rest_hand().skin, size)
-    times = np.linspace(0, 1, FRAMES)
-    still = [scene.camera] * FRAMES
-    cameras = handheld(scene.camera, stream(scene.seed, "camera"), FRAMES) if sway else still
-    step = SHUTTER / (FRAMES - 1)
+    times = np.linspace(0, 1, count)
+    still = [scene.camera] * count
+    cameras = handheld(scene.camera, stream(scene.seed, "camera"), count) if sway else still
+    step = SHUTTER / (count - 1)
     gain = 0.0
     frames, clean, ids, steady_ids = [], [], [], []
     pixels2d, joints3d, visible, steady2d = [], [], [], []
     hand_ids = (HAND_IDS["left"], HAND_IDS["right"])
     for n, time in enumerate(times):
         # The shutter closes at the frame's time: the first frame is sharp and knows nothing of what follows.
-        count = BLUR_STEPS if motion_blur else 1
-        open_for = sorted({max(0.0, time - step * k / BLUR_STEPS) for k in range(count)})
+        steps = BLUR_STEPS if motion_blur else 1
+        open_for = sorted({max(0.0, time - step * k / BLUR_STEPS) for k in range(steps)})
         view = _exposed(renderer, scene, action, cameras[n], open_for)
         if n == 0:
             gain = exposure_for(view.picture, scene.brightness)
@@ -262,6 +289,7 @@ def _render(scene: Scene, action: Action, size: int, motion_blur: bool, sway: bo
         before=before,
         after=after,
         cameras=tuple(cameras),
+        fps=fps,
     )
 
 

@@ -16,12 +16,11 @@ from handi.core.kinds import some
 from handi.core.reading import read_json
 from handi.core.types import BinaryMask
 from handi.core.video import read_video, write_video
-from handi.world.clip import WorldClip
+from handi.world.clip import FPS, WorldClip
 from handi.world.render import Camera
 
 FORMAT, VERSION = "handi-world-clip", 1
 Pictures = Literal["mp4", "png"]
-FPS = 8.0
 MANIFEST = "world.json"  # the settings that all clips of a folder share
 HULL_BIT, MOVED_BIT = 1, 2  # of the area map's values
 Area = Literal["moved", "hull"]  # every pixel that changes, or the hands' hulls (paper §2.1)
@@ -47,16 +46,16 @@ def strays(folder: Path, names: Iterable[str], lists: Iterable[str] = ()) -> lis
 
 
 def write_clip(
-    folder: str | Path, clip: WorldClip, *, pictures: Pictures = "png", sibling: int | None = None
+    folder: str | Path, clip: WorldClip, *, pictures: Pictures = "png", name: str | None = None
 ) -> Path:
     """Write a clip's four files and return the JSON's path. The JSON comes last: where it is, all is.
 
     Raises: OutputError.
     """
-    folder, stem = Path(folder), name_of(clip.seed, sibling)
+    folder, stem = Path(folder), name or name_of(clip.seed)
     size = clip.size
     if pictures == "mp4":
-        write_video(folder / f"{stem}.mp4", clip.frames, fps=FPS)
+        write_video(folder / f"{stem}.mp4", clip.frames, fps=clip.fps)
     else:
         write_image(folder / f"{stem}.png", clip.frames.reshape(-1, size, 3))
     write_image(folder / f"{stem}.ids.png", clip.ids.reshape(-1, size))
@@ -70,7 +69,7 @@ def write_clip(
         "video": f"{stem}.{pictures}",
         "frames": len(clip.frames),
         "size": size,
-        "fps": FPS,
+        "fps": clip.fps,
         "action": clip.action,
         "choice": clip.choice,
         "hands": list(clip.hands),
@@ -171,6 +170,7 @@ def read_clip(path: str | Path) -> WorldClip:
             cameras=tuple(
                 Camera(np.array(c["eye"]), np.array(c["rotation"]), c["fov"]) for c in record["cameras"]
             ),
+            fps=float(record.get("fps", FPS)),
         )
     except InputError:  # names the file at fault
         raise

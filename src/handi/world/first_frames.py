@@ -52,9 +52,9 @@ class FirstFrame:
     requests: tuple[Request, ...]
 
 
-def render_first_frame(seed: int, *, size: int = 128) -> FirstFrame:
+def render_first_frame(seed: int, *, size: int = 128, frames: int = FRAMES) -> FirstFrame:
     """The first frame of a seed, with every action on every thing that its scene affords, in an order that
-    the seed draws. Raises: InputError."""
+    the seed draws. frames: of the clips whose later frames are not rendered. Raises: InputError."""
     check_size(size)
     scene = build_scene(seed)
     parts = [part for prop in scene.props for part in prop.parts(prop.initial)]
@@ -80,16 +80,16 @@ def render_first_frame(seed: int, *, size: int = 128) -> FirstFrame:
                 things=tuple(things),
                 hands=tuple(hands),
                 sides=tuple(action.tracks),
-                joints=_way(scene, action, size),
+                joints=_way(scene, action, size, frames),
             )
         )
     frame = digitise(develop(view.picture, gain), stream(seed, "noise", 0))
     return FirstFrame(seed, frame, view.identity.astype(np.uint8), tuple(requests))
 
 
-def _way(scene: Scene, action: Action, size: int) -> npt.NDArray[np.float32]:
+def _way(scene: Scene, action: Action, size: int, frames: int) -> npt.NDArray[np.float32]:
     """F×42×2: the hands' joints in every frame of the clip that is not rendered."""
-    moments = [moment_joints(scene, action, time) for time in np.linspace(0, 1, FRAMES)]
+    moments = [moment_joints(scene, action, time) for time in np.linspace(0, 1, frames)]
     projected = [project_joints(joints, scene.camera, size) for joints in moments]
     return np.stack([normalised(pixels, present, size) for pixels, _, present in projected])
 

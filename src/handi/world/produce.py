@@ -17,7 +17,11 @@ from handi.core.processes import begin_worker
 from handi.core.progress import Progress
 from handi.core.reading import read_json
 from handi.world.clip import (
+    FPS,
+    FRAMES,
+    WorldClip,
     check_action,
+    check_length,
     check_size,
     find_seed,
     possible_actions,
@@ -35,7 +39,7 @@ from handi.world.files import (
     read_record,
     write_clip,
 )
-from handi.world.first_frames import render_first_frame, write_first_frame
+from handi.world.first_frames import FirstFrame, render_first_frame, write_first_frame
 from handi.world.seeds import check_seed
 
 MOST_CLIPS = 10_000_000
@@ -55,6 +59,8 @@ class Settings:
     siblings: int = 1  # clips of one seed at most: different actions from the identical first frame
     first_frames: bool = False  # no clips: what each begins with, and all that can be asked of it
     area: Area = "moved"  # which of the clips' two areas is their motion area (`files.kind_of_area`)
+    frames: int = FRAMES
+    fps: float = FPS  # so that an action takes (frames - 1) / fps seconds
 
 
 def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: int = 1) -> list[str]:
@@ -66,31 +72,12 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
     Clips that are there already are kept. Stopped by Ctrl-C, all that is finished stays. A folder of other
     settings is refused. Raises: InputError, OutputError.
     """
-    if clips < 1:
-        raise InputError(f"{clips} clips", where="--clips", mend="use 1 or more")
-    if clips > MOST_CLIPS:
-        raise InputError(f"{clips} clips", where="--clips", mend=f"{MOST_CLIPS:,} at most go into a folder")
     if workers < 1:
         raise InputError(f"{workers} workers", where="--workers", mend="use 1 or more")
-    check_size(settings.size)
-    check_seed(seed)
-    check_seed(seed + clips - 1)
-    if settings.action is not None:
-        check_action(settings.action)
-    if settings.siblings < 1:
-        raise InputError(f"{settings.siblings} siblings", where="--siblings", mend="use 1 or more")
-    if settings.siblings > 1 and settings.action is not None:
-        raise InputError("siblings are of different actions", where="--siblings", mend="leave out --action")
-    if settings.first_frames and settings != Settings(settings.size, settings.action, first_frames=True):
-        raise InputError(
-            "first frames have no blur, sway, video or siblings",
-            where="--first-frames",
-            mend="leave the other options out",
-        )
+    seeds = seeds_of(clips, seed, settings)
     _claim(out, settings)
     sweep(out)
     first = None if settings.siblings == 1 else 0
-    seeds = list(_seeds(seed, clips, settings.action))
     pending = [number for number in seeds if not (out / f"{name_of(number, first)}.json").exists()]
     failures: list[str] = []
     with Progress("render", len(seeds), "first frames" if settings.first_frames else "clips") as bar:
@@ -104,12 +91,38 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
     return failures
 
 
-def _seeds(seed: int, clips: int, action: str | None) -> Iterator[int]:
+def seeds_of(clips: int, seed: int, settings: Settings) -> list[int]:
+    """The seeds that give so many clips of these settings, from `seed` on. Raises: InputError."""
+    if clips < 1:
+        raise InputError(f"{clips} clips", where="--clips", mend="use 1 or more")
+    if clips > MOST_CLIPS:
+        raise InputError(f"{clips} clips", where="--clips", mend=f"{MOST_CLIPS:,} at most go into a folder")
+    check_size(settings.size)
+    check_length(settings.frames, settings.fps)
+    check_seed(seed)
+    check_seed(seed + clips - 1)
+    if settings.action is not None:
+        check_action(settings.action)
+    if settings.siblings < 1:
+        raise InputError(f"{settings.siblings} siblings", where="--siblings", mend="use 1 or more")
+    if settings.siblings > 1 and settings.action is not None:
+        raise InputError("siblings are of different actions", where="--siblings", mend="leave out --action")
+    plain = Settings(
+        settings.size, settings.action, first_frames=True, frames=settings.frames, fps=settings.fps
+    )
+    if settings.first_frames and settings != plain:
+        raise InputError(
+            "first frames have no blur, sway, video or siblings",
+            where="--first-frames",
+            mend="leave the other options out",
+        )
+    seeds = []
     for _ in range(clips):
-        if action is not None:
-            seed = find_seed(action, seed)
-        yield seed
+        if settings.action is not None:
+            seed = find_seed(settings.action, seed)
+        seeds.append(seed)
         seed += 1
+    return seeds
 
 
 def _claim(out: Path, settings: Settings) -> None:
@@ -120,8 +133,9 @@ def _claim(out: Path, settings: Settings) -> None:
     path = out / MANIFEST
     if path.exists():
         found = read_json(path)
-        if not settings.first_frames and isinstance(found, dict):
-            found.setdefault("area", kind_of_area(out))
+        if isinstance(found, dict):  # folders of before say less
+            known = {"frames": FRAMES, "fps": FPS}
+            found = known | ({} if settings.first_frames else {"area": kind_of_area(out)}) | found
         if found != manifest:
             raise InputError(
                 "the folder holds clips of other settings", where=path, mend="choose another --out"
@@ -156,24 +170,32 @@ def _each(out: Path, seeds: list[int], settings: Settings, workers: int) -> Iter
 
 
 def _one(out: Path, seed: int, settings: Settings) -> str | None:
-    look: Any = {
-        "size": settings.size, "motion_blur": settings.motion_blur, "handheld": settings.handheld
-    }  # fmt: skip
     try:
-        if settings.first_frames:
-            write_first_frame(out, render_first_frame(seed, size=settings.size))
-        elif settings.siblings == 1:
-            clip = render_clip(seed, action=settings.action, **look)
-            write_clip(out, clip, pictures=settings.pictures)
-        elif len(possible_actions(seed)) == 1:
-            write_clip(out, render_clip(seed, **look), pictures=settings.pictures, sibling=0)
-        else:
-            clips = siblings(seed, count=settings.siblings, **look)
-            for n, clip in reversed(list(enumerate(clips))):  # number 0 comes last: where it is, all are
-                write_clip(out, clip, pictures=settings.pictures, sibling=n)
+        made = render_seed(seed, settings)
+        for name, clip in reversed(made):  # number 0 comes last: where it is, all are
+            if isinstance(clip, FirstFrame):
+                write_first_frame(out, clip)
+            else:
+                write_clip(out, clip, pictures=settings.pictures, name=name)
     except Exception as error:
         return str(item_failure(error, f"seed {seed}"))
     return None
+
+
+def render_seed(seed: int, settings: Settings) -> list[tuple[str, WorldClip | FirstFrame]]:
+    """A seed's clips (or its first frame) with the names of their files. Raises: InputError."""
+    if settings.first_frames:
+        first = render_first_frame(seed, size=settings.size, frames=settings.frames)
+        return [(name_of(seed), first)]
+    look: Any = {
+        name: getattr(settings, name) for name in ("size", "motion_blur", "handheld", "frames", "fps")
+    }
+    if settings.siblings == 1:
+        return [(name_of(seed), render_clip(seed, action=settings.action, **look))]
+    if len(possible_actions(seed)) == 1:
+        return [(name_of(seed, 0), render_clip(seed, **look))]
+    clips = siblings(seed, count=settings.siblings, **look)
+    return [(name_of(seed, n), clip) for n, clip in enumerate(clips)]
 
 
 def _write_captions(out: Path) -> None:

@@ -38,7 +38,8 @@ class Clip:
     participant: str | None = None
     paraphrases: tuple[str, ...] = ()  # other ways to say the action
     problem: str | None = None  # why it cannot be used, in words for the ledger
-    truth: Path | None = None  # of a world clip: the record with its exact joints and areas
+    # Of a world clip: where its exact joints and areas are (a JSON file), or a `sources.world.Seed`.
+    truth: Any = None
     # Of a folder of frames: picture number n by name, from 0, is at n / fps. None for a video, which says so.
     fps: float | None = None
 
