@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from handi.core.errors import InputError, ModelError
 from handi.data.dataset import PreparedClips
-from handi.models import folder as model_folder
+from handi.models import folder as folders
 from handi.models.backbone import Traits
 from handi.models.lite import LiteTransformer
 from handi.training import build, module, setup, step
@@ -81,7 +81,7 @@ def test_a_stage_trains_its_network_only_and_leaves_a_model_that_generates(
     recipe = recipe_of(home, stage, out=out, data__validation=str(home / "val"), run__validate_every=1)
     recipe = replace(recipe, run=replace(recipe.run, sample_every=2, samples=1, gradients_every=1))
     assert train(recipe, say=quiet) == 0
-    before, after = model_folder.load(home / "vae" / "model"), model_folder.load(out / "model")
+    before, after = folders.load(home / "vae" / "model"), folders.load(out / "model")
     for name in ("unet", "area_unet", "vae", "text_encoder"):
         untouched = same(getattr(before, name).state_dict(), getattr(after, name).state_dict())
         assert untouched == (name != network), name
@@ -115,7 +115,7 @@ def test_the_prior_mask_is_the_mean_of_the_training_areas(home, tmp_path):
     train(recipe_of(home, "stage1", out=tmp_path / "run"), say=quiet)
     clips = PreparedClips(home / "clips")
     mean = torch.stack([torch.from_numpy(clips[n].area).float() for n in range(4)]).mean(0)
-    assert torch.allclose(model_folder.load(tmp_path / "run" / "model").prior_mask, mean, atol=1e-5)
+    assert torch.allclose(folders.load(tmp_path / "run" / "model").prior_mask, mean, atol=1e-5)
 
 
 def test_stage_1_learns_what_the_words_mean(home, tmp_path):
@@ -131,7 +131,7 @@ def test_stage_1_learns_what_the_words_mean(home, tmp_path):
     lines = read_log(tmp_path / "run" / "log.jsonl", kind="train")
     for term in ("things", "hands"):
         assert lines[-1][term] < 0.5 * lines[0][term]
-    assert model_folder.load(tmp_path / "run" / "model").area_unet.finder.stem.conv.weight.any()
+    assert folders.load(tmp_path / "run" / "model").area_unet.finder.stem.conv.weight.any()
 
     clips, _ = setup.open_data(recipe)
     batch = setup.training_batches(recipe, clips).at(0, 4)
@@ -163,7 +163,7 @@ def test_grounding_teaches_the_finder_alone_from_first_frames(home, tmp_path):
     lines = read_log(tmp_path / "run" / "log.jsonl", kind="train")
     for term in ("things", "hands"):
         assert lines[-1][term] < 0.5 * lines[0][term]
-    before, after = model_folder.load(home / "vae" / "model"), model_folder.load(tmp_path / "run" / "model")
+    before, after = folders.load(home / "vae" / "model"), folders.load(tmp_path / "run" / "model")
     for name, value in after.area_unet.state_dict().items():
         untouched = torch.equal(value, before.area_unet.state_dict()[name])
         assert not (untouched and name == "finder.stem.conv.weight")
@@ -193,7 +193,7 @@ def test_poses_are_learned_from_first_frames_and_from_clips(home, tmp_path):
     for term in ("way", "start", "there"):
         assert lines[-1][term] < 0.6 * lines[0][term]
     assert (tmp_path / "run" / "samples" / "step-00000025.png").exists()
-    before, after = model_folder.load(home / "vae" / "model"), model_folder.load(tmp_path / "run" / "model")
+    before, after = folders.load(home / "vae" / "model"), folders.load(tmp_path / "run" / "model")
     assert before.pose_net is None
     for name in ("unet", "area_unet", "text_encoder"):
         old, new = getattr(before, name).state_dict(), getattr(after, name).state_dict()
@@ -203,7 +203,7 @@ def test_poses_are_learned_from_first_frames_and_from_clips(home, tmp_path):
         home, "poses", model={"init": str(tmp_path / "run" / "model")}, out=tmp_path / "more", **entries
     )
     assert train(again, say=quiet) == 0  # on clips
-    more = model_folder.load(tmp_path / "more" / "model").pose_net.state_dict()
+    more = folders.load(tmp_path / "more" / "model").pose_net.state_dict()
     assert any(not torch.equal(more[key], value) for key, value in after.pose_net.state_dict().items())
 
 
@@ -245,7 +245,7 @@ def test_a_picture_with_several_requests_is_looked_at_once(home, tmp_path, monke
 
 
 def test_grounding_is_refused_where_nothing_can_say_or_learn_it(home, tmp_path, monkeypatch):
-    parts = model_folder.load(home / "vae" / "model")
+    parts = folders.load(home / "vae" / "model")
     without = LiteTransformer(**{**parts.area_unet.config, "grounding": False})
     setup.write_model(replace(parts, area_unet=without), tmp_path / "without")
     model = {"init": str(tmp_path / "without")}
@@ -288,7 +288,7 @@ def test_a_published_folder_without_a_stage_1_trains_one(home, tmp_path, model_f
     recipe = recipe_of(home, "stage1", out=tmp_path / "run", model={"init": str(published)})
     recipe = replace(recipe, optim=replace(recipe.optim, batch=1), run=replace(recipe.run, steps=1))
     train(recipe, say=quiet)
-    trained, start = model_folder.load(tmp_path / "run" / "model"), model_folder.load(published)
+    trained, start = folders.load(tmp_path / "run" / "model"), folders.load(published)
     assert trained.card.stage1 is not None
     assert same(trained.unet.state_dict(), start.unet.state_dict())
     moved, origin = trained.area_unet.state_dict(), start.unet.state_dict()
@@ -318,8 +318,8 @@ def test_pieces_add_up_to_the_same_run_to_the_bit(home, tmp_path, monkeypatch, s
         for line in lines:
             del line["time"], line["seconds_per_step"]
     assert logs[0] == logs[1]
-    models = [model_folder.load(tmp_path / out / "model") for out in ("whole", "pieces")]
-    assert model_folder.fingerprint(models[0]) == model_folder.fingerprint(models[1])
+    models = [folders.load(tmp_path / out / "model") for out in ("whole", "pieces")]
+    assert folders.fingerprint(models[0]) == folders.fingerprint(models[1])
 
 
 def test_a_fresh_model_is_the_same_when_its_run_goes_on_although_clips_have_come(home, tmp_path, monkeypatch):
@@ -330,11 +330,11 @@ def test_a_fresh_model_is_the_same_when_its_run_goes_on_although_clips_have_come
     with monkeypatch.context() as patch:
         patch.setattr(Run, "out_of_time", lambda self: self.step == 1)
         train(recipe, say=quiet)
-    basis = model_folder.load(out / "start").vae.state_dict()["basis.components"]
+    basis = folders.load(out / "start").vae.state_dict()["basis.components"]
     produce(world, clips=2, seed=0, settings=Settings(size=32, pictures="png"))
     prepared(world, clips)
     train(recipe, say=said.append)
-    assert torch.equal(model_folder.load(out / "model").vae.state_dict()["basis.components"], basis)
+    assert torch.equal(folders.load(out / "model").vae.state_dict()["basis.components"], basis)
     assert any("the training clips have changed: 2, there were 1" in line for line in said)
 
 
@@ -359,10 +359,10 @@ def test_minutes_stop_the_run_with_a_checkpoint_and_a_model(home, tmp_path):
     (saved,) = (out / "checkpoints").iterdir()
     step = int(saved.name.removeprefix("step-"))
     assert 0 < step < 100_000
-    made = model_folder.fingerprint(model_folder.load(out / "model"))
+    made = folders.fingerprint(folders.load(out / "model"))
     shutil.rmtree(out / "model")
     assert train(replace(recipe, run=replace(recipe.run, minutes=0)), say=quiet) == 0  # just the model
-    assert model_folder.fingerprint(model_folder.load(out / "model")) == made
+    assert folders.fingerprint(folders.load(out / "model")) == made
     assert [entry.name for entry in (out / "checkpoints").iterdir()] == [saved.name]
 
 
@@ -503,7 +503,7 @@ def test_accumulation_equals_a_big_batch(home, tmp_path, monkeypatch):
             recipe_of(home, "vae", out=tmp_path / out, optim__batch=batch, optim__accumulate=parts), say=quiet
         )
     big, small = weights(tmp_path / "big", 2), weights(tmp_path / "small", 2)
-    start = model_folder.load(home / "vae" / "model").vae.state_dict()
+    start = folders.load(home / "vae" / "model").vae.state_dict()
     moved = {name: (big[name] - start[name.removeprefix("vae.")]).abs().max() for name in big}
     assert max(moved.values()) > 5e-4
     for name in big:
@@ -542,8 +542,8 @@ def test_lora_trains_adapters_and_merges_them_into_the_model(home, tmp_path, mod
     assert saved
     assert all(".lora_" in name for name in saved)
     assert (out / "checkpoints" / "step-00000002" / "model.safetensors").stat().st_size < 200_000
-    merged = model_folder.load(out / "model").unet.state_dict()
-    start = model_folder.load(model_folder).unet.state_dict()
+    merged = folders.load(out / "model").unet.state_dict()
+    start = folders.load(model_folder).unet.state_dict()
     assert merged.keys() == start.keys()
     changed = {name for name in start if not torch.equal(start[name], merged[name])}
     assert changed
@@ -608,7 +608,7 @@ def test_the_command(home, tmp_path, handi):
 def test_the_published_kind_of_network_learns_poses_too(home, model_folder, tmp_path):
     model = {"init": str(model_folder), "poses": True}
     assert train(recipe_of(home, "stage2", model=model, out=tmp_path / "run"), say=quiet) == 0
-    unet = model_folder.load(tmp_path / "run/model").unet
+    unet = folders.load(tmp_path / "run/model").unet
     assert unet.config.poses
     assert unet.pose_stem.weight.any()
     refused = recipe_of(home, "stage2", model={**model, "area_only": True}, out=tmp_path / "no")
@@ -625,7 +625,7 @@ def test_stage2_told_poses_in_the_areas_cells_trains_and_goes_on_to_the_bit(home
     }  # fmt: skip
     whole = recipe_of(home, "stage2", out=tmp_path / "whole", **changes)
     assert train(whole, say=quiet) == 0
-    parts = model_folder.load(tmp_path / "whole/model")
+    parts = folders.load(tmp_path / "whole/model")
     assert parts.unet.config.poses
     assert parts.unet.config.area_only
     assert parts.unet.pose_stem.frames.weight.any()
