@@ -167,7 +167,7 @@ def check_areas(recipe: Recipe, clips: Sequence[PreparedClips], parts: Checkpoin
                 )
         elif parts.area_unet is None:
             raise InputError("data.mask.generated: this model has no stage 1", where=parts.source)
-        elif parts.scheduler_config.get("prediction_type", "epsilon") == "epsilon":
+        elif parts.backbone().process.kind == "epsilon":
             raise InputError(
                 "data.mask.generated: the areas of its clips have not been made",
                 where=some.name,
