@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from handi.core.errors import InputError
-from handi.core.inputs import broadcast, prepare
+from handi.core.inputs import broadcast, parse_size, prepare
 
 AREA = {"area": 128 * 128, "multiple": 8, "height": None, "width": None}
 
@@ -138,3 +138,14 @@ def test_a_mask_of_numbers_means_what_it_shows(dtype, top, form):
 def test_what_is_no_mask_is_one_error(values):
     with pytest.raises(InputError, match="the mask"):
         prepare([picture(128, 128)], [values], **AREA)
+
+
+def test_a_size_is_height_by_width():
+    assert parse_size("256x448") == parse_size("256×448") == parse_size("256X448") == (256, 448)
+    limits = {"least": 16, "most": 4096, "multiple": 8}
+    assert parse_size("16x4096", **limits) == (16, 4096)
+    for wrong in ("8x16", "16x4104", "16x20", "16", "axb", "16x16x16"):
+        with pytest.raises(InputError, match="in multiples of 8, 4096 at most"):
+            parse_size(wrong, **limits)
+    with pytest.raises(InputError, match=r"write HEIGHTxWIDTH, e\.g\. 256x448"):
+        parse_size("256")

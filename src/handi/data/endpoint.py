@@ -1,4 +1,9 @@
-"""An OpenAI-compatible chat endpoint that describes pictures: vLLM, `transformers serve`, or a hosted one."""
+"""An OpenAI-compatible chat endpoint that describes pictures: vLLM, `transformers serve`, or a hosted one.
+
+On urllib, not on huggingface_hub's InferenceClient: its time-out is for one read, so a server that drips
+holds it for ever; it follows redirects with the key, quotes servers that repeat the key, and where no key is
+set it sends the hub's token to whatever address is given.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from handi.core.inputs import prepare
 from handi.core.types import Frames
 from handi.evaluation.metrics.hand import literal_error, matched_error
 from handi.hands import HandDetector
-from handi.hands.own_hands import filmed_poses, found_in, hands_in, is_record, placed, recorded_poses
+from handi.hands.own_hands import filmed_poses, found_in, is_record, placed, recorded_poses
 from handi.hands.pose_files import write_poses, write_poses_picture
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def given_poses(
         )
         detector = HandDetector.from_pretrained()
         film, aspect = filmed_poses(request.poses, frames, detector)
-        own = hands_in(photo, detector)
+        (own,) = found_in(photo[None], detector)
         if not own.any() and pipe.pose_net is not None:
             notes.append("Υ finds no hand in the photo: the film is put where stage 1 sees the hands")
             context, text = pipe.encode_images(photo[None]), pipe.encode_text([request.prompt])

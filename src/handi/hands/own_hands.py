@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from handi.core.errors import InputError
-from handi.core.types import Frames, Picture
+from handi.core.types import Frames
 from handi.core.video import even_indices, frame_times, frames_at
 from handi.hands.detector import HandDetector
 from handi.hands.joints import JOINTS_A_HAND, SIDES
@@ -44,12 +44,6 @@ def filmed_poses(path: str | Path, frames: int, detector: HandDetector) -> tuple
     found = detector.detect(shown, mode="video")
     joints, visible = found.joints.cpu().numpy(), found.visible.cpu().numpy()
     return _resampled(joints, visible, np.array(times), frames, path), shown.shape[2] / shown.shape[1]
-
-
-def hands_in(picture: Picture, detector: HandDetector) -> np.ndarray:
-    """42×2: the hands that Υ finds in a picture."""
-    joints: np.ndarray = detector.detect(enlarge(picture)[None]).joints[0].cpu().numpy()
-    return joints
 
 
 def found_in(clip: Frames, detector: HandDetector) -> np.ndarray:
