@@ -95,15 +95,11 @@ def test_the_walk_sees_imports(tmp_path):
 # ----------------------------------------------------------------------------------- what stays readable
 
 LONGEST = 400  # lines of a source file
-LONG = {}  # to be split
-PRIVATE = {
-    "training/test_loop.py",
-}  # tests that still reach for private names
 
 
 def test_no_file_is_too_long():
     lines = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
-    assert not {name: count for name, count in lines.items() if count > LONGEST and name not in LONG}
+    assert not {name: count for name, count in lines.items() if count > LONGEST}
 
 
 def test_tests_use_public_names_only():
@@ -112,7 +108,7 @@ def test_tests_use_public_names_only():
         for path in sorted(TESTS.rglob("*.py"))
         if (names := private_names(path.read_text()))
     }
-    assert not {path: names for path, names in found.items() if path not in PRIVATE}
+    assert not found
 
 
 def private_names(source: str) -> list[str]:

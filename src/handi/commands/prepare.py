@@ -133,7 +133,8 @@ def prepare(
 
         settings = world_settings(source, truth)
     asked: dict[str, Any] = {
-        "size": None if size is None else parse_size(size, least=16, most=MAX_SIDE, multiple=8), "frames": frames, "fps": fps, "hull": hull,
+        "size": None if size is None else parse_size(size, least=16, most=MAX_SIDE, multiple=8),
+        "frames": frames, "fps": fps, "hull": hull,
         "pictures": pictures, "camera": camera, "clips_per_shard": clips_per_shard,
     }  # fmt: skip
     settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
