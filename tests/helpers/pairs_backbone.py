@@ -16,32 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from handi.method import latents
-from handi.method.diffusion import set_timesteps
+from handi.method.diffusion import Flow
 from handi.models.backbone import Given, Layout, Traits
-
-
-class Flow:
-    """Rectified flow: x_t = (1 − t/1000)·x0 + t/1000·noise, and the network answers noise − x0."""
-
-    kind, last = "flow", 1000.0
-
-    def __init__(self, scheduler: Any) -> None:
-        self.scheduler = scheduler
-
-    def timesteps(self, count: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
-        u, kind = torch.rand((2, count), generator=generator)
-        u = torch.where(kind < high + pure, 0.6 + 0.4 * u, u)
-        return 1000 * torch.where(kind < pure, 1.0, u)
-
-    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return 1 - t.float() / 1000, t.float() / 1000
-
-    def schedule(self, steps: int, cells: int, device: torch.device, strength: float = 1.0) -> Tensor:
-        return set_timesteps(self.scheduler, steps, device, strength)
-
-    def start(self, still: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = self.levels(t)
-        return alpha * still + sigma * noise
 
 
 class Pairs:
@@ -53,9 +29,6 @@ class Pairs:
         self.vae, self.text_encoder, self.tokenizer = vae, text_encoder, tokenizer
         self.process = Flow(scheduler)
         self.multiple = 8
-
-    def fit_frames(self, frames: int) -> int:
-        return 1 + 2 * max(1, round((frames - 1) / 2))
 
     def traits(self, network: Any) -> Traits:
         return Traits(one_mask=True)

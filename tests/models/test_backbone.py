@@ -117,7 +117,7 @@ def test_the_pipeline_samples_both_stages_and_keeps_what_is_known(parts):
     output = pipe(picture, "cut", area_guidance_scale=1.5, **options)
     assert output.frames.shape == (1, FRAMES, SIZE, SIZE, 3)
     assert output.motion_area_soft.shape == (1, SIZE, SIZE)
-    with pytest.raises(InputError, match="num_frames 4"):
+    with pytest.raises(InputError, match="4 frames; use 3 or 5"):
         pipe(picture, "cut", num_frames=4, **options)
 
 

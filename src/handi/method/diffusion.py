@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -84,14 +85,20 @@ class Betas:
         """The timestep of the most noise."""
         return self.scheduler.config.num_train_timesteps - 1
 
-    def timesteps(self, count: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
-        """`count` timesteps: uniform, but for a share `high` among the upper 40 % and a share `pure` at the
-        last, where one-step sampling and the layout of a clip are decided."""
+    def timesteps(
+        self, count: int, high: float, pure: float, generator: torch.Generator, low: float = 0.0
+    ) -> Tensor:
+        """`count` timesteps: uniform, but for a share `high` among the upper 40 %, a share `pure` at the
+        last, where one-step sampling and the layout of a clip are decided, and a share `low` with no more
+        noise than signal, where losses on pixels are computed."""
         steps = self.last + 1
         u, kind = torch.rand((2, count), generator=generator, device=generator.device)
         t = (u * steps).long()
         upper = (0.6 * steps + u * 0.4 * steps).long()
         t = torch.where(kind < high + pure, upper, t)
+        if low:
+            lower = (u * int((self.scheduler.alphas_cumprod >= 0.5).sum())).long()
+            t = torch.where(kind >= 1 - low, lower, t)
         return torch.where(kind < pure, self.last, t).clamp(max=self.last)
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,6 +113,64 @@ class Betas:
     def start(self, still: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The still context noised to t: with Stable Diffusion's betas 6.8 % of it is left at t = 999."""
         return self.scheduler.add_noise(still, noise, t.reshape(1).expand(len(noise)))
+
+
+class Flow:
+    """Rectified flow, as video transformers learn it: x_t = (1 − σ)·x0 + σ·noise with σ = t/1000.
+
+    The network answers noise − x0. A shift s > 1 moves levels towards much noise: σ = s·u / (1 + (s − 1)·u)
+    for u in [0, 1]. It is the scheduler's; where the scheduler shifts with a clip's size (`mu`), training
+    uses the shift of `usual_cells`.
+    """
+
+    kind: PredictionKind = "flow"
+    last = 1000.0
+
+    def __init__(self, scheduler: Any, usual_cells: int = 2048) -> None:
+        self.scheduler, self.usual_cells = scheduler, usual_cells
+
+    @property
+    def shift(self) -> float:
+        """s, for levels drawn in training."""
+        config = self.scheduler.config
+        if config.get("use_dynamic_shifting", False):
+            return math.exp(self._mu(self.usual_cells))
+        return float(config.get("flow_shift") or config.get("shift") or 1.0)
+
+    def _mu(self, cells: int) -> float:
+        """The logarithm of the shift for a clip of so many latent cells: linear between two sizes."""
+        config = self.scheduler.config
+        least, most = config["base_image_seq_len"], config["max_image_seq_len"]
+        slope = (config["max_shift"] - config["base_shift"]) / (most - least)
+        return config["base_shift"] + slope * (cells - least)
+
+    def timesteps(
+        self, count: int, high: float, pure: float, generator: torch.Generator, low: float = 0.0
+    ) -> Tensor:
+        """`count` timesteps, real numbers: of uniform u, shifted; a share `high` of u in the upper 40 %, a
+        share `pure` at the last, a share `low` uniform with no more noise than signal (σ ≤ ½)."""
+        u, kind = torch.rand((2, count), generator=generator, device=generator.device)
+        raised = torch.where(kind < high + pure, 0.6 + 0.4 * u, u)
+        shifted = self.shift * raised / (1 + (self.shift - 1) * raised)
+        sigma = torch.where(kind >= 1 - low, u / 2, shifted)
+        return self.last * torch.where(kind < pure, 1.0, sigma)
+
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """1 − σ and σ at timesteps B."""
+        sigma = t.float() / self.last
+        return 1 - sigma, sigma
+
+    def schedule(self, steps: int, cells: int, device: torch.device, strength: float = 1.0) -> Tensor:
+        """Timesteps to run, most noise first; shifted by the number of cells where the scheduler does so."""
+        options: dict[str, Any] = {}
+        if self.scheduler.config.get("use_dynamic_shifting", False):
+            options = {"mu": self._mu(cells), "sigmas": np.linspace(1.0, 1 / steps, steps)}
+        return set_timesteps(self.scheduler, steps, device, strength, **options)
+
+    def start(self, still: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The still context noised to t: pure noise at 1000."""
+        alpha, sigma = self.levels(t)
+        return alpha * still + sigma * noise
 
 
 def set_timesteps(

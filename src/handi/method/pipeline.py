@@ -33,6 +33,7 @@ from handi.method import diffusion
 from handi.method.area import clean_area, hull_area
 from handi.method.finish import convert, restore, to_uint8
 from handi.method.stages import Callback, Conditions, StagesPipeline
+from handi.models.backbone import check_frames
 from handi.models.parts import ModelCard, StageSettings
 
 AreaFrom = Literal["mask", "poses"]
@@ -149,8 +150,7 @@ class HandiPipeline(StagesPipeline):
         stage2 = self.card.stage2.changed(num_inference_steps, guidance_scale)
         frames = self.card.frames if num_frames is None else num_frames
         check_numbers(frames=frames, strength=strength)
-        if (nearest := self.backbone.fit_frames(frames)) != frames:
-            raise InputError(f"num_frames {frames}", where=self.source, mend=f"use {nearest}")
+        check_frames(frames, self.backbone.chunk, self.source)
         check_numbers(steps=pose_inference_steps, stage="poses")
         if area_from not in ("mask", "poses"):
             raise InputError(f"area_from {area_from!r}", mend="use mask or poses")

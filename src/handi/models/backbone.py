@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from handi.core.errors import InputError
 from handi.method.losses import PredictionKind
 
 
@@ -85,8 +86,11 @@ class Process(Protocol):
         """The timestep of the most noise."""
         ...
 
-    def timesteps(self, count: int, high: float, pure: float, generator: torch.Generator) -> Tensor:
-        """`count` random timesteps for training: a share `high` with much noise, a share `pure` at `last`."""
+    def timesteps(
+        self, count: int, high: float, pure: float, generator: torch.Generator, low: float = 0.0
+    ) -> Tensor:
+        """`count` random timesteps for training: a share `high` with much noise, a share `pure` at `last`,
+        and a share `low` with no more noise than signal."""
         ...
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,16 +117,12 @@ class Backbone(Protocol):
     text_encoder: Any
     tokenizer: Any
     clamps: bool  # known cells enter the network clean: they are put back after sampling and bear no loss
-    chunk: int  # frames of a latent frame after the first, which are decoded together
+    chunk: int  # frames of a latent frame after the first, decoded together: a clip has 1 + chunk·k
     multiple: int  # of which height and width must be multiples, in pixels
 
     @property
     def process(self) -> Process:
         """The noise of its networks."""
-        ...
-
-    def fit_frames(self, frames: int) -> int:
-        """The number of frames nearest to `frames` that a clip can have."""
         ...
 
     def traits(self, network: Any) -> Traits:
@@ -172,3 +172,12 @@ class Backbone(Protocol):
         more: arguments of this family's own networks, for their auxiliary losses.
         """
         ...
+
+
+def check_frames(frames: int, chunk: int, where: str = "") -> None:
+    """That a clip can have so many frames. Raises: InputError naming the nearest numbers that it can have."""
+    if over := (frames - 1) % chunk:
+        less, more = frames - over, frames - over + chunk
+        nearest = f"{less} or {more}" if less > 1 else f"{more}"
+        mend = f"use {nearest}: clips of this model have 1 + {chunk}·k"
+        raise InputError(f"a clip of {frames} frames", where=where, mend=mend)

@@ -30,10 +30,6 @@ class Framewise:
         self.process = Betas(scheduler)
         self.multiple = 2 ** (len(vae.config.block_out_channels) - 1)
 
-    def fit_frames(self, frames: int) -> int:
-        """Any number will do."""
-        return frames
-
     def traits(self, network: Any) -> Traits:
         """The network's own."""
         return network.traits

@@ -17,7 +17,8 @@ class Noised:
 
     def __init__(self, process: Process, z: Tensor, recipe: LossRecipe, generator: torch.Generator) -> None:
         self.kind = process.kind
-        self.t = process.timesteps(len(z), recipe.high_noise, recipe.pure_noise, generator).to(z.device)
+        t = process.timesteps(len(z), recipe.high_noise, recipe.pure_noise, generator, recipe.low_noise)
+        self.t = t.to(z.device)
         self.alpha, self.sigma = process.levels(self.t)
         self.z, self.recipe = z, recipe
         self.noise = normal(z.shape, generator).to(z)

@@ -135,6 +135,9 @@ class LossRecipe:
     cells: int = 0
     high_noise: float = 0.0  # share of samples in the upper 40 % of the noise levels, beside the uniform ones
     pure_noise: float = 0.0  # share of samples at the last level
+    # Share of samples with no more noise than signal, where pixel losses act: with a shifted flow a uniform
+    # draw gives few of them.
+    low_noise: float = 0.0
     miou: float = 0.1  # α of Eq. 5 (stage 1)
     miou_noise_limit: float | None = None  # sigma/alpha above which ẑ0 is too coarse for it; none: no limit
     miou_clips: Some = None  # of a batch that are decoded for it; none: all

@@ -1,0 +1,150 @@
+"""Inpainting: what video transformers have in common that generate the free cells of a clip.
+
+Wan and LTX are two of them. Their autoencoder compresses time: 1 + n·k frames are 1 + k latent frames. Known
+cells stand clean in the input, at noise level 0, so that both stages need no new weights:
+
+    stage 2   the still clip outside the motion area and in frame 0 is known, the rest is free
+    stage 1   three pictures as latent frames: the context and the prior are known, the mask is free
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from handi.method.diffusion import Flow
+from handi.method.latents import as_video, grey
+from handi.models.backbone import Given, Layout, Traits, check_frames
+
+
+class Inpainting:
+    """The shared half of a backbone; a subclass knows its autoencoder and how its network is called."""
+
+    clamps = True
+    patch = 1  # cells of a token's side
+    max_tokens = 512  # of a sentence
+
+    def __init__(
+        self, vae: Any, text_encoder: Any, tokenizer: Any, scheduler: Any, *, chunk: int, cell: int
+    ) -> None:
+        """chunk: frames per latent frame after the first; cell: pixels of a latent cell's side."""
+        self.vae, self.text_encoder, self.tokenizer = vae, text_encoder, tokenizer
+        self.process = Flow(scheduler)
+        self.chunk, self.multiple = chunk, cell * self.patch
+
+    def traits(self, network: Any) -> Traits:
+        """Stage 1 makes one mask per clip."""
+        return Traits(one_mask=True)
+
+    # ------------------------------------------------------------------------------------- pixels
+
+    @torch.no_grad()
+    def encode(self, video: Tensor) -> Tensor:
+        """B×3×F×H×W in [-1, 1] → B×C×f×h×w float32, normalised. Raises: InputError for another F than
+        1 + chunk·k: the autoencoder would leave out the last frames without a word."""
+        check_frames(video.shape[2], self.chunk)
+        z = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
+        return self._normalised(z)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """B×C×f×h×w → B×3×F×H×W float32 in [-1, 1], one clip at a time."""
+        return torch.cat([self._decoded(one) for one in z.split(1)])
+
+    def frames(self, z: Tensor, clips: Tensor, frames: Tensor) -> Tensor:
+        """N frames, N×3×H×W about [-1, 1]: the pixels of a whole decoding, not clamped; the gradient reaches
+        the latent frame that a frame is part of, and no other."""
+        chunks = (frames + self.chunk - 1) // self.chunk
+        pixels: dict[tuple[int, int], Tensor] = {}
+        for clip in clips.unique().tolist():
+            wanted = chunks[clips == clip].unique().tolist()
+            decoded = self._decoded_chunks(z[clip : clip + 1], wanted)
+            pixels |= {(clip, chunk): part for chunk, part in decoded.items()}
+        rows = zip(clips.tolist(), chunks.tolist(), frames.tolist(), strict=True)
+        return torch.cat(
+            [
+                pixels[clip, chunk][:, :, (frame - 1) % self.chunk if frame else 0]
+                for clip, chunk, frame in rows
+            ]
+        )
+
+    def masks(self, z: Tensor, frames: Tensor | None = None) -> Tensor:
+        """The mask of stage 1's three pictures, B×3×1×H×W about [-1, 1], with a gradient."""
+        return torch.cat([self._decoded_chunks(one, [0])[0] for one in z[:, :, 2:].split(1)])
+
+    def _normalised(self, z: Tensor) -> Tensor:
+        """The autoencoder's latents as the network expects them."""
+        raise NotImplementedError
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        """All pixels of normalised latents 1×C×f×h×w: 1×3×F×H×W float32."""
+        raise NotImplementedError
+
+    def _decoded_chunks(self, z: Tensor, wanted: Sequence[int]) -> dict[int, Tensor]:
+        """Pixels of chosen latent frames of 1×C×f×h×w: 1×3×(1 or chunk)×H×W each, with a gradient."""
+        raise NotImplementedError
+
+    # --------------------------------------------------------------------------------------- text
+
+    def text(self, texts: Sequence[str], device: torch.device, notes: list[str] | None = None) -> Tensor:
+        """Last hidden states, B×N×D, with zero rows beyond a sentence's end."""
+        limit = min(self.tokenizer.model_max_length, self.max_tokens)
+        sentences = [" ".join(text.split()) for text in texts]
+        if notes is not None:
+            for text in dict.fromkeys(sentences):
+                if (length := len(self.tokenizer(text).input_ids)) > limit:
+                    notes.append(
+                        f"the prompt has {length} tokens, the first {limit} are read: {text[:60]!r}…"
+                    )
+        tokens = self.tokenizer(
+            sentences,
+            padding="max_length",
+            max_length=limit,
+            truncation=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        there = tokens.attention_mask.to(device)
+        states = self.text_encoder(tokens.input_ids.to(device), attention_mask=there).last_hidden_state
+        return states * there[..., None]
+
+    # -------------------------------------------------------------------------------------- tasks
+
+    def clip(self, network: Any, given: Given, area: Tensor) -> Layout:
+        """Tokens that the area B×H×W touches are free, from the second latent frame on.
+
+        What is known is the latents of a still clip. A causal autoencoder makes others of it than of its
+        first frame alone, so a still clip is encoded, and not one latent frame repeated.
+        """
+        still = self.encode(self._context(given).expand(-1, -1, given.frame_index.shape[1], -1, -1))
+        cells = self._cells(area.to(still), still.shape[-2:])
+        free = cells.repeat(1, 1, still.shape[2], 1, 1)
+        free[:, :, 0] = 0  # the context image
+        trained = given.latents.shape[2] == still.shape[2] > 1
+        z = still * (1 - free) + given.latents * free if trained else still
+        return Layout(z, free, cells, still[:, :, :1], given.frame_index)
+
+    def area(self, network: Any, given: Given, prior: Tensor, masks: Tensor | None = None) -> Layout:
+        """Three pictures in a row, each encoded by itself: the context, the prior B×H×W and the mask."""
+        context = given.latents[:, :, :1]
+        mask = torch.zeros_like(prior)[:, None] if masks is None else masks.amax(1, keepdim=True)
+        pictures = [self.encode(grey(one.to(context))) for one in (prior[:, None], mask)]
+        z = torch.cat([context, *pictures], 2)
+        free = torch.zeros_like(z[:, :1])
+        free[:, :, 2] = 1
+        return Layout(z, free, free[:, :, 2:], context, given.frame_index[:, :1])
+
+    def _context(self, given: Given) -> Tensor:
+        """The context images, B×3×1×H×W in [-1, 1]; if they were not kept, what their latents decode to."""
+        if given.frames is not None and given.frames.numel():
+            return as_video(given.frames[:, :1].to(given.latents.device))
+        with torch.no_grad():
+            return self.decode(given.latents[:, :, :1])
+
+    def _cells(self, area: Tensor, size: Sequence[int]) -> Tensor:
+        """B×H×W → B×1×1×h×w in {0, 1}: the cells of all tokens that the area touches."""
+        tokens = F.adaptive_max_pool2d(area[:, None], [side // self.patch for side in size])
+        return F.interpolate((tokens > 0).float(), tuple(size), mode="nearest")[:, :, None]

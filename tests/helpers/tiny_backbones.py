@@ -1,0 +1,79 @@
+"""Tiny random models of today's video transformers, built of their own classes; nothing is downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from transformers import UMT5Config, UMT5EncoderModel
+
+from handi.models.parts import Checkpoint, ModelCard, StageSettings
+from handi.models.text import byte_tokenizer
+
+HEIGHT, WIDTH, FRAMES = 64, 96, 5
+TEXT = {"vocab_size": 514, "d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+WAN_SCHEDULER = {
+    "_class_name": "UniPCMultistepScheduler",
+    "prediction_type": "flow_prediction",
+    "use_flow_sigmas": True,
+    "flow_shift": 5.0,
+    "num_train_timesteps": 1000,
+}
+
+
+def tiny_wan(*, networks: int = 2) -> Checkpoint:
+    """Wan 2.2 TI2V: 16 px cells, 4 frames per latent frame, a patched autoencoder with residual blocks."""
+    torch.manual_seed(0)
+    z = 8
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        decoder_base_dim=4,
+        z_dim=z,
+        in_channels=12,
+        out_channels=12,
+        is_residual=True,
+        patch_size=2,
+        latents_mean=[0.1] * z,
+        latents_std=[0.7] * z,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        scale_factor_spatial=16,
+        scale_factor_temporal=4,
+        temperal_downsample=[False, True, True],
+    )
+    made = [
+        WanTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=z,
+            out_channels=z,
+            text_dim=32,
+            freq_dim=32,
+            ffn_dim=32,
+            num_layers=2,
+            rope_max_seq_len=32,
+        )
+        for _ in range(networks)
+    ]
+    return _model(made, vae, UMT5EncoderModel(UMT5Config(**TEXT)), WAN_SCHEDULER, "wan")
+
+
+def _model(networks: list[Any], vae: Any, text_encoder: Any, scheduler: dict, backbone: str) -> Checkpoint:
+    settings = StageSettings(steps=3, guidance=2.0)
+    tokenizer = byte_tokenizer(32)
+    card = ModelCard(settings, settings, FRAMES, HEIGHT, WIDTH, weights="random", backbone=backbone)
+    parts = Checkpoint(
+        unet=networks[0].eval(),
+        area_unet=None,
+        vae=vae.eval().requires_grad_(False),
+        text_encoder=text_encoder.eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        scheduler_config=scheduler,
+        prior_mask=torch.full((HEIGHT, WIDTH), 0.3),
+        card=card,
+        source="random",
+    )
+    return replace(parts, area_unet=networks[1].eval()) if len(networks) > 1 else parts

@@ -1,0 +1,195 @@
+"""Wan and LTX, tiny and random: training reaches adapters alone, and sampling keeps what is known."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny_backbones import FRAMES, HEIGHT, WIDTH, tiny_wan
+
+from handi.core.errors import InputError
+from handi.data.clips import Batch
+from handi.hands import HandDetector
+from handi.method import losses
+from handi.method.pipeline import HandiPipeline
+from handi.models.backbone import Given
+from handi.training import step
+from handi.training.module import StepModule, total_of
+from handi.training.optim import choose_trained
+from handi.training.recipe import HandLossRecipe, LossRecipe, ModelRecipe
+from handi.training.step import Networks
+
+FAMILIES = {"wan": tiny_wan}
+
+
+@pytest.fixture(params=FAMILIES, scope="module")
+def parts(request):
+    return FAMILIES[request.param]()
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = torch.Generator().manual_seed(1)
+    area = torch.zeros(2, HEIGHT, WIDTH)
+    area[:, 8:30, 34:60] = 1
+    visible = torch.zeros(2, FRAMES, 2, dtype=torch.bool)
+    visible[:, :, 0] = True
+    rois = torch.zeros(2, FRAMES, 2, 4)
+    rois[:, :, 0] = torch.tensor([48.0, 32.0, 50.0, 0.0])
+    return Batch(
+        names=["a", "b"],
+        frames=torch.randint(256, (2, FRAMES, HEIGHT, WIDTH, 3), dtype=torch.uint8, generator=rng),
+        frame_index=torch.arange(FRAMES).expand(2, -1),
+        area=area,
+        texts=["cut the carrot", ""],
+        joints=torch.rand(2, FRAMES, 42, 2, generator=rng),
+        visible=visible,
+        rois=rois,
+    )
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_a_step_of_each_stage_reaches_the_adapters_alone(request, batch, stage, monkeypatch):
+    parts = request.getfixturevalue("parts")
+    # A random decoder shows no hands: the gate on their presence is opened.
+    monkeypatch.setattr(step.losses, "hand_refinement", partial(losses.hand_refinement, readable=-1.0))
+    detector = HandDetector.from_pretrained(backend="torch") if stage == "stage2" else None
+    networks = Networks(
+        parts.backbone(),
+        parts.vae,
+        parts.text_encoder,
+        parts.unet,
+        parts.area_unet,
+        parts.prior_mask,
+        detector,
+    )
+    hand = HandLossRecipe(weight=0.1, frames=2, noise_limit=1e9, features=1.0)
+    module = StepModule(networks, stage, LossRecipe(hand=hand, low_noise=0.5))
+    default = {"stage1": "area_unet", "stage2": "unet"}[stage]
+    names = choose_trained(module, ModelRecipe(init="x", lora_rank=2), default)
+    assert names
+    assert all(name.startswith(f"{default}.") and ".lora_" in name for name in names)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if "lora_B" in name:  # zero at the start: nothing would reach the other half
+                parameter.normal_(0, 0.02, generator=torch.Generator().manual_seed(2))
+    terms = module(batch, torch.Generator().manual_seed(1))
+    own = {"stage1": {"noise", "miou"}, "stage2": {"noise", "hand", "hand_features"}}[stage]
+    assert own <= terms.keys()
+    parameters = dict(module.named_parameters())
+    for term in own:
+        found = torch.autograd.grad(
+            terms[term], [parameters[name] for name in names], retain_graph=True, allow_unused=True
+        )
+        assert all(gradient is not None and bool(gradient.any()) for gradient in found), term
+    total_of(terms).backward()
+    assert {name for name, p in parameters.items() if p.grad is not None} == set(names)
+
+
+def test_chosen_frames_are_those_of_a_whole_decoding(parts):
+    backbone = parts.backbone()
+    z = torch.randn(2, parts.vae.config.get("z_dim", 8), 3, HEIGHT // 16, WIDTH // 16)
+    last = 2 * backbone.chunk
+    clips, frames = torch.tensor([1, 0, 1, 1]), torch.tensor([last, 0, 1, backbone.chunk + 2])
+    with torch.no_grad():
+        whole = backbone.decode(z)
+        assert whole.shape[2] == last + 1
+        chosen = backbone.frames(z, clips, frames)
+    torch.testing.assert_close(chosen.clamp(-1, 1), whole[clips, :, frames])
+    z.requires_grad_()
+    pixels = backbone.frames(z, clips[:1], frames[:1])
+    torch.testing.assert_close(pixels, chosen[:1])
+    pixels.sum().backward()
+    assert z.grad.abs().sum((1, 3, 4)).gt(0).tolist() == [[False] * 3, [False, False, True]]
+
+
+def test_pixels_beyond_white_keep_their_gradient_and_blocks_may_be_recomputed(parts):
+    backbone = parts.backbone()
+    z = torch.randn(1, parts.vae.config.get("z_dim", 8), 2, 4, 6) * 30
+    z.requires_grad_()
+    pixels = backbone.frames(z, torch.tensor([0]), torch.tensor([1]))
+    assert (pixels.abs() > 1).any()
+    outside = (pixels * (pixels.abs() > 1)).sum()
+    (gradient,) = torch.autograd.grad(outside, z)
+    assert gradient[:, :, 1].any()
+
+
+def test_the_gradient_is_that_of_a_decoding_without_recomputation(parts):
+    """Of the chunk's own latents, with the earlier ones held constant."""
+    backbone = parts.backbone()
+    earlier, own = torch.randn(2, 1, parts.vae.config.get("z_dim", 8), 1, 4, 6) * 0.1
+    own.requires_grad_()
+    z = torch.cat([earlier, own], 2)
+    weights = torch.randn(3, HEIGHT, WIDTH)
+    picture = backbone.frames(z, torch.tensor([0]), torch.tensor([3]))
+    (mine,) = torch.autograd.grad((picture * weights).sum(), own)
+    whole = backbone.decode(z)[:, :, 3]
+    assert whole.abs().max() < 1  # so that decoding did not clamp
+    (plain,) = torch.autograd.grad((whole * weights).sum(), own)
+    torch.testing.assert_close(mine, plain)
+
+
+def test_the_known_part_is_a_still_clip_and_tokens_are_whole(parts, batch):
+    backbone = parts.backbone()
+    video = step.as_video(batch.frames)
+    given = Given(backbone.encode(video), batch.frame_index, batch.frames)
+    layout = backbone.clip(parts.unet, given, batch.area)
+    still = backbone.encode(video[:, :, :1].expand_as(video))
+    free = layout.free.expand_as(layout.z).bool()
+    assert torch.equal(layout.z[~free], still[~free])
+    assert torch.equal(layout.z[free], given.latents[free])
+    assert not layout.free[:, :, 0].any()
+    side = backbone.multiple  # of a token
+    tokens = torch.nn.functional.max_pool2d(batch.area[:, None], side)
+    assert torch.equal(
+        layout.free[:, :, 1], tokens.repeat_interleave(backbone.patch, 2).repeat_interleave(backbone.patch, 3)
+    )
+    sampled = Given(given.latents[:, :, :1], batch.frame_index, batch.frames[:, :1])
+    torch.testing.assert_close(backbone.clip(parts.unet, sampled, batch.area).z, still)
+
+
+def test_states_beyond_a_sentence_are_zero_and_a_cut_is_noted(parts):
+    notes: list[str] = []
+    states = parts.backbone().text(["cut", "x" * 99], torch.device("cpu"), notes)
+    there = states.abs().sum(-1) > 0
+    assert there.sum(1).tolist() == [5, 32]
+    assert len(notes) == 1
+    assert "the first 32 are read" in notes[0]
+
+
+@pytest.mark.parametrize("euler", [False, True])
+def test_both_stages_sample_and_the_background_is_the_context(parts, euler):
+    pipe = HandiPipeline.from_checkpoint(parts)
+    if euler:
+        from diffusers import FlowMatchEulerDiscreteScheduler
+
+        pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    pipe.set_progress_bar_config(disable=True)
+    picture = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[:30, 40:60] = True
+    size = {"height": HEIGHT, "width": WIDTH}
+    z = pipe(picture, "cut", mask=mask, output_type="latent", **size).frames
+    video = torch.from_numpy(picture).permute(2, 0, 1)[None, :, None].expand(1, 3, FRAMES, HEIGHT, WIDTH)
+    still = pipe.backbone.encode(video / 127.5 - 1)
+    assert torch.equal(z[:, :, 0], still[:, :, 0])
+    assert torch.equal(z[..., :2], still[..., :2])
+    assert not torch.equal(z[:, :, 1:, :2, 2:4], still[:, :, 1:, :2, 2:4])
+    generator = torch.Generator().manual_seed(3)
+    output = pipe(picture, "cut", generator=generator, **size)
+    assert output.frames.shape == (1, FRAMES, HEIGHT, WIDTH, 3)
+    outside = ~output.motion_area[0]
+    assert (output.frames[0][:, outside] == picture[outside]).all()
+    assert (output.frames[0, 0] == picture).all()
+
+
+def test_the_wrong_number_of_frames_names_the_nearest(parts):
+    backbone, pipe = parts.backbone(), HandiPipeline.from_checkpoint(parts)
+    chunk = backbone.chunk
+    with pytest.raises(InputError, match=f"use {1 + chunk} or {1 + 2 * chunk}"):
+        backbone.encode(torch.zeros(1, 3, chunk + 3, HEIGHT, WIDTH))
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    with pytest.raises(InputError, match=f"use {1 + chunk} or {1 + 2 * chunk}"):
+        pipe(picture, "cut", num_frames=chunk + 3)
