@@ -125,4 +125,4 @@ def test_a_card_names_its_backbone_and_an_unknown_one_is_refused(parts, tmp_path
     text = json.dumps(asdict(parts.card))
     assert ModelCard.from_json(text, tmp_path) == parts.card
     with pytest.raises(ModelError, match="backbone"):
-        ModelCard.from_json(text.replace('"pairs"', '"wan"'), tmp_path)
+        ModelCard.from_json(text.replace('"pairs"', '"unheard"'), tmp_path)

@@ -87,7 +87,8 @@ def _recomputed(blocks: Sequence[Any]) -> Iterator[None]:
         def run(x: Tensor, feat_cache: Any, feat_idx: list[int], **more: Any) -> Tensor:
             if not torch.is_grad_enabled():
                 return forward(x, feat_cache=feat_cache, feat_idx=feat_idx, **more)
-            before, start, after = list(feat_cache), feat_idx[0], []
+            before, start = list(feat_cache), feat_idx[0]
+            after: list[Any] = []  # cache and index
 
             def block(x: Tensor) -> Tensor:
                 cache, index = list(before), [start]
