@@ -12,12 +12,12 @@ from helpers.tiny_backbones import FRAMES, HEIGHT, WIDTH, tiny_wan
 
 from handi.core.errors import InputError
 from handi.core.images import read_image
-from handi.data.clips import Batch
 from handi.hands import HandDetector
 from handi.method import losses
 from handi.method.pipeline import HandiPipeline
 from handi.models.backbone import Given
 from handi.training import step
+from handi.training.batch import Batch
 from handi.training.module import StepModule, total_of
 from handi.training.optim import choose_trained
 from handi.training.recipe import HandLossRecipe, LossRecipe, ModelRecipe
