@@ -14,7 +14,7 @@ from handi.recipes import bundled
 
 # What a user has: everything else that an example reads is the --out of another one.
 OWN = ("EPIC-KITCHENS", "ego4d_data", "footage", "models/animate-anything", "my/clips")
-OUTPUTS = ("--out", "--run.out")
+OUTPUTS = ("--out", "--run.out", "--prepare")
 MADE_BELOW = ("data/", "out/", "runs/", "results")
 
 
@@ -60,10 +60,9 @@ def test_what_an_example_reads_is_made_by_another():
     made += [f"runs/{name}" for name in bundled()]
     missing = []
     for words in examples():
-        out = words.index("--out") + 1 if "--out" in words else None
         for place, word in enumerate(words):
             path = re.split(r"[=:]", word)[-1]
-            if place == out or not path.startswith(MADE_BELOW) or path in OWN:
+            if words[place - 1] in OUTPUTS or not path.startswith(MADE_BELOW) or path in OWN:
                 continue
             if not any(Path(path) == Path(one) or Path(one) in Path(path).parents for one in made):
                 missing.append(f"{' '.join(words)}: nothing makes {path}")

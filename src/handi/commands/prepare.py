@@ -64,6 +64,7 @@ def prepare(
 
     Clips of the synthetic world, with their exact hands and motion areas (`handi world --prepare DIR` renders
     them without a folder between):
+        handi world --clips 1000 --out data/rendered
         handi prepare world data/rendered --out data/world/train
 
     Longer clips at a rate of their own, for a backbone of 49 frames:

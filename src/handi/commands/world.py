@@ -29,8 +29,7 @@ def world(
 
     With --prepare it writes shards for `handi train`, as `handi prepare` does. With --out it writes four
     files per clip to look at and to measure with: the video, id map, motion areas, and a JSON with text,
-    joints, states and camera (docs/world.md). Stopped, it resumes when it is run
-    again.
+    joints, states and camera (docs/world.md). Stopped, it resumes when it is run again.
 
     A thousand clips to train on, with up to three actions from every first frame, so that only the text tells
     them apart:
