@@ -134,7 +134,9 @@ class StagesPipeline(FolderPipeline):
 
     def encode_images(self, pictures: np.ndarray) -> Tensor:
         """Latents of B×H×W×3 uint8 pictures: B×C×1×h×w float32, the posterior's mode, scaled."""
-        return self.backbone.encode(as_video(torch.from_numpy(pictures)[:, None].to(self._execution_device)))
+        video = as_video(torch.from_numpy(pictures)[:, None].to(self._execution_device))
+        # The strides of pictures, not of videos: kernels choose by them, and results differ in the last bit.
+        return self.backbone.encode(video)[:, :, 0][:, :, None]
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels of latents B×C×f×h×w: B×3×F×H×W float32 in [0, 1]."""
