@@ -252,7 +252,8 @@ def test_grounding_is_refused_where_nothing_can_say_or_learn_it(home, tmp_path, 
     with pytest.raises(InputError, match="no finder"):
         train(recipe_of(home, "stage1", model=model, out=tmp_path / "run", loss__grounding=0.25), say=quiet)
     recipe = recipe_of(home, "stage1", out=tmp_path / "run", loss__grounding=0.25)
-    monkeypatch.setattr("handi.data.dataset.THINGS", None)
+    read = PreparedClips.read
+    monkeypatch.setattr(PreparedClips, "read", lambda *given: replace(read(*given), referents=None))
     with pytest.raises(InputError, match="do not say which things and hands"):
         train(recipe, say=quiet)
 
