@@ -74,7 +74,7 @@ def recipe_of(home, data, out, *, mask=None, **changes):
     made = {
         "stage": "stage2",
         "model": {"init": str(home / "model")},
-        "data": {"kind": "shards", "path": str(data), "workers": 0, "mask": mask or {"generated": 1}},
+        "data": {"path": str(data), "workers": 0, "mask": mask or {"generated": 1}},
         "loss": {"hand": {"weight": 0}},
         "run": {"out": str(out), "steps": 1, "device": "cpu"},
     }
