@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
 from helpers.tiny_backbones import FRAMES, HEIGHT, WIDTH, tiny_wan
+from peft import LoraConfig
 
-from handi.core.errors import InputError
+from handi.core.errors import InputError, ModelError
 from handi.core.images import read_image
 from handi.hands import HandDetector
 from handi.method import losses
 from handi.method.pipeline import HandiPipeline
 from handi.models.backbone import Given
+from handi.models.base import save_adapters
 from handi.training import step
 from handi.training.batch import Batch
 from handi.training.module import StepModule, total_of
@@ -199,3 +204,103 @@ def test_the_wrong_number_of_frames_names_the_nearest(parts):
     picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     with pytest.raises(InputError, match=f"use {1 + chunk} or {1 + 2 * chunk}"):
         pipe(picture, "cut", num_frames=chunk + 3)
+
+
+# ------------------------------------------------------------------------------------------ folders
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder as diffusers' own pipeline writes it."""
+    parts, folder = tiny_wan(networks=1), tmp_path_factory.mktemp("wan") / "base"
+    WanImageToVideoPipeline(
+        tokenizer=parts.tokenizer,
+        text_encoder=parts.text_encoder,
+        vae=parts.vae,
+        scheduler=parts.scheduler(),
+        transformer=parts.unet,
+        expand_timesteps=True,
+    ).save_pretrained(folder)
+    return folder
+
+
+SIZE = {"height": HEIGHT, "width": WIDTH, "num_frames": FRAMES}
+
+
+def generated(pipe, **more):
+    pipe.set_progress_bar_config(disable=True)
+    picture = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    generator = torch.Generator().manual_seed(0)
+    more |= {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "latent"}
+    return pipe(picture, "cut", generator=generator, **SIZE, **more)
+
+
+def half():
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[:, : WIDTH // 2] = True
+    return mask
+
+
+def test_a_pipeline_of_diffusers_runs_with_a_mask_and_without_training(base):
+    pipe = HandiPipeline.from_pretrained(base)
+    direct = HandiPipeline.from_checkpoint(tiny_wan(networks=1))
+    assert torch.equal(generated(pipe, mask=half()).frames, generated(direct, mask=half()).frames)
+    assert any("no stage 1" in note for note in generated(pipe).notes)
+
+
+def test_two_adapters_on_one_base_come_back_and_load_in_diffusers(base, tmp_path):
+    parts = tiny_wan(networks=1)
+    network = parts.unet
+    for seed, name in enumerate(("area", "clip")):
+        network.add_adapter(LoraConfig(r=2, lora_alpha=6, target_modules=["to_q", "to_v"]), adapter_name=name)
+        with torch.no_grad():
+            for key, weight in network.named_parameters():
+                if f"lora_B.{name}" in key:
+                    weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(seed))
+    card = replace(parts.card, base=str(base))
+    parts = replace(parts, area_unet=network, card=card)
+    save_adapters(network, card, parts.prior_mask, tmp_path / "hands")
+    assert {path.name for path in (tmp_path / "hands").iterdir()} == {
+        "handi.json",
+        "area.safetensors",
+        "clip.safetensors",
+        "prior_mask.safetensors",
+    }
+    before, after = HandiPipeline.from_checkpoint(parts), HandiPipeline.from_pretrained(tmp_path / "hands")
+    mine, theirs = generated(before), generated(after)
+    assert torch.equal(mine.frames, theirs.frames)
+    assert np.array_equal(mine.motion_area_soft, theirs.motion_area_soft)
+    # each stage has its own adapter, and the base has neither
+    plain = HandiPipeline.from_pretrained(base)
+    assert not torch.equal(generated(after, mask=half()).frames, generated(plain, mask=half()).frames)
+
+    published = WanImageToVideoPipeline.from_pretrained(base, local_files_only=True)
+    published.load_lora_weights(tmp_path / "hands", weight_name="clip.safetensors", adapter_name="clip")
+    assert published.get_active_adapters() == ["clip"]
+    x, t, text = torch.randn(1, 8, 2, 4, 6), torch.tensor([500.0]), torch.randn(1, 7, 32)
+    with torch.no_grad():
+        network.set_adapter("clip")
+        own = network(x, t, text, return_dict=False)[0]
+        theirs = published.transformer(x, t, text, return_dict=False)[0]
+        base_alone = plain.unet(x, t, text, return_dict=False)[0]
+    torch.testing.assert_close(theirs, own)
+    assert not torch.allclose(base_alone, own, atol=1e-3)
+
+
+def test_a_network_with_mask_channels_and_an_unknown_one_are_refused(base, tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    config = folder / "transformer/config.json"
+    config.write_text(config.read_text().replace("WanTransformer3DModel", "OtherModel"))
+    with pytest.raises(ModelError, match="OtherModel"):
+        HandiPipeline.from_pretrained(folder)
+    WanTransformer3DModel(
+        num_attention_heads=1,
+        attention_head_dim=12,
+        in_channels=20,
+        out_channels=8,
+        text_dim=32,
+        num_layers=1,
+    ).save_pretrained(folder / "transformer")
+    with pytest.raises(ModelError, match="takes 20 channels and makes 8"):
+        HandiPipeline.from_pretrained(folder)

@@ -48,6 +48,8 @@ class Layout:
         None  # B×P int64: the cells to compute, h·w in row order; None: all that are needed
     )
 
+    adapter: str | None = None  # of a network that serves both stages: "area" or "clip"
+
     def clamp(self, x: Tensor) -> Tensor:
         """x, B×C×f×h×w, with the known cells as they were given."""
         return self.z * (1 - self.free) + x * self.free
@@ -55,9 +57,10 @@ class Layout:
     def repeated(self, times: int) -> Layout:
         """The same task `times` times in one batch, such as for the two branches of guidance."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(
-            self, **{name: torch.cat([part] * times) for name, part in parts.items() if part is not None}
-        )
+        more: dict[str, Any] = {
+            name: torch.cat([part] * times) for name, part in parts.items() if isinstance(part, Tensor)
+        }
+        return replace(self, **more)
 
 
 @dataclass(frozen=True)

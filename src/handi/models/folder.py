@@ -8,6 +8,8 @@ A folder is AnimateAnything's layout (`unet/`, `vae/`, `text_encoder/`, `tokeniz
     prior_mask.safetensors    mean motion area of the training clips, H×W float32 in [0, 1]
     model_index.json          for diffusers: `DiffusionPipeline.from_pretrained(folder)`
     handi.json                see ModelCard
+
+Pipelines of diffusers, and adapters for them, are in `models.base`.
 """
 
 from __future__ import annotations
@@ -32,13 +34,14 @@ from handi.core.errors import InputError, ModelError
 from handi.core.files import present, replace_folder, scratch_folder, writing
 from handi.core.reading import read_json, read_text
 from handi.models.backbone import Backbone
+from handi.models.base import ADAPTERS, PRIOR, TRANSFORMER, add_adapters, load_base
 from handi.models.inventory import CARD, COMPONENTS
 from handi.models.parts import BACKBONES, CLASSES, Checkpoint, ModelCard, StageSettings, encoder_hash
 from handi.models.pose_net import PoseNet
 from handi.models.unet import HandiUNet
 
 OPTIONAL = ("area_unet", "pose_net")
-PRIOR, INDEX = "prior_mask.safetensors", "model_index.json"
+INDEX = "model_index.json"
 
 # --------------------------------------------------------------------------------------------- load
 
@@ -55,6 +58,12 @@ def load(
     Raises: ModelError naming the file at fault and the mend.
     """
     folder = locate(model, revision=revision)
+    if (card := _card_of(folder)).base is not None:
+        parts = load_base(locate(card.base, revision=card.revision), card.base, dtype=dtype, variant=variant)
+        prior = _load_prior(folder / PRIOR) if (folder / PRIOR).exists() else None
+        return add_adapters(parts, folder, card, prior)
+    if (folder / TRANSFORMER).is_dir():
+        return load_base(folder, str(model), dtype=dtype, variant=variant)
     _check_variant(folder, variant)
     _require_components(folder)
     unet = _load_network(HandiUNet, folder / "unet", dtype, variant)
@@ -132,6 +141,8 @@ def require(model: str | Path) -> None:
 
 
 def _require_components(folder: Path) -> None:
+    if (folder / TRANSFORMER).is_dir() or _card_of(folder).base is not None:
+        return  # a base, or adapters for one
     for name in COMPONENTS:
         if not (folder / name).is_dir():
             raise ModelError(
@@ -180,7 +191,8 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
         )
     from huggingface_hub import snapshot_download
 
-    patterns = [f"{c}/*" for c in (*COMPONENTS, *OPTIONAL)] + [CARD, PRIOR, INDEX]
+    patterns = [f"{c}/*" for c in (*COMPONENTS, *OPTIONAL, TRANSFORMER)]
+    patterns += [CARD, PRIOR, INDEX, *ADAPTERS.values()]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub's client raises a dozen unrelated kinds, network ones among them
@@ -340,7 +352,7 @@ def fingerprint(checkpoint: Checkpoint) -> str:
                 digest.update(f"{name}.{key}".encode() + value.cpu().float().numpy().tobytes())
         return digest.hexdigest()
     folder = locate(checkpoint.source)
-    names = [f"{c}/*" for c in (*COMPONENTS, *OPTIONAL)] + [CARD, PRIOR]
+    names = [f"{c}/*" for c in (*COMPONENTS, *OPTIONAL, TRANSFORMER)] + [CARD, PRIOR, *ADAPTERS.values()]
     for path in sorted(p for pattern in names for p in folder.glob(pattern) if p.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:

@@ -125,7 +125,7 @@ class Inpainting:
         free[:, :, 0] = 0  # the context image
         trained = given.latents.shape[2] == still.shape[2] > 1
         z = still * (1 - free) + given.latents * free if trained else still
-        return Layout(z, free, cells, still[:, :, :1], given.frame_index)
+        return Layout(z, free, cells, still[:, :, :1], given.frame_index, adapter="clip")
 
     def area(self, network: Any, given: Given, prior: Tensor, masks: Tensor | None = None) -> Layout:
         """Three pictures in a row, each encoded by itself: the context, the prior B×H×W and the mask."""
@@ -135,7 +135,7 @@ class Inpainting:
         z = torch.cat([context, *pictures], 2)
         free = torch.zeros_like(z[:, :1])
         free[:, :, 2] = 1
-        return Layout(z, free, free[:, :, 2:], context, given.frame_index[:, :1])
+        return Layout(z, free, free[:, :, 2:], context, given.frame_index[:, :1], adapter="area")
 
     def _context(self, given: Given) -> Tensor:
         """The context images, B×3×1×H×W in [-1, 1]; if they were not kept, what their latents decode to."""

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LoraBaseMixin, _fetch_state_dict
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from handi.core.errors import HandiError, InputError, ModelError
 from handi.core.files import replacing
 
+STAGES = {"area", "clip"}  # adapters of a network that serves both stages
 NETWORKS = ("unet", "area_unet")  # stage 2, stage 1
 LORA = ".lora_"  # in the names of peft's adapter weights
 
@@ -29,12 +31,12 @@ def need_peft() -> None:
         raise InputError("LoRA needs peft, which is not installed", mend="run: pip install 'handi[train]'")
 
 
-def save_lora(network: Any, name: str, path: Path) -> None:
-    """Write the adapters of a network, called `name` in a pipeline. Raises: OutputError."""
+def save_lora(network: Any, name: str, path: Path, *, adapter: str = "default") -> None:
+    """Write one adapter of a network, which is called `name` in a pipeline. Raises: OutputError."""
     from peft import get_peft_model_state_dict
 
-    config = network.peft_config["default"]
-    layers = get_peft_model_state_dict(network)
+    config = network.peft_config[adapter]
+    layers = get_peft_model_state_dict(network, adapter_name=adapter)
     weights = {f"{name}.{key}": value.detach().cpu().contiguous() for key, value in layers.items()}
     about = {
         f"{name}.r": config.r,
@@ -44,6 +46,36 @@ def save_lora(network: Any, name: str, path: Path) -> None:
     metadata = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(about, indent=2, sort_keys=True)}
     with replacing(path) as temporary:
         save_file(weights, temporary, metadata=metadata)
+
+
+def load_adapter(network: Any, name: str, adapter: str, path: Path) -> None:
+    """Put a LoRA file, of a network that is called `name` in it, on a network. Raises: ModelError."""
+    need_peft()
+    try:
+        with safe_open(path, "pt") as file:
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
+            about = json.loads((file.metadata() or {}).get(LORA_ADAPTER_METADATA_KEY, "{}"))
+        if not weights or not all(key.startswith(f"{name}.") for key in weights):
+            raise ValueError(f"its weights are not of {name}")
+        network.load_lora_adapter(weights, prefix=name, adapter_name=adapter, metadata=about or None)
+    except Exception as error:  # peft, torch and safetensors, each with its own kinds
+        mend = "use a LoRA of this very model"
+        raise ModelError(f"does not fit this model ({_short(error)})", where=path, mend=mend) from error
+
+
+def use_adapter(network: Any, adapter: str) -> None:
+    """Let one of the adapters "area" and "clip" of a network act, beside adapters of other names; a network
+    with the other one alone runs without it, and one with neither is left as it is."""
+    known = set(getattr(network, "peft_config", None) or ())
+    if not known & STAGES:
+        return
+    network.enable_adapters()
+    acting = set(network.active_adapters())
+    wanted = (acting - STAGES) | ({adapter} & known)
+    if not wanted:
+        network.disable_adapters()
+    elif wanted != acting:
+        network.set_adapter(sorted(wanted))
 
 
 def add_lora(network: nn.Module, rank: int, alpha: float | None, targets: Sequence[str]) -> None:

@@ -58,6 +58,8 @@ class ModelCard:
     fps: float = 8.0  # frames per second
     weights: str = "trained"  # or "random": then its pixels mean nothing
     backbone: str = "framewise"  # how its networks are run, see `BACKBONES`
+    base: str | None = None  # folder or hub id of the base that a folder of adapters is for
+    revision: str | None = None  # of that hub id
     format: int = 1
 
     @classmethod

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from handi.models.backbone import Layout
 from handi.models.inpainting import Inpainting
+from handi.models.lora import use_adapter
 
 
 class Wan(Inpainting):
@@ -32,6 +33,7 @@ class Wan(Inpainting):
         self, network: Any, x_t: Tensor, t: Tensor, text: Tensor, layout: Layout, **more: Any
     ) -> Tensor:
         """noise − x0, B×C×f×h×w; known tokens get timestep 0."""
+        use_adapter(network, str(layout.adapter))
         free = layout.free[:, 0, :, :: self.patch, :: self.patch]
         t = (free * t.to(free).view(-1, 1, 1, 1)).flatten(1)  # B×tokens, in the order f, h, w
         x, text = layout.clamp(x_t).to(network.dtype), text.to(network.dtype)
