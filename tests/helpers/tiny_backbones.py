@@ -6,13 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from transformers import UMT5Config, UMT5EncoderModel
+from diffusers import (
+    AutoencoderKLLTXVideo,
+    AutoencoderKLWan,
+    LTXVideoTransformer3DModel,
+    WanTransformer3DModel,
+)
+from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
 
 from handi.models.parts import Checkpoint, ModelCard, StageSettings
 from handi.models.text import byte_tokenizer
 
-HEIGHT, WIDTH, FRAMES = 64, 96, 5
+HEIGHT, WIDTH = 64, 96
 TEXT = {"vocab_size": 514, "d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
 WAN_SCHEDULER = {
     "_class_name": "UniPCMultistepScheduler",
@@ -20,6 +25,15 @@ WAN_SCHEDULER = {
     "use_flow_sigmas": True,
     "flow_shift": 5.0,
     "num_train_timesteps": 1000,
+}
+LTX_SCHEDULER = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler",
+    "use_dynamic_shifting": True,
+    "base_image_seq_len": 1024,
+    "max_image_seq_len": 4096,
+    "base_shift": 0.95,
+    "max_shift": 2.05,
+    "shift_terminal": 0.1,
 }
 
 
@@ -58,13 +72,49 @@ def tiny_wan(*, networks: int = 2) -> Checkpoint:
         )
         for _ in range(networks)
     ]
-    return _model(made, vae, UMT5EncoderModel(UMT5Config(**TEXT)), WAN_SCHEDULER, "wan")
+    return _model(made, vae, UMT5EncoderModel(UMT5Config(**TEXT)), WAN_SCHEDULER, "wan", 5)
 
 
-def _model(networks: list[Any], vae: Any, text_encoder: Any, scheduler: dict, backbone: str) -> Checkpoint:
+def tiny_ltx(*, networks: int = 2) -> Checkpoint:
+    """LTX-Video 0.9: 32 px cells, 8 frames per latent frame, a decoder that looks both ways."""
+    torch.manual_seed(0)
+    z, widths, depths, scaling = 8, (8,) * 4, (1,) * 5, (True, True, True, False)
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=z,
+        block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        layers_per_block=depths,
+        decoder_layers_per_block=depths,
+        spatio_temporal_scaling=scaling,
+        decoder_spatio_temporal_scaling=scaling,
+        patch_size=4,
+        patch_size_t=1,
+        encoder_causal=True,
+        decoder_causal=False,
+    )
+    vae.latents_mean.fill_(0.1)
+    vae.latents_std.fill_(0.7)
+    made = [
+        LTXVideoTransformer3DModel(
+            in_channels=z,
+            out_channels=z,
+            num_attention_heads=2,
+            attention_head_dim=12,
+            cross_attention_dim=24,
+            caption_channels=32,
+            num_layers=2,
+        )
+        for _ in range(networks)
+    ]
+    return _model(made, vae, T5EncoderModel(T5Config(**TEXT)), LTX_SCHEDULER, "ltx", 9)
+
+
+def _model(
+    networks: list[Any], vae: Any, text_encoder: Any, scheduler: dict, backbone: str, frames: int
+) -> Checkpoint:
     settings = StageSettings(steps=3, guidance=2.0)
     tokenizer = byte_tokenizer(32)
-    card = ModelCard(settings, settings, FRAMES, HEIGHT, WIDTH, weights="random", backbone=backbone)
+    card = ModelCard(settings, settings, frames, HEIGHT, WIDTH, weights="random", backbone=backbone)
     parts = Checkpoint(
         unet=networks[0].eval(),
         area_unet=None,

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
-from helpers.tiny_backbones import FRAMES, HEIGHT, WIDTH, tiny_wan
+from diffusers import LTXImageToVideoPipeline, WanImageToVideoPipeline, WanTransformer3DModel
+from helpers.tiny_backbones import HEIGHT, WIDTH, tiny_ltx, tiny_wan
 from peft import LoraConfig
 
 from handi.core.errors import InputError, ModelError
@@ -23,13 +23,14 @@ from handi.models.backbone import Given
 from handi.models.base import save_adapters
 from handi.training import step
 from handi.training.batch import Batch
+from handi.training.build import enable_checkpointing
 from handi.training.module import StepModule, total_of
 from handi.training.optim import choose_trained
 from handi.training.recipe import HandLossRecipe, LossRecipe, ModelRecipe
 from handi.training.step import Networks
 
 HAND = Path(__file__).parents[1] / "pictures/hands/cut.png"
-FAMILIES = {"wan": tiny_wan}
+FAMILIES = {"wan": tiny_wan, "ltx": tiny_ltx}
 
 
 @pytest.fixture(params=FAMILIES, scope="module")
@@ -37,23 +38,27 @@ def parts(request):
     return FAMILIES[request.param]()
 
 
-@pytest.fixture(scope="module")
-def batch():
+def cells_of(backbone):
+    cell = backbone.multiple // backbone.patch
+    return HEIGHT // cell, WIDTH // cell
+
+
+def batch_of(frames):
     """Two clips of a real hand, at half its picture's size; all frames are the same one."""
     picture = read_image(HAND)[: 2 * HEIGHT, : 2 * WIDTH].reshape(HEIGHT, 2, WIDTH, 2, 3).mean((1, 3))
     area = torch.zeros(2, HEIGHT, WIDTH)
     area[:, 8:30, 34:60] = 1
-    visible = torch.zeros(2, FRAMES, 2, dtype=torch.bool)
+    visible = torch.zeros(2, frames, 2, dtype=torch.bool)
     visible[:, :, 0] = True
-    rois = torch.zeros(2, FRAMES, 2, 4)
+    rois = torch.zeros(2, frames, 2, 4)
     rois[:, :, 0] = torch.tensor([45.0, 24.5, 29.2, 1.33])
     return Batch(
         names=["a", "b"],
-        frames=torch.from_numpy(picture.astype(np.uint8)).expand(2, FRAMES, -1, -1, -1),
-        frame_index=torch.arange(FRAMES).expand(2, -1),
+        frames=torch.from_numpy(picture.astype(np.uint8)).expand(2, frames, -1, -1, -1),
+        frame_index=torch.arange(frames).expand(2, -1),
         area=area,
         texts=["cut the carrot", ""],
-        joints=torch.zeros(2, FRAMES, 42, 2),  # the hand loss reads the true frames
+        joints=torch.zeros(2, frames, 42, 2),  # the hand loss reads the true frames
         visible=visible,
         rois=rois,
     )
@@ -61,8 +66,9 @@ def batch():
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_step_of_each_stage_reaches_the_adapters_alone(family, batch, stage, monkeypatch):
+def test_a_step_of_each_stage_reaches_the_adapters_alone(family, stage, monkeypatch):
     parts = FAMILIES[family]()
+    batch = batch_of(parts.card.frames)
     # A random decoder shows no hands: the gate on their presence is opened.
     monkeypatch.setattr(step.losses, "hand_refinement", partial(losses.hand_refinement, readable=-1.0))
     detector = HandDetector.from_pretrained(backend="torch") if stage == "stage2" else None
@@ -98,16 +104,23 @@ def test_a_step_of_each_stage_reaches_the_adapters_alone(family, batch, stage, m
     assert {name for name, p in parameters.items() if p.grad is not None} == set(names)
 
 
+def test_checkpointing_leaves_out_an_autoencoder_that_has_none():
+    parts = tiny_wan()
+    networks = Networks(parts.backbone(), parts.vae, parts.text_encoder, parts.unet, parts.area_unet, None)
+    enable_checkpointing(StepModule(networks, "stage2", LossRecipe()))
+    assert parts.unet.gradient_checkpointing
+
+
 def test_chosen_frames_are_those_of_a_whole_decoding(parts):
     backbone = parts.backbone()
-    z = torch.randn(2, parts.vae.config.get("z_dim", 8), 3, HEIGHT // 16, WIDTH // 16)
+    z = torch.randn(2, 8, 3, *cells_of(backbone))
     last = 2 * backbone.chunk
     clips, frames = torch.tensor([1, 0, 1, 1]), torch.tensor([last, 0, 1, backbone.chunk + 2])
     with torch.no_grad():
         whole = backbone.decode(z)
         assert whole.shape[2] == last + 1
         chosen = backbone.frames(z, clips, frames)
-    torch.testing.assert_close(chosen.clamp(-1, 1), whole[clips, :, frames])
+    torch.testing.assert_close(chosen.clamp(-1, 1), whole[clips, :, frames].clamp(-1, 1))
     z.requires_grad_()
     pixels = backbone.frames(z, clips[:1], frames[:1])
     torch.testing.assert_close(pixels, chosen[:1])
@@ -117,7 +130,7 @@ def test_chosen_frames_are_those_of_a_whole_decoding(parts):
 
 def test_pixels_beyond_white_keep_their_gradient_and_blocks_may_be_recomputed(parts):
     backbone = parts.backbone()
-    z = torch.randn(1, parts.vae.config.get("z_dim", 8), 2, 4, 6) * 30
+    z = torch.randn(1, 8, 2, *cells_of(backbone)) * 30
     z.requires_grad_()
     pixels = backbone.frames(z, torch.tensor([0]), torch.tensor([1]))
     assert (pixels.abs() > 1).any()
@@ -129,7 +142,7 @@ def test_pixels_beyond_white_keep_their_gradient_and_blocks_may_be_recomputed(pa
 def test_the_gradient_is_that_of_a_decoding_without_recomputation(parts):
     """Of the chunk's own latents, with the earlier ones held constant."""
     backbone = parts.backbone()
-    earlier, own = torch.randn(2, 1, parts.vae.config.get("z_dim", 8), 1, 4, 6) * 0.1
+    earlier, own = torch.randn(2, 1, 8, 1, *cells_of(backbone)) * 0.1
     own.requires_grad_()
     z = torch.cat([earlier, own], 2)
     weights = torch.randn(3, HEIGHT, WIDTH)
@@ -142,8 +155,8 @@ def test_the_gradient_is_that_of_a_decoding_without_recomputation(parts):
     torch.testing.assert_close(mine, plain)
 
 
-def test_the_known_part_is_a_still_clip_and_tokens_are_whole(parts, batch):
-    backbone = parts.backbone()
+def test_the_known_part_is_a_still_clip_and_tokens_are_whole(parts):
+    backbone, batch = parts.backbone(), batch_of(parts.card.frames)
     video = step.as_video(batch.frames)
     given = Given(backbone.encode(video), batch.frame_index, batch.frames)
     layout = backbone.clip(parts.unet, given, batch.area)
@@ -172,7 +185,8 @@ def test_states_beyond_a_sentence_are_zero_and_a_cut_is_noted(parts):
 
 @pytest.mark.parametrize("euler", [False, True])
 def test_both_stages_sample_and_the_background_is_the_context(parts, euler):
-    pipe = HandiPipeline.from_checkpoint(parts)
+    pipe, frames = HandiPipeline.from_checkpoint(parts), parts.card.frames
+    patch = pipe.backbone.patch
     if euler:
         from diffusers import FlowMatchEulerDiscreteScheduler
 
@@ -180,17 +194,17 @@ def test_both_stages_sample_and_the_background_is_the_context(parts, euler):
     pipe.set_progress_bar_config(disable=True)
     picture = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     mask = np.zeros((HEIGHT, WIDTH), bool)
-    mask[:30, 40:60] = True
+    mask[:30, 40:60] = True  # the second token of the first row
     size = {"height": HEIGHT, "width": WIDTH}
     z = pipe(picture, "cut", mask=mask, output_type="latent", **size).frames
-    video = torch.from_numpy(picture).permute(2, 0, 1)[None, :, None].expand(1, 3, FRAMES, HEIGHT, WIDTH)
+    video = torch.from_numpy(picture).permute(2, 0, 1)[None, :, None].expand(1, 3, frames, HEIGHT, WIDTH)
     still = pipe.backbone.encode(video / 127.5 - 1)
     assert torch.equal(z[:, :, 0], still[:, :, 0])
-    assert torch.equal(z[..., :2], still[..., :2])
-    assert not torch.equal(z[:, :, 1:, :2, 2:4], still[:, :, 1:, :2, 2:4])
+    assert torch.equal(z[..., :patch], still[..., :patch])
+    assert not torch.equal(z[:, :, 1:, :1, patch], still[:, :, 1:, :1, patch])
     generator = torch.Generator().manual_seed(3)
     output = pipe(picture, "cut", generator=generator, **size)
-    assert output.frames.shape == (1, FRAMES, HEIGHT, WIDTH, 3)
+    assert output.frames.shape == (1, frames, HEIGHT, WIDTH, 3)
     outside = ~output.motion_area[0]
     assert (output.frames[0][:, outside] == picture[outside]).all()
     assert (output.frames[0, 0] == picture).all()
@@ -224,7 +238,7 @@ def base(tmp_path_factory):
     return folder
 
 
-SIZE = {"height": HEIGHT, "width": WIDTH, "num_frames": FRAMES}
+SIZE = {"height": HEIGHT, "width": WIDTH, "num_frames": 5}
 
 
 def generated(pipe, **more):
@@ -232,13 +246,27 @@ def generated(pipe, **more):
     picture = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     generator = torch.Generator().manual_seed(0)
     more |= {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "latent"}
-    return pipe(picture, "cut", generator=generator, **SIZE, **more)
+    return pipe(picture, "cut", generator=generator, **(SIZE | more))
 
 
 def half():
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[:, : WIDTH // 2] = True
     return mask
+
+
+def test_a_pipeline_of_ltx_is_read(tmp_path):
+    parts = tiny_ltx(networks=1)
+    LTXImageToVideoPipeline(
+        scheduler=parts.scheduler(),
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer,
+        transformer=parts.unet,
+    ).save_pretrained(tmp_path / "base")
+    pipe, direct = HandiPipeline.from_pretrained(tmp_path / "base"), HandiPipeline.from_checkpoint(parts)
+    made = [generated(one, mask=half(), num_frames=9).frames for one in (pipe, direct)]
+    assert torch.equal(*made)
 
 
 def test_a_pipeline_of_diffusers_runs_with_a_mask_and_without_training(base):

@@ -19,10 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLLTXVideo,
+    AutoencoderKLWan,
+    LTXVideoTransformer3DModel,
+    WanTransformer3DModel,
+)
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers import AutoTokenizer, T5EncoderModel, UMT5EncoderModel
 
 from handi.core.errors import InputError, ModelError
 from handi.core.files import replace_folder, scratch_folder, writing
@@ -40,6 +45,12 @@ FAMILIES: dict[str, tuple[Any, Any, Any, ModelCard]] = {
         AutoencoderKLWan,
         UMT5EncoderModel,
         ModelCard(None, StageSettings(steps=50, guidance=5.0), 49, 480, 832, fps=24.0, backbone="wan"),
+    ),
+    "LTXVideoTransformer3DModel": (
+        LTXVideoTransformer3DModel,
+        AutoencoderKLLTXVideo,
+        T5EncoderModel,
+        ModelCard(None, StageSettings(steps=50, guidance=3.0), 49, 512, 704, fps=25.0, backbone="ltx"),
     ),
 }
 

@@ -20,12 +20,13 @@ from handi.models.autoencoder import PatchAutoencoder
 from handi.models.backbone import Backbone
 from handi.models.framewise import Framewise
 from handi.models.lite import LiteTransformer
+from handi.models.ltx import Ltx
 from handi.models.wan import Wan
 
 # Networks and autoencoders by the class name in their configs; other names are read as the published classes.
 CLASSES: dict[str, Any] = {"LiteTransformer": LiteTransformer, "PatchAutoencoder": PatchAutoencoder}
 # By the name in a model card; each is made of (vae, text_encoder, tokenizer, scheduler).
-BACKBONES: dict[str, Callable[..., Backbone]] = {"framewise": Framewise, "wan": Wan}
+BACKBONES: dict[str, Callable[..., Backbone]] = {"framewise": Framewise, "wan": Wan, "ltx": Ltx}
 
 
 @dataclass(frozen=True)

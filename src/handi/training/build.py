@@ -93,7 +93,8 @@ def enable_checkpointing(module: StepModule) -> None:
     for name in PARTS:
         network = getattr(module, name)
         for method in ("enable_gradient_checkpointing", "gradient_checkpointing_enable"):
-            if network is not None and hasattr(network, method):
+            able = getattr(network, "_supports_gradient_checkpointing", True)  # diffusers' own mark
+            if able and hasattr(network, method):
                 getattr(network, method)()
                 break
 
