@@ -30,7 +30,9 @@ def unit(video: Tensor) -> Tensor:
 def encode(vae: Any, video: Tensor) -> Tensor:
     """Latents of B×3×F×H×W in [-1, 1], frame by frame: B×C×F×h×w float32, scaled; no gradient."""
     with torch.no_grad():
-        flat = video.transpose(1, 2).flatten(0, 1)
+        # Frames are flattened with their channels last, as they are stored: a view that gives a single frame
+        # the strides of a picture. Kernels choose by strides, and results differ in the last bit.
+        flat = video.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2)
         z = vae.encode(flat.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
         return z.unflatten(0, (len(video), -1)).transpose(1, 2)
 
