@@ -53,6 +53,26 @@ def picture(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def weights():
+    """MediaPipe's networks, fetched once into the user cache; where they cannot be had, tests are skipped."""
+    from handi.core.errors import ModelError
+    from handi.hands.weights import load_hand_weights
+
+    try:
+        return load_hand_weights()
+    except ModelError as error:
+        pytest.skip(f"hand models: {error}")
+
+
+@pytest.fixture(scope="session")
+def detector(weights):
+    """In torch, which is everywhere."""
+    from handi.hands import HandDetector
+
+    return HandDetector(weights, backend="torch", threads=1)
+
+
 @pytest.fixture(autouse=True)
 def forget_the_last_accelerator() -> None:
     """accelerate remembers the precision of the first training of a process; a test's is its own."""

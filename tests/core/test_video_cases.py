@@ -11,9 +11,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from helpers.containers import IDENTITY
 from helpers.lossless import lossless
 from helpers.small_footage import clip_of
-from test_video import IDENTITY
 
 from handi.core.errors import InputError
 from handi.core.footage import find_footage

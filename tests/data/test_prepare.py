@@ -8,9 +8,9 @@ import struct
 import numpy as np
 import pytest
 import torch
+from helpers.containers import IDENTITY, TURNS, remux
 from helpers.small_footage import clip_of, movie, read_hands, simple_tools, sound_only
 from PIL import Image
-from test_video import IDENTITY, TURNS, remux
 
 from handi.core import video as video_module
 from handi.core.errors import InputError

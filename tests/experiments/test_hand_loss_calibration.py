@@ -33,12 +33,13 @@ def test_the_recommended_level_keeps_presence_and_detection_from_the_lowest_on()
 class Knowing(torch.nn.Module):
     """A noise predictor that knows the clip, up to one weight: it predicts the true noise plus the weight."""
 
-    def __init__(self, config: object) -> None:
+    def __init__(self, real: torch.nn.Module) -> None:
         super().__init__()
-        self.config, self.scene, self.noise = config, None, None
+        self.config, self.traits, self.mask_mode = real.config, real.traits, real.mask_mode
+        self.noise = None
         self.weight = torch.nn.Parameter(torch.tensor(0.05))
 
-    def forward(self, x_t: torch.Tensor, t: torch.Tensor, **conditions: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor, text: torch.Tensor, **more: object) -> torch.Tensor:
         return self.noise + self.weight
 
 
@@ -52,7 +53,7 @@ def test_a_predictor_that_knows_the_noise_gives_the_reconstruction_back(pipe, de
     assert outside.any()
     assert torch.equal(scene.layout.z[outside], scene.layout.z[:, :, :1].expand_as(scene.layout.z)[outside])
 
-    real, pipe.unet = pipe.unet, Knowing(pipe.unet.config)
+    real, pipe.unet = pipe.unet, Knowing(pipe.unet)
     try:
         pipe.unet.noise = calibration.diffusion.clip_noise(scene.layout.z.shape[1:], [clip.seed], stream=2)
         noise, x0 = calibration.predict(pipe, scene, 500)

@@ -1,4 +1,4 @@
-"""The hand models, and pictures with hands that the project itself rendered."""
+"""Pictures with hands that the project itself rendered."""
 
 from __future__ import annotations
 
@@ -8,27 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handi.core.errors import ModelError
 from handi.core.images import read_image
-from handi.hands import HandDetector
-from handi.hands.weights import HandWeights, load_hand_weights
 
 PICTURES = Path(__file__).parents[1] / "pictures" / "hands"
-
-
-@pytest.fixture(scope="session")
-def weights() -> HandWeights:
-    """MediaPipe's networks, fetched once into the user cache; where they cannot be had, tests are skipped."""
-    try:
-        return load_hand_weights()
-    except ModelError as error:
-        pytest.skip(f"hand models: {error}")
-
-
-@pytest.fixture(scope="session")
-def detector(weights) -> HandDetector:
-    """In torch, which is everywhere."""
-    return HandDetector(weights, backend="torch", threads=1)
 
 
 @pytest.fixture(scope="session")
