@@ -1,4 +1,4 @@
-"""`handi doctor`: says what is here, and how to mend what is not."""
+"""`handi doctor`: says what is here, and how to fix what is not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_a_sound_machine(handi):
         assert topic in out
 
 
-def test_a_missing_library_has_its_mend(handi, monkeypatch):
+def test_a_missing_library_has_its_hint(handi, monkeypatch):
     monkeypatch.setattr(machine, "LIBRARIES", ("no-such-library",))
     code, out, _ = handi("doctor")
     assert code == 1

@@ -58,11 +58,11 @@ def test_staged_moves_all_or_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "mend"),
+    ("code", "hint"),
     [(errno.ENOSPC, "free some space"), (errno.EACCES, "may write to"), (errno.EIO, "another")],
 )
-def test_the_mend_fits_the_failure(tmp_path, code, mend):
-    with pytest.raises(OutputError, match=mend), staged(tmp_path / "out", last="x"):
+def test_the_hint_fits_the_failure(tmp_path, code, hint):
+    with pytest.raises(OutputError, match=hint), staged(tmp_path / "out", last="x"):
         raise OSError(code, "it failed")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""One run at a time in a folder, whose settings can be mended as long as it holds no clip."""
+"""One run at a time in a folder, whose settings can be changed as long as it holds no clip."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_lock_whose_name_is_gone_locks_nothing(tmp_path, monkeypatch):
             pass
 
 
-def test_settings_can_be_mended_until_there_is_a_clip(tmp_path):
+def test_settings_can_be_changed_until_there_is_a_clip(tmp_path):
     out = tmp_path / "out"
     with claimed(out, SETTINGS | {"camera": "stabilise"}):
         (out / "shards" / "train-00000.jsonl").write_text("a shard that kept nothing")

@@ -28,7 +28,7 @@ def test_every_piece_is_done_once(executor):
 def test_a_workers_error_is_the_runs(executor):
     with pytest.raises(OutputError, match=r"^shard.tar: cannot be written; free some space$") as error:
         list(executor.run(doubles, [1, 13, 2]))
-    assert error.value.mend == "free some space"
+    assert error.value.hint == "free some space"
 
 
 def test_an_error_that_cannot_travel_is_told():

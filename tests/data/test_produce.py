@@ -207,7 +207,7 @@ def test_folders_that_cannot_be_used(found, whole, tmp_path):
         make_plan(found.clips, replace(SETTINGS, clips_per_shard=65536))
 
 
-def test_settings_that_kept_nothing_can_be_mended(found, whole, tmp_path):
+def test_settings_that_kept_nothing_can_be_changed(found, whole, tmp_path):
     """A model that cannot be used stops a run at its first clip: the right one must be able to go on."""
 
     def broken(number):

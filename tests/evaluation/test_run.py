@@ -232,7 +232,7 @@ def test_a_set_of_one_is_refused(sides, tmp_path, monkeypatch):
 
 class NoWeights(ColourDistance):
     def __init__(self, device: str) -> None:
-        raise ModelError("no such weights", where="inception.pth", mend="put them there")
+        raise ModelError("no such weights", where="inception.pth", hint="put them there")
 
 
 class Broken(Pixels):

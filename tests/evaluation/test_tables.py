@@ -72,7 +72,7 @@ def test_the_papers_figures_are_as_printed(shared):
         return any(row[-len(values) :] == values for row in printed)
 
     table2 = [v for part in paper.TABLE2.values() for v in part.values()]
-    # printed as 93.823; the mistake is mended in the code
+    # printed as 93.823; the mistake is corrected in the code
     table2 = [tuple(93.823 if x == 0.93823 else x for x in v) for v in table2]
     assert len(table2) == 21
     for values in [*table2, *(v for part in paper.TABLE3.values() for v in part),

@@ -127,4 +127,4 @@ def test_doctor_shows_what_was_found(weights, nowhere):
     (nowhere / PALM["full"].name).write_bytes(b"cut")
     (refused,) = lines()
     assert not refused.ok
-    assert refused.mend == f"rm '{nowhere / PALM['full'].name}'"
+    assert refused.hint == f"rm '{nowhere / PALM['full'].name}'"

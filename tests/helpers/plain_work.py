@@ -15,7 +15,7 @@ def doubles(number: int) -> Callable[[int], tuple[int, int]]:
 
     def work(piece: int) -> tuple[int, int]:
         if piece == 13:
-            raise OutputError("cannot be written", where=Path("shard.tar"), mend="free some space")
+            raise OutputError("cannot be written", where=Path("shard.tar"), hint="free some space")
         return 2 * piece, os.getpid()
 
     return work

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def doctor() -> int:
-    """Show versions, devices, memory and models; name what is missing and the command that mends it."""
+    """Show versions, devices, memory and models; name what is missing and the command that fixes it."""
     from rich.console import Console
     from rich.table import Table
 
@@ -21,11 +21,11 @@ def doctor() -> int:
     table.add_column(overflow="fold")  # a path that is cut cannot be used
     broken = 0
     for finding in examine():
-        mark = "[red]mend[/]" if not finding.ok else "[dim]–[/]" if finding.optional else "[green]ok[/]"
+        mark = "[red]fix[/]" if not finding.ok else "[dim]–[/]" if finding.optional else "[green]ok[/]"
         table.add_row(mark, finding.topic, finding.text)
         if not finding.ok:
             broken += 1
-            table.add_row("", "", f"[bold]run: {finding.mend}[/]")
+            table.add_row("", "", f"[bold]run: {finding.hint}[/]")
     Console().print(table)
     return 1 if broken else 0
 
@@ -53,7 +53,7 @@ def _hand_models() -> Iterator[Finding]:
     places = survey()
     for place in places:
         if place.state == "refused":
-            yield Finding("hand models", place.detail, ok=False, mend=f"rm '{place.path}'")
+            yield Finding("hand models", place.detail, ok=False, hint=f"rm '{place.path}'")
     found = next((place for place in places if place.state == "found"), None)
     if found is not None:
         yield Finding("hand models", f"{VERSION}, SHA-256 as it should be, in {found.path}")
@@ -74,8 +74,8 @@ def _metric_weights() -> Iterator[Finding]:
     for place in survey():
         topic = f"weights: {place.weights.name}"
         if place.state == "refused":
-            yield Finding(topic, place.text, ok=False, mend=place.mend)
+            yield Finding(topic, place.text, ok=False, hint=place.hint)
         elif place.state == "missing":
-            yield Finding(topic, f"{place.text}; {place.mend}", optional=True)
+            yield Finding(topic, f"{place.text}; {place.hint}", optional=True)
         else:
             yield Finding(topic, place.text)

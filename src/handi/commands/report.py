@@ -42,7 +42,7 @@ def report(
         say(f"error: {damage}")
     say(f"wrote {write_report(folder, out, samples=samples, damages=damages)}")
     if damages:
-        mend = "delete the shards that are named and run handi prepare again: it makes what is missing"
-        say(f"error: {folder}: {len(damages)} damages; {mend}")
+        hint = "delete the shards that are named and run handi prepare again: it makes what is missing"
+        say(f"error: {folder}: {len(damages)} damages; {hint}")
         return 1
     return 0

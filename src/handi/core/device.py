@@ -22,7 +22,7 @@ def choose_device(name: str) -> str:
     known = not number or (number.isdecimal() and int(number) < count)
     if not there.get(kind) or not known:
         usable = ", ".join(k for k, v in there.items() if v)
-        raise InputError(f"there is no device {name!r} here", mend=f"use one of: {usable}")
+        raise InputError(f"there is no device {name!r} here", hint=f"use one of: {usable}")
     return name
 
 

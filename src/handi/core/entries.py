@@ -42,13 +42,13 @@ def read_entries(cls: type[T], content: Any, where: str | Path, prefix: str = ""
         name = str(key).lower() if isinstance(key, bool) else key  # YAML reads a bare `true` as a truth value
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1)
-            mend = f"did you mean {prefix}{near[0]}?" if near else f"known are: {', '.join(known)}"
-            raise InputError(f"{prefix}{name} is not an entry", where=where, mend=mend)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are: {', '.join(known)}"
+            raise InputError(f"{prefix}{name} is not an entry", where=where, hint=hint)
         values[name] = _value(hints[name], value, where, f"{prefix}{name}")
     for name, entry in known.items():
         if name not in values and entry.default is MISSING and entry.default_factory is MISSING:
             raise InputError(
-                f"has no {prefix}{name}", where=where, mend=f"write {name}: {_wanted(hints[name])}"
+                f"has no {prefix}{name}", where=where, hint=f"write {name}: {_wanted(hints[name])}"
             )
     return cls(**values)
 
@@ -74,7 +74,7 @@ def _value(hint: Any, value: Any, where: str | Path, key: str) -> Any:
         parsed = _value(hint, value, where, key)
         for only in extras:
             if isinstance(only, Only) and parsed is not None and not only.holds(parsed):
-                raise InputError(f"{key} is {parsed}", where=where, mend=f"use {only.text}")
+                raise InputError(f"{key} is {parsed}", where=where, hint=f"use {only.text}")
         return parsed
     if is_dataclass(hint):
         return read_entries(hint, value, where, f"{key}.")  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ def _value(hint: Any, value: Any, where: str | Path, key: str) -> Any:
                 return parsed
         except (ValueError, OverflowError):
             pass
-    raise InputError(f"{key} is {value!r}", where=where, mend=f"use {_wanted(hint)}")
+    raise InputError(f"{key} is {value!r}", where=where, hint=f"use {_wanted(hint)}")
 
 
 def _wanted(hint: Any) -> str:

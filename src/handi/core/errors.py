@@ -1,4 +1,4 @@
-"""What can go wrong, in the user's words: where, what, and the mend."""
+"""What can go wrong, in the user's words: where, what, and a hint how to fix it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ LONGEST = 600  # characters of each part of an error's text: a value that it quo
 
 
 class HandiError(Exception):
-    """A failure that the user can mend. Its text is one line: `where: what; mend`.
+    """A failure that the user can fix. Its text is one line: `where: what; hint`.
 
     The command line prints it without a traceback and exits with 1.
     """
 
-    def __init__(self, what: str, *, where: str | Path | None = None, mend: str | None = None) -> None:
-        self.what, self.where, self.mend = what, where, mend
-        parts = [_short(part) for part in (where, what, mend) if part]
-        text = ": ".join(parts[:-1] if mend else parts)
-        super().__init__(f"{text}; {parts[-1]}" if mend else text)
+    def __init__(self, what: str, *, where: str | Path | None = None, hint: str | None = None) -> None:
+        self.what, self.where, self.hint = what, where, hint
+        parts = [_short(part) for part in (where, what, hint) if part]
+        text = ": ".join(parts[:-1] if hint else parts)
+        super().__init__(f"{text}; {parts[-1]}" if hint else text)
 
 
 def _short(part: str | Path) -> str:
@@ -42,10 +42,10 @@ class OutputError(HandiError):
 
 
 def expected(error: Exception) -> HandiError | None:
-    """The failure that a user can mend: a HandiError itself, or a file that the system refuses; else None."""
+    """The failure that a user can fix: a HandiError itself, or a file that the system refuses; else None."""
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike):
         what = f"cannot be used ({error.strerror})"
-        return InputError(what, where=os.fsdecode(error.filename), mend="check the path")
+        return InputError(what, where=os.fsdecode(error.filename), hint="check the path")
     return error if isinstance(error, HandiError) else None
 
 

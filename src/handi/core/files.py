@@ -39,7 +39,7 @@ _MENDS = {
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn the operating system's failures while writing `path` into an OutputError with the mend."""
+    """Turn the operating system's failures while writing `path` into an OutputError with a hint."""
     try:
         yield
     except OSError as error:
@@ -47,7 +47,7 @@ def writing(path: str | Path) -> Iterator[None]:
         failure = OutputError(
             f"cannot be written ({reason})",
             where=path,
-            mend=_MENDS.get(error.errno or 0, "choose another folder"),
+            hint=_MENDS.get(error.errno or 0, "choose another folder"),
         )
         failure.everywhere = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
         raise failure from error

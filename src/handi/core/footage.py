@@ -40,7 +40,7 @@ class Footage:
                 raise InputError(
                     f"frame {number} is {_size(picture.shape)}, the frames before it {_size(size or ())}",
                     where=self.path,
-                    mend="use frames of one size",
+                    hint="use frames of one size",
                 )
             size = picture.shape
             yield time, picture

@@ -45,7 +45,7 @@ def open_image(path: str | Path) -> Image.Image:
     except HandiError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError("is not a picture that can be read", where=path, mend="use PNG or JPEG") from error
+        raise InputError("is not a picture that can be read", where=path, hint="use PNG or JPEG") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"has more than {MAX_PIXELS // 10**6} megapixels", where=path) from error
     except Exception as error:  # PIL's readers raise whatever a damaged file makes them stumble over
@@ -62,7 +62,7 @@ def _check_file(path: Path) -> None:
     if path.stat().st_size == 0:
         raise InputError("the picture is empty (0 bytes)", where=path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        raise InputError("is a video, not a picture", where=path, mend="save its first frame as PNG")
+        raise InputError("is a video, not a picture", where=path, hint="save its first frame as PNG")
 
 
 def upright(image: Image.Image, name: str | Path) -> Image.Image:
@@ -83,7 +83,7 @@ def upright(image: Image.Image, name: str | Path) -> Image.Image:
 
 def _damaged(error: Exception, name: str | Path) -> InputError:
     reason = str(error) or type(error).__name__
-    return InputError(f"the picture is damaged ({reason})", where=name, mend="save it again as PNG")
+    return InputError(f"the picture is damaged ({reason})", where=name, hint="save it again as PNG")
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:

@@ -35,14 +35,14 @@ def check_numbers(
 ) -> None:
     """Raises: InputError for a number that cannot be; None is not looked at."""
     if frames is not None and not 2 <= frames <= MAX_FRAMES:
-        mend = f"use 2 to {MAX_FRAMES}: the context image counts as one"
-        raise InputError(f"a clip of {frames} frames", mend=mend)
+        hint = f"use 2 to {MAX_FRAMES}: the context image counts as one"
+        raise InputError(f"a clip of {frames} frames", hint=hint)
     if strength is not None and not 0 < strength <= 1:
-        raise InputError(f"strength {strength}", mend="use a number above 0, at most 1")
+        raise InputError(f"strength {strength}", hint="use a number above 0, at most 1")
     if steps is not None and not 1 <= steps <= MAX_STEPS:
-        raise InputError(f"{steps} denoising steps for {stage}", mend=f"use 1 or more, {MAX_STEPS} at most")
+        raise InputError(f"{steps} denoising steps for {stage}", hint=f"use 1 or more, {MAX_STEPS} at most")
     if guidance is not None and not 0 <= guidance < float("inf"):
-        raise InputError(f"guidance {guidance} for {stage}", mend="use a number from 0 up")
+        raise InputError(f"guidance {guidance} for {stage}", hint="use a number from 0 up")
 
 
 def check_clip(frames: int, height: int, width: int) -> None:
@@ -50,7 +50,7 @@ def check_clip(frames: int, height: int, width: int) -> None:
     if frames * height * width > MAX_CLIP_PIXELS:
         raise InputError(
             f"{frames} frames of {height}×{width} are {frames * height * width / 1e6:,.0f} megapixels",
-            mend=f"{MAX_CLIP_PIXELS / 1e6:,.0f} are the most: use fewer frames, or a smaller size",
+            hint=f"{MAX_CLIP_PIXELS / 1e6:,.0f} are the most: use fewer frames, or a smaller size",
         )
 
 
@@ -68,37 +68,37 @@ def parse_size(text: str, *, least: int | None = None, most: int = 0, multiple: 
         if height % multiple or width % multiple:
             raise ValueError
     except ValueError as error:
-        raise InputError(f"--size {text!r}", mend=f"write HEIGHTxWIDTH{limits}, e.g. 256x448") from error
+        raise InputError(f"--size {text!r}", hint=f"write HEIGHTxWIDTH{limits}, e.g. 256x448") from error
     return height, width
 
 
 def check_seed(seed: int) -> None:
     """Raises: InputError for a seed that is none."""
     if seed not in SEEDS:
-        raise InputError(f"the seed has {seed.bit_length()} bits", mend="use a whole number of 64 bits")
+        raise InputError(f"the seed has {seed.bit_length()} bits", hint="use a whole number of 64 bits")
 
 
 def check_prompt(prompt: Any) -> None:
     """Raises: InputError for a prompt that says nothing."""
     if not isinstance(prompt, str) or not prompt.strip():
-        raise InputError("the prompt is empty", mend='say what the hands do: "Cut the carrot."')
+        raise InputError("the prompt is empty", hint='say what the hands do: "Cut the carrot."')
     if (found := re.search("[\0\ud800-\udfff]", prompt)) is not None:
         what = "a NUL character" if found[0] == "\0" else "half a character (a lone surrogate)"
-        raise InputError(f"the prompt holds {what} at place {found.start() + 1}", mend="take it out")
+        raise InputError(f"the prompt holds {what} at place {found.start() + 1}", hint="take it out")
 
 
 def check_names(unknown: Mapping[str, Any], call: Callable[..., Any]) -> None:
     """Raises: InputError for arguments that a call does not have, with the nearest name."""
     for name in unknown:
         near = difflib.get_close_matches(name, inspect.signature(call).parameters, n=1)
-        mend = f"did you mean {near[0]}?" if near else None
-        raise InputError(f"there is no argument {name!r}", mend=mend)
+        hint = f"did you mean {near[0]}?" if near else None
+        raise InputError(f"there is no argument {name!r}", hint=hint)
 
 
 def repeated(lists: Mapping[str, list[Any]], times: int) -> dict[str, list[Any]]:
     """Each entry of each list so many times, one after the other. Raises: InputError for less than once."""
     if isinstance(times, bool) or not isinstance(times, int) or times < 1:
-        raise InputError(f"num_videos_per_prompt is {times!r}", mend="use a whole number from 1 up")
+        raise InputError(f"num_videos_per_prompt is {times!r}", hint="use a whole number from 1 up")
     return {name: [value for value in values for _ in range(times)] for name, values in lists.items()}
 
 
@@ -114,7 +114,7 @@ def broadcast(**arguments: Any) -> dict[str, list[Any]]:
     batch = max(map(len, lists.values()))
     for name, values in lists.items():
         if not values:
-            raise InputError(f"{name} is an empty list", mend="give one for each clip")
+            raise InputError(f"{name} is an empty list", hint="give one for each clip")
         if len(values) not in (1, batch):
             raise InputError(f"{len(values)} of {name} for a batch of {batch}")
     return {name: values * batch if len(values) == 1 else values for name, values in lists.items()}
@@ -180,7 +180,7 @@ def _fit_mask(
         raise InputError(
             "the mask is empty (nothing in it is brighter than half)",
             where=name,
-            mend="paint the motion area white",
+            hint="paint the motion area white",
         )
     return values
 
@@ -203,13 +203,13 @@ def _common_size(opened: Sequence[tuple[Image.Image, str]], area: int, multiple:
             raise InputError(f"{wide}×{high} is too small: {MIN_SIDE} px a side at least", where=name)
         if max(wide, high) > MAX_ASPECT * min(wide, high):
             raise InputError(
-                f"{wide}×{high} is too long: at most {MAX_ASPECT:g}:1", where=name, mend="crop it"
+                f"{wide}×{high} is too long: at most {MAX_ASPECT:g}:1", where=name, hint="crop it"
             )
         sizes[fit_size(high, wide, area=area, multiple=multiple)] = name
     if len(sizes) > 1:
         listed = ", ".join(f"{name} {wide}×{high}" for (high, wide), name in sizes.items())
         raise InputError(
-            f"the pictures of a batch have different shapes ({listed})", mend="give height and width"
+            f"the pictures of a batch have different shapes ({listed})", hint="give height and width"
         )
     return next(iter(sizes))
 
@@ -242,5 +242,5 @@ def _open_mask(source: ImageInput) -> tuple[Image.Image, str]:
     if array.ndim != 2 or array.dtype.kind not in "buif" or not array.size:
         raise InputError(f"the mask must be H×W or H×W×3 numbers, not {array.shape} {array.dtype}")
     if not np.isfinite(array).all():
-        raise InputError("the mask holds NaN or infinity", mend="use 0 to 1, or 0 to 255")
+        raise InputError("the mask holds NaN or infinity", hint="use 0 to 1, or 0 to 255")
     return Image.fromarray(soft_mask(array)), "the mask"

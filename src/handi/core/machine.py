@@ -26,12 +26,12 @@ BREAKERS = ("torchvision", "torchaudio")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; `mend` is what to run where `ok` is False."""
+    """One line of the report; `hint` is what to run where `ok` is False."""
 
     topic: str
     text: str
     ok: bool = True
-    mend: str = ""
+    hint: str = ""
     optional: bool = False  # absent, and nothing is wrong
 
 
@@ -43,7 +43,7 @@ def libraries() -> Iterator[Finding]:
         try:
             yield Finding(name, version(name))
         except PackageNotFoundError:
-            yield Finding(name, "missing", ok=False, mend=f"pip install {name}")
+            yield Finding(name, "missing", ok=False, hint=f"pip install {name}")
     for name in BREAKERS:
         if importlib.util.find_spec(name) is None:
             continue
@@ -55,7 +55,7 @@ def libraries() -> Iterator[Finding]:
                 name,
                 f"cannot be loaded, and breaks transformers ({type(error).__name__})",
                 ok=False,
-                mend=f"pip uninstall {name}",
+                hint=f"pip uninstall {name}",
             )
 
 
@@ -93,4 +93,4 @@ def video_encoder() -> Finding:
 
     if "libx264" in av.codecs_available:
         return Finding("video", f"H.264 by libx264, PyAV {av.__version__}")
-    return Finding("video", "PyAV has no libx264", ok=False, mend="pip install --force-reinstall av")
+    return Finding("video", "PyAV has no libx264", ok=False, hint="pip install --force-reinstall av")

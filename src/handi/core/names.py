@@ -55,7 +55,7 @@ def check_name(id: str, what: str = "id") -> str:
     """The id, where it is a safe name. Raises: InputError with one that is."""
     if (name := safe_name(id)) != id:
         shown = id if len(id) <= 80 else f"{id[:77]}…"
-        raise InputError(f"the {what} {shown!a} cannot be the name of a folder", mend=f"write {name!r}, say")
+        raise InputError(f"the {what} {shown!a} cannot be the name of a folder", hint=f"write {name!r}, say")
     return id
 
 
@@ -63,7 +63,7 @@ def place_in(folder: Path, name: str) -> Path:
     """The path of a safe name in a folder. Raises: InputError for a link there that leads out of it."""
     path = folder / name
     if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError("is a link that leads out of the folder", where=path, mend="remove the link")
+        raise InputError("is a link that leads out of the folder", where=path, hint="remove the link")
     return path
 
 

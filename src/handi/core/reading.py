@@ -105,7 +105,7 @@ def _pieces(path: Path, error: type[HandiError]) -> Iterator[str]:
                 text = decoder.decode(data, final=not data)
                 if "\0" in text:
                     number = line + text[: text.index("\0")].count("\n")
-                    raise error("holds a NUL character", where=f"{path}, line {number}", mend=UTF8)
+                    raise error("holds a NUL character", where=f"{path}, line {number}", hint=UTF8)
                 if text:
                     yield text
                 if not data:
@@ -124,8 +124,8 @@ def _pieces(path: Path, error: type[HandiError]) -> Iterator[str]:
         if not encoding.startswith("utf-8"):
             spot = f"number {place + 1} of the file"
         kind, byte = encoding.removesuffix("-sig").upper(), f"0x{fault.object[fault.start]:02x}"
-        mend = f"{UTF8}; it may be Windows-1252 now" if kind == "UTF-8" else UTF8
-        raise error(f"is not {kind} text (byte {byte} {spot})", where=path, mend=mend) from fault
+        hint = f"{UTF8}; it may be Windows-1252 now" if kind == "UTF-8" else UTF8
+        raise error(f"is not {kind} text (byte {byte} {spot})", where=path, hint=hint) from fault
     except FileNotFoundError:
         raise error("no such file", where=path) from None
     except OSError as fault:
@@ -153,13 +153,13 @@ def parse_json(
     try:
         value = json.loads(text)
     except RecursionError:
-        raise error(f"is nested more than {MAX_DEPTH} levels deep", where=where, mend=_FLAT) from None
+        raise error(f"is nested more than {MAX_DEPTH} levels deep", where=where, hint=_FLAT) from None
     except ValueError as fault:
         reason = str(fault)
         if isinstance(fault, json.JSONDecodeError):  # of a single line, only the column is news
             line = f"line {fault.lineno}, " if "\n" in fault.doc else ""
             reason = f"{fault.msg}: {line}column {fault.colno}"
-        raise error(f"is not JSON ({reason})", where=where, mend="correct it there") from fault
+        raise error(f"is not JSON ({reason})", where=where, hint="correct it there") from fault
     if checked:
         check_plain(value, where, error=error)
     return value
@@ -186,7 +186,7 @@ def read_jsonl(
                     number,
                     value
                     if isinstance(value, dict)
-                    else InputError("is not a JSON object", where=where, mend='write {"name": value, …}'),
+                    else InputError("is not a JSON object", where=where, hint='write {"name": value, …}'),
                 )
             except InputError as error:
                 yield number, error
@@ -199,7 +199,7 @@ def check_plain(
 
     That is NaN and infinity, numbers beyond 64 bits, NUL and half characters in texts, endless nesting.
 
-    halves: let half characters pass, to be mended by the caller. Raises: `error`.
+    halves: let half characters pass, which the caller replaces. Raises: `error`.
     """
     unsound = re.compile("\0" if halves else "[\0\ud800-\udfff]")
     todo = [(value, 0)]
@@ -209,18 +209,18 @@ def check_plain(
             if unsound.search(item):
                 what = "a NUL" if "\0" in item else "half a character (a lone surrogate)"
                 text = item[:40].encode("ascii", "backslashreplace").decode().replace("\0", "\\u0000")
-                raise error(f"holds {what} in the text '{text}'", where=where, mend="take it out")
+                raise error(f"holds {what} in the text '{text}'", where=where, hint="take it out")
         elif isinstance(item, float):
             if not math.isfinite(item):
-                mend = "write a finite number, or null"
-                raise error(f"holds {item}, which is no number to work with", where=where, mend=mend)
+                hint = "write a finite number, or null"
+                raise error(f"holds {item}, which is no number to work with", where=where, hint=hint)
         elif isinstance(item, int):
             if not LEAST <= item <= MOST:
                 what = f"holds a number of {item.bit_length()} bits"
-                raise error(what, where=where, mend="whole numbers have 64 bits at most")
+                raise error(what, where=where, hint="whole numbers have 64 bits at most")
         elif isinstance(item, dict | list):
             if depth == MAX_DEPTH:
-                raise error(f"is nested more than {MAX_DEPTH} levels deep", where=where, mend=_FLAT)
+                raise error(f"is nested more than {MAX_DEPTH} levels deep", where=where, hint=_FLAT)
             parts = [*item.keys(), *item.values()] if isinstance(item, dict) else item
             todo += [(part, depth + 1) for part in parts]
 
@@ -257,15 +257,15 @@ def stream_array(path: Path, key: str) -> Iterator[Any]:
         try:
             item, place = decoder.raw_decode(text, place)
         except RecursionError:
-            raise InputError("is nested too deeply to be read", where=path, mend=_FLAT) from None
+            raise InputError("is nested too deeply to be read", where=path, hint=_FLAT) from None
         except ValueError as error:
             parts, wanted = [text[place:]], max(1, len(text) - place)
             while wanted > 0 and (more := next(pieces, "")):  # doubling: an item is begun a few times at most
                 parts.append(more)
                 wanted -= len(more)
             if len(parts) == 1:
-                mend = "load the file again"
-                raise InputError(f"breaks off or is not JSON ({error})", where=path, mend=mend) from error
+                hint = "load the file again"
+                raise InputError(f"breaks off or is not JSON ({error})", where=path, hint=hint) from error
             text, place = "".join(parts), 0
             continue
         yield item
@@ -309,7 +309,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[Row]:
             rows.append(Row(reader.line_num, values, problem))
     except csv.Error as error:
         where = f"{path}, line {reader.line_num}"
-        raise InputError(f"is not a CSV table ({error})", where=where, mend="correct it there") from error
+        raise InputError(f"is not a CSV table ({error})", where=where, hint="correct it there") from error
     if not header:
         raise InputError("is empty", where=path)
     return rows
@@ -320,7 +320,7 @@ def _check_columns(path: Path, header: Sequence[str], columns: Sequence[str]) ->
         raise InputError(f"has more than one column {', '.join(twice)}", where=path)
     if missing := [name for name in columns if name not in header]:
         what = f"has no column {', '.join(missing)}; its first line is {','.join(header)[:120]!r}"
-        raise InputError(what, where=path, mend="use a comma-separated table with a header")
+        raise InputError(what, where=path, hint="use a comma-separated table with a header")
 
 
 # ------------------------------------------------------------------------------------------------ YAML
@@ -333,7 +333,7 @@ def read_yaml(path: str | Path) -> Any:
     """
     text = read_text(path)
     if len(text) > MAX_YAML:
-        raise InputError(f"has {len(text):,} characters", where=path, mend=f"{MAX_YAML:,} at most are read")
+        raise InputError(f"has {len(text):,} characters", where=path, hint=f"{MAX_YAML:,} at most are read")
     loader = None
     try:
         loader = yaml.SafeLoader(text)
@@ -343,11 +343,11 @@ def read_yaml(path: str | Path) -> Any:
         _check_swelling(node, path)
         value = loader.construct_document(node)
     except RecursionError:
-        raise InputError("is nested too deeply to be read", where=path, mend=_FLAT) from None
+        raise InputError("is nested too deeply to be read", where=path, hint=_FLAT) from None
     except (yaml.YAMLError, ValueError, OverflowError, TypeError, AttributeError) as error:
         if isinstance(error, HandiError):
             raise
-        raise InputError(f"is not YAML ({error})", where=path, mend="correct it there") from error
+        raise InputError(f"is not YAML ({error})", where=path, hint="correct it there") from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -367,14 +367,14 @@ def _check_swelling(root: yaml.Node, path: Path | str) -> None:
             sizes[id(node)] = None
             todo += [part for part in parts if id(part) not in sizes]
             if any(id(part) in sizes and sizes[id(part)] is None for part in parts):
-                raise InputError("has an alias that holds itself", where=path, mend="write it out")
+                raise InputError("has an alias that holds itself", where=path, hint="write it out")
         else:
             todo.pop()
             sizes[id(node)] = size = 1 + sum(sizes[id(part)] or 0 for part in parts)
             if size > MAX_NODES:
-                mend = "write it without aliases"
+                hint = "write it without aliases"
                 raise InputError(
-                    f"its aliases stand for more than {MAX_NODES:,} entries", where=path, mend=mend
+                    f"its aliases stand for more than {MAX_NODES:,} entries", where=path, hint=hint
                 )
 
 
@@ -386,7 +386,7 @@ def _check_keys(node: yaml.Node, path: Path | str) -> None:
         for key in keys:
             if key.value in names:
                 where = f"{path}, line {key.start_mark.line + 1}"
-                raise InputError(f"has the entry {key.value!r} a second time", where=where, mend="keep one")
+                raise InputError(f"has the entry {key.value!r} a second time", where=where, hint="keep one")
             names.add(key.value)
 
 

@@ -68,7 +68,7 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.
     with path.open("rb") as file:
         head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(tuple(word.encode() for word in LISTS)):
-        raise InputError("is a text that names other files, not a video", where=path, mend="give the video")
+        raise InputError("is a text that names other files, not a video", where=path, hint="give the video")
     try:
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
         with av.open(f"file:{path}", container_options=options) as container:
@@ -124,7 +124,7 @@ def decoded_frames(path: str | Path, start: float = 0.0) -> Iterator[_Shown]:
                 raise InputError(
                     f"its frames change their size from {was} to {now} at {last or 0:.2f} s",
                     where=path,
-                    mend="use frames of one size",
+                    hint="use frames of one size",
                 )
             size = frame.width, frame.height
             pts = heapq.heappop(slots) if slots else frame.pts
@@ -291,10 +291,10 @@ def read_video(path: str | Path) -> Frames:
         if frames and frame.shape != frames[0].shape:
             sizes = [f"{one.shape[1]}×{one.shape[0]}" for one in (frames[0], frame)]
             raise InputError(f"its frames change their size from {sizes[0]} to {sizes[1]}", where=path,
-                             mend="convert it to one size")  # fmt: skip
+                             hint="convert it to one size")  # fmt: skip
         if (len(frames) + 1) * frame.nbytes > MAX_BYTES:
             what = f"is longer than fits in memory: {len(frames)} frames are {MAX_BYTES / 2**30:.0f} GiB"
-            raise InputError(what, where=path, mend="cut it, or make it smaller")
+            raise InputError(what, where=path, hint="cut it, or make it smaller")
         frames.append(frame)
     if not frames:
         raise InputError("the video holds no frame that can be decoded", where=path)

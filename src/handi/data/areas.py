@@ -44,7 +44,7 @@ class StoredAreas:
             raise InputError(
                 "holds no generated motion areas",
                 where=folder,
-                mend=f"make them: handi areas --model STAGE1 --data {folder}",
+                hint=f"make them: handi areas --model STAGE1 --data {folder}",
             )
         self.settings: dict[str, Any] = read_json(path)
         try:
@@ -52,10 +52,10 @@ class StoredAreas:
             self.model = str(self.settings["model"])  # hash of the stage 1 that made them
         except (LookupError, TypeError) as error:
             raise InputError(
-                f"is damaged ({type(error).__name__}: {error})", where=path, mend=f"delete it and {AGAIN}"
+                f"is damaged ({type(error).__name__}: {error})", where=path, hint=f"delete it and {AGAIN}"
             ) from error
         if found != (FORMAT, VERSION):
-            raise InputError(f"has format {found[0]} {found[1]}", where=path, mend="update handi")
+            raise InputError(f"has format {found[0]} {found[1]}", where=path, hint="update handi")
         self._lines: dict[str, dict[str, dict[str, Any]]] = {}  # shard → clip's id → its line
 
     def of_shard(self, shard: str) -> dict[str, dict[str, Any]]:
@@ -67,7 +67,7 @@ class StoredAreas:
             lines: dict[str, dict[str, Any]] = {}
             for _, one in read_jsonl(path):
                 if isinstance(one, InputError) or "id" not in one:
-                    raise InputError("is damaged", where=path, mend=f"delete it and {AGAIN}")
+                    raise InputError("is damaged", where=path, hint=f"delete it and {AGAIN}")
                 lines[str(one["id"])] = one
             self._lines[shard] = lines
         return self._lines[shard]
@@ -82,7 +82,7 @@ class StoredAreas:
             raise InputError(
                 f"{len(lacking)} of {len(rows)} clips have no generated motion area, such as {lacking[0]}",
                 where=self.folder,
-                mend=AGAIN,
+                hint=AGAIN,
             )
 
     def soft(self, row: Mapping[str, Any]) -> SoftMask:
@@ -103,7 +103,7 @@ class StoredAreas:
             raise InputError(
                 f"the area of {row['id']} is damaged ({error})",
                 where=path,
-                mend=f"delete {path.with_suffix('.jsonl')} and {AGAIN}",
+                hint=f"delete {path.with_suffix('.jsonl')} and {AGAIN}",
             ) from error
 
     def area(self, row: Mapping[str, Any]) -> BinaryMask:
@@ -136,7 +136,7 @@ def _begin(folder: Path, settings: Mapping[str, Any]) -> StoredAreas:
         raise InputError(
             f"holds areas that were made otherwise: {what}",
             where=stored.folder,
-            mend="delete that folder to make them anew",
+            hint="delete that folder to make them anew",
         )
     return stored
 

@@ -35,10 +35,10 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[None]:
     of clips of other settings, or that another run is at work in; OutputError.
     """
     if out.exists() and not out.is_dir():
-        raise InputError("is a file, not a folder", where=out, mend="choose another --out")
+        raise InputError("is a file, not a folder", where=out, hint="choose another --out")
     with writing(out):
         if out.exists() and any(e.name not in OURS and not e.name.startswith(".") for e in out.iterdir()):
-            raise InputError("holds other files", where=out, mend="choose an empty --out")
+            raise InputError("holds other files", where=out, hint="choose an empty --out")
     with locked(out, "handi prepare"):
         path = out / shards.SETTINGS
         if path.exists() and any((out / shards.SHARDS).glob("*.tar")):
@@ -68,14 +68,14 @@ def _check_settings(path: Path, wanted: dict[str, Any]) -> None:
             raise ValueError("not an object")
     except (OSError, ValueError) as error:
         # A shard knows its settings by its key: those of this run stay, others are made anew.
-        mend = "delete it: shards of the same settings are kept, others made anew"
-        raise InputError(f"is damaged ({error})", where=path, mend=mend) from error
+        hint = "delete it: shards of the same settings are kept, others made anew"
+        raise InputError(f"is damaged ({error})", where=path, hint=hint) from error
     wanted = json.loads(json.dumps(wanted))
     other = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if other:
         what = ", ".join(f"{key} {found.get(key)}, not {wanted.get(key)}" for key in other)
         raise InputError(
-            f"holds clips of other settings: {what}", where=path.parent, mend="choose another --out"
+            f"holds clips of other settings: {what}", where=path.parent, hint="choose another --out"
         )
 
 
@@ -164,7 +164,7 @@ def _is_dead(holder: str) -> bool:
     return False
 
 
-def _busy(out: Path, command: str, holder: str, mend: str = "") -> InputError:
+def _busy(out: Path, command: str, holder: str, hint: str = "") -> InputError:
     who = f" ({holder})" if holder else ""
     what = f"another {command} is at work here{who}"
-    return InputError(what, where=out, mend=f"wait for it, stop it{mend or ', or choose another --out'}")
+    return InputError(what, where=out, hint=f"wait for it, stop it{hint or ', or choose another --out'}")

@@ -85,7 +85,7 @@ class PreparedClips:
             raise InputError(
                 f"holds no clips of the split {split!r}",
                 where=self.folder,
-                mend=f"it has {', '.join(f'{n} {name}' for name, n in counts.items()) or 'none at all'}",
+                hint=f"it has {', '.join(f'{n} {name}' for name, n in counts.items()) or 'none at all'}",
             )
         settings = self.about["settings"]
         self.split, self.size = split, (int(settings["size"][0]), int(settings["size"][1]))
@@ -101,7 +101,7 @@ class PreparedClips:
             raise InputError(
                 f"lists {len(self._rows)} clips of {split}, there should be {counts[split]}",
                 where=self.folder / shards.INDEX,
-                mend=shards.AGAIN,
+                hint=shards.AGAIN,
             )
         self._row = lru_cache(maxsize=4096)(self._read_row)
         self._requests = lru_cache(maxsize=64)(self._read_requests)
@@ -154,7 +154,7 @@ class PreparedClips:
         return InputError(
             f"clip {row['id']} is damaged ({type(error).__name__}: {error})",
             where=self.folder / shards.SHARDS / f"{row['shard']}.tar",
-            mend=shards.DELETE,
+            hint=shards.DELETE,
         )
 
     def _clip(

@@ -69,7 +69,7 @@ class Endpoint:
             raise InputError(
                 "the address holds a name, key or query",
                 where="--enrich",
-                mend=f"leave it out and set {KEY_VARIABLE}",
+                hint=f"leave it out and set {KEY_VARIABLE}",
             )
         if not model:
             raise InputError("the endpoint's model is not named", where="--enrich-model")
@@ -107,7 +107,7 @@ class Endpoint:
                     raise ModelError(
                         f"gave no answer in {attempt} tries ({passing})",
                         where=self.url,
-                        mend="see whether it is up, or ask less often (fewer workers, a lower rate)",
+                        hint="see whether it is up, or ask less often (fewer workers, a lower rate)",
                     ) from passing
                 time.sleep(min(passing.wait if passing.wait is not None else wait, LONGEST_WAIT))
                 wait *= 2
@@ -135,14 +135,14 @@ class Endpoint:
             if error.code == 400 and self._give_way(said):
                 raise _Passing(f"HTTP 400: {said}", 0.0) from None
             if error.code in (401, 403):
-                mend = f"put its key into the environment variable {KEY_VARIABLE}"
-                raise ModelError(f"refuses the key ({said})", where=self.url, mend=mend) from None
+                hint = f"put its key into the environment variable {KEY_VARIABLE}"
+                raise ModelError(f"refuses the key ({said})", where=self.url, hint=hint) from None
             if error.code in (400, 413, 422):
                 raise InputError(f"the endpoint refuses the question (HTTP {error.code}: {said})") from None
             raise ModelError(
                 f"HTTP {error.code}: {said}",
                 where=self.url,
-                mend="check the address and the model's name",
+                hint="check the address and the model's name",
             ) from None
         except HandiError:
             raise
@@ -196,7 +196,7 @@ def _key() -> str:
         raise ModelError(
             "the key holds a line break or other characters that no key has",
             where=KEY_VARIABLE,
-            mend="set it again",
+            hint="set it again",
         )
     return key
 

@@ -179,10 +179,10 @@ class LocalModel:
             raise ModelError(
                 f"is not an image-text-to-text model that can be loaded ({_short(error)})",
                 where=source,
-                mend="name a model folder, a hub id, or the address of an endpoint (http://…/v1)",
+                hint="name a model folder, a hub id, or the address of an endpoint (http://…/v1)",
             ) from error
         if not getattr(self._processor, "chat_template", None):
-            raise ModelError("has no chat template", where=source, mend="use an instruction-tuned model")
+            raise ModelError("has no chat template", where=source, hint="use an instruction-tuned model")
         self._model = model.eval().to(device)
         tokenizer = self._processor.tokenizer
         tokenizer.padding_side = "left"  # answers start where the questions end

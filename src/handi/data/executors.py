@@ -74,7 +74,7 @@ class Processes:
 
     def __init__(self, workers: int) -> None:
         if workers < 1:
-            raise InputError(f"{workers} workers", where="--workers", mend="use 1 or more")
+            raise InputError(f"{workers} workers", where="--workers", hint="use 1 or more")
         self.workers = workers
 
     def run(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
@@ -98,7 +98,7 @@ class Processes:
                         if deaths >= DEATHS_AT_START:
                             raise HandiError(
                                 f"workers die before their first clip ({_cause(worker.process.exitcode)})",
-                                mend=FEWER,
+                                hint=FEWER,
                             ) from None
                         if worker.piece is not None:
                             waiting.appendleft(worker.piece)
@@ -174,12 +174,12 @@ class Ray:
 
     def __init__(self, workers: int, *, address: str | None = None, gpus: float = 0.0) -> None:
         if workers < 1:
-            raise InputError(f"{workers} workers", where="--workers", mend="use 1 or more")
+            raise InputError(f"{workers} workers", where="--workers", hint="use 1 or more")
         try:
             import ray.data  # noqa: F401
         except ImportError as error:
             raise InputError(
-                "Ray is not installed", where="--executor ray", mend="pip install 'handi[ray]'"
+                "Ray is not installed", where="--executor ray", hint="pip install 'handi[ray]'"
             ) from error
         self.workers, self.address, self.gpus = workers, address, gpus
 
@@ -213,7 +213,7 @@ class Ray:
                 # On a busy machine a local Ray can take longer to start than the half minute it gives itself.
                 if self.address or attempt == STARTS - 1:
                     what = f"cannot be reached ({error})" if self.address else f"Ray cannot start ({error})"
-                    raise InputError(what, where=self.address, mend="see `ray status`") from error
+                    raise InputError(what, where=self.address, hint="see `ray status`") from error
 
     def _local(self) -> dict[str, Any]:
         """How Ray is started on this machine: what it passes around is small, and its workers import what
@@ -280,7 +280,7 @@ def load_work(build: bytes, log: Path) -> Callable[[Any], Any]:
     lines = read_lines(log) if log.exists() else []
     begun, done = ({line[5:] for line in lines if line.startswith(word)} for word in ("load ", "done "))
     if sum(not lives(int(pid)) for pid in begun - done) >= DEATHS_AT_START:
-        raise HandiError("workers die before their first clip", mend=FEWER)
+        raise HandiError("workers die before their first clip", hint=FEWER)
     with log.open("a") as file:
         file.write(f"load {os.getpid()}\n")
     try:
@@ -298,4 +298,4 @@ def executor(kind: str, workers: int, *, address: str | None = None, gpus: float
         return Processes(workers)
     if kind == "ray":
         return Ray(workers, address=address, gpus=gpus)
-    raise InputError(f"there is no executor {kind!r}", mend="use serial, processes or ray")
+    raise InputError(f"there is no executor {kind!r}", hint="use serial, processes or ray")

@@ -54,7 +54,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
                 raise ValueError(f"status {row['status']!r}")
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"line {number} is damaged ({error})", where=path, mend="run handi prepare again"
+                f"line {number} is damaged ({error})", where=path, hint="run handi prepare again"
             ) from error
         yield row
 

@@ -31,11 +31,11 @@ def make_plan(clips: Sequence[Clip], settings: PrepareSettings) -> list[Shard]:
     ids = [clip.id for clip in clips]
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
-        raise InputError(f"two clips have the id {twice!r}", mend="give each its own")
+        raise InputError(f"two clips have the id {twice!r}", hint="give each its own")
     if not ids:
         raise InputError("the source holds no clips")
     if not 1 <= settings.clips_per_shard <= MOST_CLIPS:
-        raise InputError(f"{settings.clips_per_shard} clips a shard", mend=f"use 1 to {MOST_CLIPS}")
+        raise InputError(f"{settings.clips_per_shard} clips a shard", hint=f"use 1 to {MOST_CLIPS}")
     stamps = _Stamps()
     plan = []
     for split in sorted({clip.split for clip in clips}):

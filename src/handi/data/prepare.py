@@ -191,7 +191,7 @@ def prepare_source(
     about: dict[str, Any] = {"kind": kind}
     if limit is not None:
         if limit < 1:
-            raise InputError(f"{limit} clips", where="--limit", mend="use 1 or more")
+            raise InputError(f"{limit} clips", where="--limit", hint="use 1 or more")
         found = some_of(found, limit)
     if not found.has_splits and held_out:
         about["held_out"] = held_out  # another share is another division of the clips

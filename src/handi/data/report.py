@@ -50,7 +50,7 @@ def write_report(
             card.add(row)
         except (LookupError, TypeError) as error:
             what = f"the line of clip {row.get('id')} is damaged ({type(error).__name__}: {error})"
-            raise InputError(what, where=folder / shards.LEDGER, mend=shards.AGAIN) from error
+            raise InputError(what, where=folder / shards.LEDGER, hint=shards.AGAIN) from error
     title = f"Data card: {folder.resolve().name}"
     body = [f"<h1>{escape(title)}</h1>", *_head(about, damages)]
     body += [*_counts(about, card), *_words(card), *_figures(card, folder)]

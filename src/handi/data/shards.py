@@ -123,7 +123,7 @@ def read_piece(folder: Path, row: Mapping[str, Any]) -> dict[str, bytes]:
             raise ValueError("its content has changed")
         return unpack(piece, row["id"])
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"clip {row['id']} is damaged ({error})", where=path, mend=DELETE) from error
+        raise InputError(f"clip {row['id']} is damaged ({error})", where=path, hint=DELETE) from error
 
 
 def encode_picture(picture: np.ndarray, kind: str) -> bytes:
@@ -210,7 +210,7 @@ def read_part(folder: Path, shard: str) -> tuple[np.ndarray | None, list[Row]]:
         return _areas(head), [parse_json(text, folder, checked=False) for text in lines.split("\n") if text]
     except _DAMAGES as error:
         where = part_path(folder, shard)
-        raise InputError(f"is damaged ({error})", where=where, mend=AGAIN) from error
+        raise InputError(f"is damaged ({error})", where=where, hint=AGAIN) from error
 
 
 def _areas(head: dict[str, Any]) -> np.ndarray | None:
@@ -240,7 +240,7 @@ def read_prepared(folder: str | Path) -> dict[str, Any]:
     for name in (SETTINGS, PREPARED):
         if not (folder / name).is_file():
             what = "the preparation is not finished" if name == PREPARED else "holds no prepared clips"
-            raise InputError(what, where=folder, mend="run handi prepare … --out " + str(folder))
+            raise InputError(what, where=folder, hint="run handi prepare … --out " + str(folder))
     try:
         content = read_json(folder / PREPARED)
         found = content["format"], content["version"]
@@ -248,12 +248,12 @@ def read_prepared(folder: str | Path) -> dict[str, Any]:
             _check_prepared(content)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         what = f"is damaged ({type(error).__name__}: {error})"
-        raise InputError(what, where=folder / PREPARED, mend=AGAIN) from error
+        raise InputError(what, where=folder / PREPARED, hint=AGAIN) from error
     if found != (FORMAT, VERSION):
         raise InputError(
             f"has format {found[0]} {found[1]}, this handi reads {FORMAT} {VERSION}",
             where=folder / PREPARED,
-            mend="update handi, or prepare it again",
+            hint="update handi, or prepare it again",
         )
     return content
 
@@ -269,7 +269,7 @@ def read_unfinished(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any],
 
     folder = Path(folder).expanduser()
     if not (folder / SETTINGS).is_file():
-        raise InputError("holds no prepared clips", where=folder, mend=f"run handi prepare … --out {folder}")
+        raise InputError("holds no prepared clips", where=folder, hint=f"run handi prepare … --out {folder}")
     settings = read_json(folder / SETTINGS)
     rows: dict[str, list[Row]] = {}
     areas = np.zeros(settings["size"], np.int64)
@@ -343,4 +343,4 @@ def read_clip_rows(folder: str | Path, split: str | None = None) -> Any:
             raise ValueError(f"has rows without {', '.join(holes)}")
         return table
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise InputError(f"cannot be read ({error})", where=path, mend=AGAIN) from error
+        raise InputError(f"cannot be read ({error})", where=path, hint=AGAIN) from error

@@ -44,18 +44,18 @@ class PrepareSettings:
         """Raises: InputError for settings that no clip can be prepared with."""
         if self.truth is not None and self.camera == "stabilise":
             raise InputError(
-                "true hands are those of a camera that moves", mend="leave stabilising or truth out"
+                "true hands are those of a camera that moves", hint="leave stabilising or truth out"
             )
         if (self.truth is not None or self.first_frames) and self.size[0] != self.size[1]:
             raise InputError(
-                "true hands are those of square frames", mend="give a square --size, e.g. 128x128"
+                "true hands are those of square frames", hint="give a square --size, e.g. 128x128"
             )
         if self.first_frames and (self.frames, self.truth) != (1, None):
-            raise InputError("first frames have no area, and no frames after them", mend="leave these out")
+            raise InputError("first frames have no area, and no frames after them", hint="leave these out")
         if not self.first_frames and not 2 <= self.frames <= MOST_FRAMES:
-            raise InputError(f"{self.frames} frames", where="--frames", mend=f"use 2 to {MOST_FRAMES}")
+            raise InputError(f"{self.frames} frames", where="--frames", hint=f"use 2 to {MOST_FRAMES}")
         if self.fps is not None and not 0 < self.fps <= 1000:
-            raise InputError(f"{self.fps:g} frames per second", where="--fps", mend="use more than 0")
+            raise InputError(f"{self.fps:g} frames per second", where="--fps", hint="use more than 0")
 
     @property
     def detects(self) -> bool:

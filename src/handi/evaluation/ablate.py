@@ -54,13 +54,13 @@ class Grid:
     def check(self) -> None:
         """Raises: InputError."""
         if self.recipe.stage != "stage2":
-            what, mend = f"is a recipe for {self.recipe.stage}", "the ablation needs one for stage2"
-            raise InputError(what, where=self.recipe.name, mend=mend)
+            what, hint = f"is a recipe for {self.recipe.stage}", "the ablation needs one for stage2"
+            raise InputError(what, where=self.recipe.name, hint=hint)
         if not self.hand_weight > 0:
-            mend = "use a number above 0: off is the other row"
-            raise InputError(f"--hand-weight {self.hand_weight}", mend=mend)
+            hint = "use a number above 0: off is the other row"
+            raise InputError(f"--hand-weight {self.hand_weight}", hint=hint)
         if not self.cells:
-            raise InputError("no row of table 3 is left to train", mend="name masks and hrl")
+            raise InputError("no row of table 3 is left to train", hint="name masks and hrl")
 
     def runs(self) -> dict[str, Recipe]:
         """The recipes of the trainings that the cells need, by name."""

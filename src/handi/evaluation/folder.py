@@ -64,7 +64,7 @@ def read_videos(path: str | Path, say: Say = lambda line: None) -> dict[str, Ent
         raise InputError("no such folder or manifest", where=path)
     if not entries:
         raise InputError(
-            "holds no video", where=path, mend="see `handi evaluate --help` for what it may hold"
+            "holds no video", where=path, hint="see `handi evaluate --help` for what it may hold"
         )
     return dict(sorted(entries.items()))
 

@@ -105,7 +105,7 @@ def read_methods(items: Sequence[str], results: Path | None = None) -> list[Show
         if not equals:
             name, place = Path(item).name, item
         if name in methods:
-            raise InputError(f"two methods are called {name!r}", mend="write NAME=FOLDER")
+            raise InputError(f"two methods are called {name!r}", hint="write NAME=FOLDER")
         scores = None
         if results is not None:
             own = results / name
@@ -115,7 +115,7 @@ def read_methods(items: Sequence[str], results: Path | None = None) -> list[Show
         folder = Path(place).expanduser()
         methods[name] = ShownMethod(name, folder, read_videos(folder), scores)
     if not methods:
-        raise InputError("no method is named", mend="write --methods NAME=FOLDER …")
+        raise InputError("no method is named", hint="write --methods NAME=FOLDER …")
     if results is not None and not any(method.results for method in methods.values()):
         raise InputError(f"holds no {next(iter(methods))}/results.json or any other method's", where=results)
     return list(methods.values())
@@ -136,8 +136,8 @@ def read_samples(
             raise InputError(f"is not the record of a run ({error})", where=record) from error
         samples[record.parent.name] = Entry(record.parent.name, context_file=context, text=text)
     if not samples:
-        mend = "say what the samples are: --ref FOLDER_OR_MANIFEST"
-        raise InputError("holds no folders with a run.json", where=folder, mend=mend)
+        hint = "say what the samples are: --ref FOLDER_OR_MANIFEST"
+        raise InputError("holds no folders with a run.json", where=folder, hint=hint)
     if unknown := [id for id in ids if id not in samples]:
         raise InputError(f"there is no sample {unknown[0]!r}", where=ref or folder)
     return {id: samples[id] for id in ids} if ids else samples
@@ -153,7 +153,7 @@ def build_gallery(
     Raises: InputError if nothing can be shown, OutputError.
     """
     if config.width < 16:
-        raise InputError(f"--width {config.width}", mend="use 16 or more")
+        raise InputError(f"--width {config.width}", hint="use 16 or more")
     page = _Page(config)
     make = page.method_blocks if config.form == "methods" else page.action_blocks
     blocks = make(samples, methods)
@@ -224,7 +224,7 @@ class _Page:
         if not several:
             raise InputError(
                 "no two samples start from one context image",
-                mend="give `handi generate --batch` the same image with other prompts, or use --form methods",
+                hint="give `handi generate --batch` the same image with other prompts, or use --form methods",
             )
         blocks = []
         with Progress("gallery", len(several), "context images") as bar:

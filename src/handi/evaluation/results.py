@@ -36,7 +36,7 @@ def read_results(path: str | Path) -> Results:
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
     if not path.exists():
-        raise InputError("no such results", where=path, mend="make them with `handi evaluate`")
+        raise InputError("no such results", where=path, hint="make them with `handi evaluate`")
     results = read_json(path)
     if not isinstance(results, dict) or results.get("format") != FORMAT:
         raise InputError("is not a results.json of `handi evaluate`", where=path)
@@ -48,7 +48,7 @@ def read_results(path: str | Path) -> Results:
         _check(results)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"is damaged ({type(error).__name__}: {error})"
-        raise InputError(what, where=path, mend="make it again with `handi evaluate`") from error
+        raise InputError(what, where=path, hint="make it again with `handi evaluate`") from error
     return results
 
 

@@ -50,11 +50,11 @@ class EvaluationConfig:
         for name in self.metrics:
             check_metric(name)
         if self.context_frames < 0:
-            raise InputError(f"{self.context_frames} context frames", mend="use 0 or more")
+            raise InputError(f"{self.context_frames} context frames", hint="use 0 or more")
         if not 2 <= self.resamples <= MOST_RESAMPLES:
-            raise InputError(f"{self.resamples} resamples", mend=f"use 2 to {MOST_RESAMPLES:,}")
+            raise InputError(f"{self.resamples} resamples", hint=f"use 2 to {MOST_RESAMPLES:,}")
         if self.clips is not None and self.clips < 1:
-            raise InputError(f"--clips {self.clips}", mend="use 1 or more")
+            raise InputError(f"--clips {self.clips}", hint="use 1 or more")
 
 
 class LoadedMetrics:

@@ -202,7 +202,7 @@ class Study:
     def exit_code(self, *, scored: bool) -> int:
         """1 if anything is lost, else 0. Raises: InputError if nothing at all was scored."""
         if not scored:
-            raise InputError("nothing could be scored", where=self.out, mend="see the table's notes")
+            raise InputError("nothing could be scored", where=self.out, hint="see the table's notes")
         return 1 if self.lost else 0
 
     def entries(self, data: str) -> dict[str, Entry]:
@@ -309,7 +309,7 @@ def parse_data(items: tuple[str, ...]) -> dict[str, Path]:
             name, path = safe_name(Path(item).expanduser().resolve().stem), item
         check_name(name, "name of a data set")
         if name in data:
-            raise InputError(f"two data sets are called {name!r}", mend="write NAME=FOLDER")
+            raise InputError(f"two data sets are called {name!r}", hint="write NAME=FOLDER")
         data[name] = Path(path).expanduser()
     return data
 

@@ -45,7 +45,7 @@ def make_tables(
     Raises: HandiError.
     """
     if not 1 <= runs <= 1000:
-        raise InputError(f"--runs {runs}", mend="use 1 to 1000")
+        raise InputError(f"--runs {runs}", hint="use 1 to 1000")
     uses_truth = any(spec.options.get("mask") == "true" for spec in study.methods)
     scoped = (table == "table2" and intensive) or (table == "table3" and tuple(scopes) != ("full",))
     study.check(scores=table != "table1", areas=uses_truth or scoped)
@@ -263,7 +263,7 @@ def table3(
     by_name = {}
     for spec in study.methods:
         if spec.name not in known:
-            raise InputError(f"{spec.name!r} is no row of table 3", mend=f"rows are {', '.join(known)}")
+            raise InputError(f"{spec.name!r} is no row of table 3", hint=f"rows are {', '.join(known)}")
         own = {"mask": known[spec.name][0]} if spec.kind == "handi" else {}
         by_name[spec.name] = replace(spec, options={**own, **spec.options})
     made = _Comparison(study, paper.COLUMNS, authors)

@@ -186,7 +186,7 @@ def prepared_entries(folder: Path) -> dict[str, Entry]:
     tests = read_prepared(folder)["splits"].get("test", {}).get("kept")
     clips = PreparedClips(folder, "test" if tests else "val")
     if clips.pictures == "none":
-        raise InputError("was prepared without pictures", where=folder, mend="prepare it with them")
+        raise InputError("was prepared without pictures", where=folder, hint="prepare it with them")
     entries: dict[str, Entry] = {}
     for index in range(len(clips)):
         row = clips.row(index)

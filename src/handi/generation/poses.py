@@ -35,7 +35,7 @@ def given_poses(
     poses, notes = [], list[str]()
     for request in requests:
         if request.poses is None:
-            raise InputError("some clips of the batch have poses and some have none", mend="run them apart")
+            raise InputError("some clips of the batch have poses and some have none", hint="run them apart")
         frames = settings.frames or pipe.card.frames
         if is_record(request.poses):
             poses.append(recorded_poses(request.poses, frames))

@@ -35,12 +35,12 @@ class ClipRequest:
         check_prompt(self.prompt)
         check_seed(self.seed)
         if self.motion is not None and not math.isfinite(self.motion):
-            raise InputError(f"motion is {self.motion}", mend="use a finite number")
+            raise InputError(f"motion is {self.motion}", hint="use a finite number")
         open_image(self.image_file)
         if self.mask is not None and self.mask != "full":
             open_image(self.mask)
         if self.poses is not None and not Path(self.poses).is_file():
-            raise InputError("no such file of poses", where=self.poses, mend="give a poses.json or a video")
+            raise InputError("no such file of poses", where=self.poses, hint="give a poses.json or a video")
 
     @property
     def image_file(self) -> Path:
@@ -84,7 +84,7 @@ class GenerationSettings:
         check_numbers(steps=self.area_steps, guidance=self.area_guidance, stage="stage 1")
         check_numbers(steps=self.pose_steps, stage="poses")
         if self.lora is not None and self.lora.endswith(".safetensors") and not Path(self.lora).is_file():
-            raise InputError("no such file", where=self.lora, mend="name a file, a folder or a hub id")
+            raise InputError("no such file", where=self.lora, hint="name a file, a folder or a hub id")
 
 
 def read_batch(path: str | Path, *, seed: int = 0) -> tuple[list[ClipRequest], list[InputError]]:
@@ -107,7 +107,7 @@ def read_batch(path: str | Path, *, seed: int = 0) -> tuple[list[ClipRequest], l
                 raise InputError(f"the id {request.id!r} was used before{how}")
             requests[key] = request
         except InputError as error:
-            errors.append(InputError(error.what, where=f"{path}, line {number}", mend=error.mend))
+            errors.append(InputError(error.what, where=f"{path}, line {number}", hint=error.hint))
     return list(requests.values()), errors
 
 

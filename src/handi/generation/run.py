@@ -109,7 +109,7 @@ def describe(
     if settings.enrich is None or not requests:
         return {}, []
     if settings.enrich == "stored":
-        raise InputError("a prompt has no stored description", where="--enrich", mend="name a model")
+        raise InputError("a prompt has no stored description", where="--enrich", hint="name a model")
     device = choose_device(settings.device)
     enricher = open_enricher(
         settings.enrich,

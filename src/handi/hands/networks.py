@@ -133,7 +133,7 @@ class LiteRTNetworks:
 
     def __init__(self, weights: HandWeights, threads: int) -> None:
         if not litert_installed():
-            raise ModelError("LiteRT is not installed", mend="run pip install 'handi[litert]'")
+            raise ModelError("LiteRT is not installed", hint="run pip install 'handi[litert]'")
         self.weights = weights
         graph = read_graph(weights.landmark, where=weights.source)
         self.hand_bytes = with_outputs(weights.landmark, graph, _logit_outputs(graph))

@@ -58,7 +58,7 @@ def _resampled(
     """Joints of N frames at `times` as `frames` evenly spaced ones. A hand that is missing in some is carried
     evenly from where it was last seen to where it is seen again; one that is never seen stays away."""
     if not visible.any():
-        raise InputError("shows no hand", where=path, mend="give a poses.json or a video with hands in it")
+        raise InputError("shows no hand", where=path, hint="give a poses.json or a video with hands in it")
     wanted = np.linspace(times[0], times[-1], frames)
     hands = joints.reshape(len(joints), 2, -1)
     poses = np.zeros((frames, *hands.shape[1:]), np.float32)
@@ -84,7 +84,7 @@ def placed(
     if not photo.any():
         raise InputError(
             "no hand is found in the photo, so the filmed ones have no place in it",
-            mend="give a poses.json, edited for this photo",
+            hint="give a poses.json, edited for this photo",
         )
     film = poses.reshape(len(poses), 2, JOINTS_A_HAND, 2) * (aspect, 1)
     own = photo.reshape(2, JOINTS_A_HAND, 2) * (photo_aspect, 1)

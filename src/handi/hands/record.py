@@ -80,7 +80,7 @@ def read_joints(path: str | Path) -> HandRecord:
         raise InputError(
             f"is not {FORMAT} version {VERSION}",
             where=path,
-            mend="make it with `handi hands INPUT --out DIR`",
+            hint="make it with `handi hands INPUT --out DIR`",
         )
     try:
         return _parsed(content)

@@ -56,7 +56,7 @@ class HandSettings:
         """Raises: InputError for a confidence that is none."""
         for name in ("detection_confidence", "presence_confidence"):
             if not 0 < getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}", mend="use 0 to 1")
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}", hint="use 0 to 1")
 
 
 def report_hands(

@@ -123,7 +123,7 @@ def read_graph(data: bytes, *, where: str = "a .tflite file") -> Graph:
     except (struct.error, ValueError, IndexError, KeyError, MemoryError) as error:
         raise ModelError(f"is not a whole .tflite network ({error})", where=where) from error
     except NotImplementedError as error:
-        raise ModelError(str(error), where=where, mend="only MediaPipe's hand networks are known") from error
+        raise ModelError(str(error), where=where, hint="only MediaPipe's hand networks are known") from error
 
 
 def _parse(data: bytes) -> Graph:

@@ -98,7 +98,7 @@ class Place:
 
     path: str  # of a refused file: the file itself
     state: Literal["found", "missing", "refused"]
-    detail: str = ""  # the mend, or why it was refused
+    detail: str = ""  # the hint, or why it was refused
 
 
 def cache_folder() -> Path:
@@ -118,20 +118,20 @@ def load_hand_weights(
     lacks a file or holds one that was cut or altered.
     """
     if complexity not in PALM:
-        raise ModelError(f"no hand models of complexity {complexity!r}", mend="choose full or lite")
+        raise ModelError(f"no hand models of complexity {complexity!r}", hint="choose full or lite")
     refused: ModelError | None = None
     for place, named in _places(path):
         try:
             return _load(place, complexity)
         except FileNotFoundError as error:
             if named:
-                raise ModelError(f"holds no {error}", where=place, mend=_mend(place)) from error
+                raise ModelError(f"holds no {error}", where=place, hint=_hint(place)) from error
         except ModelError as error:
             if named:
                 raise
             refused = refused or error
     if not fetch:
-        raise refused or ModelError("the hand models are not on this machine", mend=_mend(cache_folder()))
+        raise refused or ModelError("the hand models are not on this machine", hint=_hint(cache_folder()))
     _fetch(refused)
     return _load(cache_folder(), complexity)
 
@@ -144,7 +144,7 @@ def survey(complexity: Complexity = "full") -> list[Place]:
             _load(place, complexity)
             seen.append(Place(str(place), "found"))
         except FileNotFoundError:
-            seen.append(Place(str(place), "missing", _mend(place)))
+            seen.append(Place(str(place), "missing", _hint(place)))
         except ModelError as error:
             seen.append(Place(str(error.where), "refused", str(error)))
     return seen
@@ -164,7 +164,7 @@ def _places(path: str | Path | None) -> Iterator[tuple[Path, bool]]:
     yield Path("hand_landmarker.task").absolute(), False
 
 
-def _mend(place: Path) -> str:
+def _hint(place: Path) -> str:
     folder = place if place.suffix not in (".whl", ".task") else place.parent
     return f"on a machine with a network run `{PIP_DOWNLOAD}` and copy the .whl file into {folder}"
 
@@ -189,7 +189,7 @@ def _read(place: Path, file: _File) -> bytes:
                 return _checked(archive.read(member), file, f"{place} ({member})")
         except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
             raise ModelError(
-                f"is not a whole wheel or .task file ({error})", where=place, mend="copy it again"
+                f"is not a whole wheel or .task file ({error})", where=place, hint="copy it again"
             ) from error
         except KeyError as error:
             raise FileNotFoundError(file.name) from error
@@ -205,7 +205,7 @@ def _checked(content: bytes, file: _File, where: str | Path) -> bytes:
     raise ModelError(
         f"has SHA-256 {found[:12]}…, not {file.sha256[:12]}…: it was cut, altered, or is of another release",
         where=where,
-        mend=f"delete it, or use the one of {VERSION}",
+        hint=f"delete it, or use the one of {VERSION}",
     )
 
 
@@ -232,13 +232,13 @@ def _fetch(refused: ModelError | None) -> None:
             what = f"the hand models are not on this machine and pip cannot fetch them ({reason})"
             if refused is not None:
                 what += f"; and {refused}"
-            raise ModelError(what, mend=_mend(folder))
+            raise ModelError(what, hint=_hint(folder))
         found = hashlib.sha256(wheel.read_bytes()).hexdigest()
         if found != WHEEL_SHA256:
             raise ModelError(
                 f"the package index gave a wheel of SHA-256 {found[:12]}…, not {WHEEL_SHA256[:12]}…",
                 where=WHEEL,
-                mend=_mend(folder),
+                hint=_hint(folder),
             )
         for file in (*PALM.values(), *LANDMARK.values()):
             content = _read(wheel, file)

@@ -153,18 +153,18 @@ class HandiPipeline(StagesPipeline):
         check_frames(frames, self.backbone.chunk, self.source)
         check_numbers(steps=pose_inference_steps, stage="poses")
         if area_from not in ("mask", "poses"):
-            raise InputError(f"area_from {area_from!r}", mend="use mask or poses")
+            raise InputError(f"area_from {area_from!r}", hint="use mask or poses")
         check_numbers(steps=stage1.steps, guidance=stage1.guidance, stage="stage 1")
         check_numbers(steps=stage2.steps, guidance=stage2.guidance, stage="stage 2")
         if output_type not in ("np", "pil", "pt", "latent"):
-            raise InputError(f"output_type {output_type!r}", mend="use np, pil, pt or latent")
+            raise InputError(f"output_type {output_type!r}", hint="use np, pil, pt or latent")
         given = broadcast(image=image, prompt=prompt, mask=mask, motion=motion, negative=negative_prompt)
         given = repeated(given, num_videos_per_prompt)
         for text in given["prompt"]:
             check_prompt(text)
         negative = ["" if text is None else text for text in given["negative"]]
         if not all(isinstance(text, str) for text in negative):
-            raise InputError("negative_prompt is no text", mend="give a text, a list of texts, or None")
+            raise InputError("negative_prompt is no text", hint="give a text, a list of texts, or None")
         pictures, masks, notes = prepare(
             given["image"],
             given["mask"],
@@ -245,7 +245,7 @@ class HandiPipeline(StagesPipeline):
         if given.shape != (clips, frames, 42, 2) or not given.isfinite().all():
             raise InputError(
                 f"poses of shape {tuple(given.shape)}",
-                mend=f"give finite numbers, {clips}×{frames}×42×2 or {frames}×42×2",
+                hint=f"give finite numbers, {clips}×{frames}×42×2 or {frames}×42×2",
             )
         return given.to(self._execution_device)
 
@@ -263,7 +263,7 @@ class HandiPipeline(StagesPipeline):
             soft = np.stack(masks)  # type: ignore[arg-type]
             return soft, soft >= 0.5
         if any(mask is not None for mask in masks):
-            raise InputError("some clips of the batch have a mask and some have none", mend="run them apart")
+            raise InputError("some clips of the batch have a mask and some have none", hint="run them apart")
         if self.area_unet is None:
             notes.append(
                 "this model has no stage 1 and no mask was given: the whole frame is the motion area"
@@ -286,7 +286,7 @@ class HandiPipeline(StagesPipeline):
         """The hulls of poses B×F×42×2 as the motion area: soft B×H×W and binary B×H×W. Raises: InputError."""
         if poses is None:
             raise InputError(
-                "area_from poses: there are none", where=self.source, mend="give poses, or use mask"
+                "area_from poses: there are none", where=self.source, hint="give poses, or use mask"
             )
         area = _hulls(poses, size)
         for empty in np.flatnonzero(~area.any(axis=(1, 2))):

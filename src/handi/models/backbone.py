@@ -182,5 +182,5 @@ def check_frames(frames: int, chunk: int, where: str = "") -> None:
     if over := (frames - 1) % chunk:
         less, more = frames - over, frames - over + chunk
         nearest = f"{less} or {more}" if less > 1 else f"{more}"
-        mend = f"use {nearest}: clips of this model have 1 + {chunk}·k"
-        raise InputError(f"a clip of {frames} frames", where=where, mend=mend)
+        hint = f"use {nearest}: clips of this model have 1 + {chunk}·k"
+        raise InputError(f"a clip of {frames} frames", where=where, hint=hint)

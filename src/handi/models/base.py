@@ -60,7 +60,7 @@ def load_base(folder: Path, source: str, *, dtype: torch.dtype | None, variant: 
     config = folder / TRANSFORMER / "config.json"
     name = str(read_json(config, checked=False, error=ModelError).get("_class_name"))
     if name not in FAMILIES:
-        raise ModelError(f"its network is a {name}", where=config, mend=f"use one of {', '.join(FAMILIES)}")
+        raise ModelError(f"its network is a {name}", where=config, hint=f"use one of {', '.join(FAMILIES)}")
     network, vae, text_encoder, card = FAMILIES[name]
     common: dict[str, Any] = {"local_files_only": True, "variant": variant}
     dtype = dtype or torch.float32
@@ -83,7 +83,7 @@ def load_base(folder: Path, source: str, *, dtype: torch.dtype | None, variant: 
             f"its network takes {taken} channels and makes {made}: an image-to-video model with mask channels"
         )
         raise ModelError(
-            what, where=config, mend="use one with a timestep per token, such as Wan 2.2 TI2V-5B"
+            what, where=config, hint="use one with a timestep per token, such as Wan 2.2 TI2V-5B"
         )
     return parts
 
@@ -108,7 +108,7 @@ def save_adapters(network: Any, card: ModelCard, prior: Tensor | None, folder: P
         raise InputError("the model card names no base", where=folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / "handi.json").exists():
         what = "holds something that is not a handi model"
-        raise InputError(what, where=folder, mend="choose another folder")
+        raise InputError(what, where=folder, hint="choose another folder")
     with scratch_folder(folder.parent) as scratch, writing(folder):
         whole = scratch / "model"
         whole.mkdir()
@@ -133,4 +133,4 @@ def _read(read: Callable[..., Any], folder: Path, **options: Any) -> Any:
         return read(folder, **options)
     except Exception as error:  # diffusers and transformers, each with its own kinds
         first = " ".join(str(error).split())[:160]
-        raise ModelError(f"cannot be loaded ({first})", where=folder, mend="copy the files again") from error
+        raise ModelError(f"cannot be loaded ({first})", where=folder, hint="copy the files again") from error

@@ -55,7 +55,7 @@ def load(
 ) -> Checkpoint:
     """Load a local folder, or a hub id ("owner/name"), into memory.
 
-    Raises: ModelError naming the file at fault and the mend.
+    Raises: ModelError naming the file at fault, with a hint.
     """
     folder = locate(model, revision=revision)
     if (card := _card_of(folder)).base is not None:
@@ -127,7 +127,7 @@ def _check_variant(folder: Path, variant: str | None) -> None:
     found = set().union(*(_variants(path) for path in folder.iterdir() if path.is_dir()))
     if variant is not None and variant not in found:
         others = f"; it has {', '.join(sorted(found))}" if found else ""
-        raise ModelError(f"has no {variant} weights{others}", where=folder, mend="leave --variant out")
+        raise ModelError(f"has no {variant} weights{others}", where=folder, hint="leave --variant out")
 
 
 def require(model: str | Path) -> None:
@@ -148,7 +148,7 @@ def _require_components(folder: Path) -> None:
             raise ModelError(
                 f"the model folder has no {name}/",
                 where=folder,
-                mend=f"it needs {', '.join(c + '/' for c in COMPONENTS)}",
+                hint=f"it needs {', '.join(c + '/' for c in COMPONENTS)}",
             )
 
 
@@ -187,7 +187,7 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
     name = str(model)
     if not _is_hub_id(name):
         raise ModelError(
-            "no such model folder", where=name, mend='give a folder, a hub id like "owner/name", or "mini"'
+            "no such model folder", where=name, hint='give a folder, a hub id like "owner/name", or "mini"'
         )
     from huggingface_hub import snapshot_download
 
@@ -199,7 +199,7 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
         raise ModelError(
             f"neither a folder here nor a hub repository that can be had ({_first_line(error)})",
             where=name,
-            mend="check the name and the network, or download it elsewhere and give its folder",
+            hint="check the name and the network, or download it elsewhere and give its folder",
         ) from error
 
 
@@ -226,8 +226,8 @@ def _load_network(otherwise: Any, folder: Path, dtype: torch.dtype | None, varia
     there = _variants(folder)
     if variant is None and there and not any(name.count(".") == 1 for name in _weight_files(folder)):
         only = sorted(there)[0]
-        mend = f"say --variant {only} (in Python: variant={only!r})"
-        raise ModelError(f"holds only {only} weights", where=folder, mend=mend)
+        hint = f"say --variant {only} (in Python: variant={only!r})"
+        raise ModelError(f"holds only {only} weights", where=folder, hint=hint)
     try:
         network, info = cls.from_pretrained(
             folder,
@@ -242,7 +242,7 @@ def _load_network(otherwise: Any, folder: Path, dtype: torch.dtype | None, varia
         raise ModelError(
             f"its weights cannot be loaded ({found}: {_first_line(error)})",
             where=folder,
-            mend="copy the file again: it may be missing, cut short or of another model",
+            hint="copy the file again: it may be missing, cut short or of another model",
         ) from error
     if missing := sorted(info["missing_keys"]):
         raise ModelError(f"{len(missing)} weights are missing, among them {missing[0]}", where=folder)
@@ -256,7 +256,7 @@ def _load_autoencoder(folder: Path, dtype: torch.dtype | None, variant: str | No
         raise ModelError(
             f"scaling_factor is {scale!r}",
             where=folder / "config.json",
-            mend="use the number of its training",
+            hint="use the number of its training",
         )
     return vae
 
@@ -268,7 +268,7 @@ def _load_tokenizer(folder: Path) -> CLIPTokenizer:
         raise ModelError(
             f"the tokenizer cannot be loaded ({_first_line(error)})",
             where=folder,
-            mend="it needs vocab.json, merges.txt and tokenizer_config.json",
+            hint="it needs vocab.json, merges.txt and tokenizer_config.json",
         ) from error
 
 
@@ -287,7 +287,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelError("is missing from the model folder", where=path)
     config = read_json(path, checked=False, error=ModelError)  # diffusers writes -Infinity
     if not isinstance(config, dict):
-        raise ModelError("is not a JSON object", where=path, mend="copy the file again")
+        raise ModelError("is not a JSON object", where=path, hint="copy the file again")
     return config
 
 
@@ -317,7 +317,7 @@ def save(checkpoint: Checkpoint, scheduler: SchedulerMixin, folder: str | Path) 
     folder = present(Path(folder))
     if folder.exists() and any(folder.iterdir()) and not (folder / CARD).exists():
         raise InputError(
-            "holds something that is not a handi model", where=folder, mend="choose another folder"
+            "holds something that is not a handi model", where=folder, hint="choose another folder"
         )
     with scratch_folder(folder.parent) as scratch, writing(folder):
         whole = scratch / "model"

@@ -107,6 +107,6 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
         Raises: InputError with LoRA adapters on a network, OutputError.
         """
         if any(hasattr(getattr(self, name), "peft_config") for name in NETWORKS):
-            mend = "call pipe.fuse_lora() and pipe.unload_lora_weights() first"
-            raise InputError("LoRA adapters are loaded, which a model folder has no place for", mend=mend)
+            hint = "call pipe.fuse_lora() and pipe.unload_lora_weights() first"
+            raise InputError("LoRA adapters are loaded, which a model folder has no place for", hint=hint)
         model_folder.save(self.checkpoint, self.scheduler, save_directory)

@@ -64,7 +64,7 @@ def from_preset(preset: str, sentences: Iterable[str], *, seed: int = 0) -> Chec
     Raises: InputError for a preset that is not there.
     """
     if preset not in PRESETS:
-        raise InputError(f"no preset {preset!r}", where="model.preset", mend=f"use {', '.join(PRESETS)}")
+        raise InputError(f"no preset {preset!r}", where="model.preset", hint=f"use {', '.join(PRESETS)}")
     sizes = PRESETS[preset]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

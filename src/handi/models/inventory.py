@@ -21,7 +21,7 @@ def models_found() -> Iterator[Finding]:
     if (MINI / CARD).exists():
         yield Finding("model", f'"mini": {sum(p.stat().st_size for p in MINI.rglob("*")) / 2**20:.0f} MiB')
     else:
-        yield Finding("model", f"mini is not in {MINI}", ok=False, mend="install handi again")
+        yield Finding("model", f"mini is not in {MINI}", ok=False, hint="install handi again")
     yield Finding("model", '"random": built in, untrained; its pixels mean nothing')
     cache = Path(constants.HF_HUB_CACHE)
     home = next(p for p in (cache, *cache.parents) if p.exists())
@@ -40,7 +40,7 @@ def models_found() -> Iterator[Finding]:
                     "model",
                     f"{repository.repo_id}: incomplete, no {', '.join(missing)}",
                     ok=False,
-                    mend=f"hf download {repository.repo_id}",
+                    hint=f"hf download {repository.repo_id}",
                 )
             else:
                 stages = "both stages" if "area_unet" in folders else "stage 2"

@@ -28,7 +28,7 @@ LORA = ".lora_"  # in the names of peft's adapter weights
 def need_peft() -> None:
     """Raises: InputError where peft is not installed."""
     if find_spec("peft") is None:
-        raise InputError("LoRA needs peft, which is not installed", mend="run: pip install 'handi[train]'")
+        raise InputError("LoRA needs peft, which is not installed", hint="run: pip install 'handi[train]'")
 
 
 def save_lora(network: Any, name: str, path: Path, *, adapter: str = "default") -> None:
@@ -59,8 +59,8 @@ def load_adapter(network: Any, name: str, adapter: str, path: Path) -> None:
             raise ValueError(f"its weights are not of {name}")
         network.load_lora_adapter(weights, prefix=name, adapter_name=adapter, metadata=about or None)
     except Exception as error:  # peft, torch and safetensors, each with its own kinds
-        mend = "use a LoRA of this very model"
-        raise ModelError(f"does not fit this model ({_short(error)})", where=path, mend=mend) from error
+        hint = "use a LoRA of this very model"
+        raise ModelError(f"does not fit this model ({_short(error)})", where=path, hint=hint) from error
 
 
 def use_adapter(network: Any, adapter: str) -> None:
@@ -91,7 +91,7 @@ def add_lora(network: nn.Module, rank: int, alpha: float | None, targets: Sequen
     if not layers:
         raise InputError(
             f"model.lora_targets: no layer's name ends in {' or '.join(ends)}",
-            mend="use ends of names, such as to_q or proj_in",
+            hint="use ends of names, such as to_q or proj_in",
         )
     config = LoraConfig(
         r=rank,
@@ -103,7 +103,7 @@ def add_lora(network: nn.Module, rank: int, alpha: float | None, targets: Sequen
     except ValueError as error:  # a layer of a kind that peft does not adapt
         raise InputError(
             f"model.lora_targets: peft cannot adapt a layer whose name ends in {' or '.join(ends)} ({error})",
-            mend="name linear layers or convolutions",
+            hint="name linear layers or convolutions",
         ) from error
 
 
@@ -151,7 +151,7 @@ class LoraPipeline(LoraBaseMixin):
             raise ModelError(
                 f"is no LoRA file that can be read ({_short(error)})",
                 where=_name(source),
-                mend="give a .safetensors file, a folder that holds one, or a hub id",
+                hint="give a .safetensors file, a folder that holds one, or a hub id",
             ) from error
         if options:
             raise InputError(f"load_lora_weights: no option {sorted(options)[0]!r}")
@@ -169,9 +169,9 @@ class LoraPipeline(LoraBaseMixin):
         if not known or found - set(known):
             strange = sorted(found - set(known))
             what = f"holds weights of {', '.join(strange[:3])}" if strange else "holds nothing"
-            mend = "use a LoRA that handi trained for this kind of model"
+            hint = "use a LoRA that handi trained for this kind of model"
             raise ModelError(
-                f"{what}; this model has {' and '.join(NETWORKS)}", where=_name(source), mend=mend
+                f"{what}; this model has {' and '.join(NETWORKS)}", where=_name(source), hint=hint
             )
         for name in known:
             self._load_into(name, weights, about, adapter_name, _name(source))
@@ -196,8 +196,8 @@ class LoraPipeline(LoraBaseMixin):
                     "B.weight": value.shape[:1] == base.shape[:1],
                 }.get(side, True)
                 if not fits:
-                    mend = "use a LoRA of this very model"
-                    raise ModelError(f"is of another network: {key} does not fit", where=where, mend=mend)
+                    hint = "use a LoRA of this very model"
+                    raise ModelError(f"is of another network: {key} does not fit", where=where, hint=hint)
         try:
             network.load_lora_adapter(
                 dict(weights), prefix=name, metadata=about, adapter_name=adapter, _pipeline=self
@@ -205,8 +205,8 @@ class LoraPipeline(LoraBaseMixin):
         except HandiError:
             raise
         except Exception as error:  # peft and torch, for shapes, ranks and names that do not fit
-            mend = "use a LoRA of this very model"
-            raise ModelError(f"does not fit this model ({_short(error)})", where=where, mend=mend) from error
+            hint = "use a LoRA of this very model"
+            raise ModelError(f"does not fit this model ({_short(error)})", where=where, hint=hint) from error
 
 
 def _name(source: Any) -> str:

@@ -72,11 +72,11 @@ class ModelCard:
                 raise ModelError(
                     f"has format {entries.get('format')}, this handi reads {cls.format}",
                     where=where,
-                    mend="update handi",
+                    hint="update handi",
                 )
             stage1, stage2 = entries.pop("stage1"), entries.pop("stage2")
             if (name := entries.get("backbone", cls.backbone)) not in BACKBONES:
-                raise ModelError(f"has the backbone {name!r}", where=where, mend="update handi")
+                raise ModelError(f"has the backbone {name!r}", where=where, hint="update handi")
             return cls(
                 stage1=None if stage1 is None else StageSettings(**stage1),
                 stage2=StageSettings(**stage2),
@@ -85,7 +85,7 @@ class ModelCard:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             known = ", ".join(field.name for field in fields(cls))
             raise ModelError(
-                f"is not a model card ({error})", where=where, mend=f"its entries are: {known}"
+                f"is not a model card ({error})", where=where, hint=f"its entries are: {known}"
             ) from error
 
 
@@ -121,7 +121,7 @@ class Checkpoint:
             raise ModelError(
                 f"the scheduler cannot be made of its entries ({error})",
                 where=f"{self.source}/scheduler/scheduler_config.json",
-                mend="copy the file again",
+                hint="copy the file again",
             ) from error
 
     def backbone(self) -> Backbone:

@@ -25,5 +25,5 @@ def find_recipe(name: str | Path) -> Path:
     if path.parent == Path() and path.name.removesuffix(".yaml") in bundled():
         return HOME / f"{path.name.removesuffix('.yaml')}.yaml"
     raise InputError(
-        "no such recipe", where=name, mend=f"give a YAML file, or one of: {', '.join(bundled())}"
+        "no such recipe", where=name, hint=f"give a YAML file, or one of: {', '.join(bundled())}"
     )

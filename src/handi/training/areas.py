@@ -54,14 +54,14 @@ def make_areas(
     Raises: InputError, ModelError, OutputError.
     """
     if settings.batch < 1:
-        raise InputError(f"--batch {settings.batch}", mend="use 1 or more")
+        raise InputError(f"--batch {settings.batch}", hint="use 1 or more")
     folder = folder.expanduser()
     sets = [PreparedClips(folder, split) for split in _splits(folder)]
     device = choose_device(settings.device)
     pipe = HandiPipeline.from_pretrained(model, torch_dtype=choose_dtype(settings.dtype, device))
     pipe.set_progress_bar_config(disable=True)
     if pipe.area_unet is None or pipe.card.stage1 is None:
-        raise InputError("this model has no stage 1", where=model, mend="train one: handi train epic_stage1")
+        raise InputError("this model has no stage 1", where=model, hint="train one: handi train epic_stage1")
     stage1 = pipe.card.stage1
     about = {
         "model": stage1_hash(pipe.checkpoint),
@@ -149,7 +149,7 @@ def _check_latents(clips: PreparedClips, pipe: HandiPipeline) -> None:
         raise InputError(
             "its frames were not kept, and another model made its latents",
             where=clips.name,
-            mend="prepare the clips again, with their frames or with this model",
+            hint="prepare the clips again, with their frames or with this model",
         )
 
 

@@ -212,7 +212,7 @@ class _Held:
                     raise InputError(
                         "data.resident: clips with cached latents are read as they are",
                         where=clips.name,
-                        mend="set data.resident to false",
+                        hint="set data.resident to false",
                     )
                 for name in (*self.ARRAYS, *self.OPTIONAL):
                     if (array := getattr(clip, name)) is None:

@@ -30,7 +30,7 @@ def grown(network: torch.nn.Module, recipe: Recipe, source: str) -> LiteTransfor
         raise InputError(
             f"model.area_only is for lean networks, this one is {type(network).__name__}",
             where=source,
-            mend="leave it out",
+            hint="leave it out",
         )
     config = {name: value for name, value in network.config.items() if not name.startswith("_")}
     config["poses"] = recipe.model.poses or network.config.poses
@@ -149,7 +149,7 @@ def open_accelerator(recipe: Recipe, precision: str) -> Accelerator:
     """accelerate's view of the processes and devices that it was launched with. Raises: InputError."""
     cpu = recipe.run.device == "cpu"
     if precision == "fp16" and (cpu or not torch.cuda.is_available()):
-        raise InputError("run.precision fp16 needs a GPU", mend="use bf16, or no")
+        raise InputError("run.precision fp16 needs a GPU", hint="use bf16, or no")
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
     launched = int(os.environ.get("WORLD_SIZE", "1"))
@@ -159,6 +159,6 @@ def open_accelerator(recipe: Recipe, precision: str) -> Accelerator:
     if accelerator.num_processes != launched:  # they would all write to one folder
         raise InputError(
             f"{launched} processes were launched, accelerate joins {accelerator.num_processes}",
-            mend="on CPUs say --run.device cpu",
+            hint="on CPUs say --run.device cpu",
         )
     return accelerator

@@ -143,5 +143,5 @@ class Guard:
         return BadBatch(
             f"step {step}: {why}; clips: {listed}",
             where=self.path,
-            mend="look at these clips, or lower optim.lr; the last checkpoint is from before it",
+            hint="look at these clips, or lower optim.lr; the last checkpoint is from before it",
         )

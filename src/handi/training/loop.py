@@ -302,7 +302,7 @@ class Run:
         saved = checkpoints.latest()
         if saved is None and resume == "resume":
             raise InputError(
-                "there is no checkpoint to resume from", where=self.folder, mend="leave --resume out"
+                "there is no checkpoint to resume from", where=self.folder, hint="leave --resume out"
             )
         if saved is not None:
             self.say(f"resuming from step {saved.step}, {saved.folder}")

@@ -42,7 +42,7 @@ def choose_trained(networks: nn.Module, model: ModelRecipe, default: str) -> lis
             parts = ", ".join(sorted({name.split(".")[0] for name in names}))
             raise InputError(
                 f"model.train: {pattern!r} matches no weight",
-                mend=f"use names such as {names[0]}; the networks are {parts}",
+                hint=f"use names such as {names[0]}; the networks are {parts}",
             )
         chosen |= set(found)
     for name, parameter in networks.named_parameters():
@@ -67,7 +67,7 @@ def make_optimizer(
         if find_spec("bitsandbytes") is None:
             raise InputError(
                 "optim.eight_bit needs bitsandbytes, which is not installed",
-                mend="run: pip install bitsandbytes, or set optim.eight_bit to false",
+                hint="run: pip install bitsandbytes, or set optim.eight_bit to false",
             )
         from bitsandbytes.optim import AdamW8bit
 

@@ -258,9 +258,9 @@ def _check(recipe: Recipe, where: str | Path) -> None:
     """What no entry says alone. Raises: InputError."""
     data, model, run, stage = recipe.data, recipe.model, recipe.run, recipe.stage
 
-    def need(fine: bool, what: str, mend: str) -> None:
+    def need(fine: bool, what: str, hint: str) -> None:
         if not fine:
-            raise InputError(what, where=where, mend=mend)
+            raise InputError(what, where=where, hint=hint)
 
     need((model.init is None) != (model.preset is None), "needs model.init or model.preset", "give one")
     need(bool(data.path), "has no data.path", "name the folder of the training clips")

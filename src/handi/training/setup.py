@@ -85,33 +85,33 @@ def _open_clips(recipe: Recipe, path: str, split: str) -> PreparedClips:
         raise InputError(
             f"holds first frames alone, {recipe.stage} needs clips",
             where=path,
-            mend="prepare clips: handi world --prepare DIR, without --first-frames",
+            hint="prepare clips: handi world --prepare DIR, without --first-frames",
         )
     if data.size and tuple(data.size) != clips.size:
         there, wanted = ("×".join(map(str, size)) for size in (clips.size, data.size))
         raise InputError(
             f"holds clips of {there}, data.size is {wanted}",
             where=path,
-            mend="prepare them at that size, or leave data.size out",
+            hint="prepare them at that size, or leave data.size out",
         )
     if data.frames > clips.frames:
         raise InputError(
             f"holds clips of {clips.frames} frames, data.frames is {data.frames}",
             where=path,
-            mend=f"set data.frames to {clips.frames} or less, or prepare with --frames {data.frames}",
+            hint=f"set data.frames to {clips.frames} or less, or prepare with --frames {data.frames}",
         )
     if data.fps is not None and (clips.fps, clips.frames) != (data.fps, data.frames):
         rate = "spread over each action" if clips.fps is None else f"at {clips.fps:g} per second"
         raise InputError(
             f"holds clips of {clips.frames} frames {rate}, data.fps asks for {data.frames} at {data.fps:g}",
             where=path,
-            mend=f"prepare with --frames {data.frames} --fps {data.fps:g}, or leave data.fps out",
+            hint=f"prepare with --frames {data.frames} --fps {data.fps:g}, or leave data.fps out",
         )
     if data.target == "per_frame":
         if clips.kind_of_area != "hull" or clips.first_frames:
-            mend = "use areas that are hulls of hands, or the target union"
+            hint = "use areas that are hulls of hands, or the target union"
             raise InputError(
-                "data.target: its motion areas are not known frame by frame", where=clips.name, mend=mend
+                "data.target: its motion areas are not known frame by frame", where=clips.name, hint=hint
             )
         clips.per_frame = True
     if data.mask.generated and (clips.folder / AREAS).is_dir():
@@ -138,13 +138,13 @@ def use_cached(recipe: Recipe, clips: Sequence[PreparedClips], parts: Checkpoint
             raise InputError(
                 f"its frames were not kept, and its latents cannot be used: {no_latents}",
                 where=some.name,
-                mend="prepare the clips again, with their frames",
+                hint="prepare the clips again, with their frames",
             )
         if recipe.run.sample_every:
             raise InputError(
                 "its frames were not kept, and sample sheets show them",
                 where=some.name,
-                mend="set run.sample_every to 0",
+                hint="set run.sample_every to 0",
             )
     return notes
 
@@ -163,7 +163,7 @@ def check_areas(recipe: Recipe, clips: Sequence[PreparedClips], parts: Checkpoin
                 raise InputError(
                     f"its areas were made by another stage 1 than that of {parts.source}",
                     where=some.areas.folder,
-                    mend=f"delete that folder and run handi areas --model {parts.source} --data {some.name}",
+                    hint=f"delete that folder and run handi areas --model {parts.source} --data {some.name}",
                 )
         elif parts.area_unet is None:
             raise InputError("data.mask.generated: this model has no stage 1", where=parts.source)
@@ -171,7 +171,7 @@ def check_areas(recipe: Recipe, clips: Sequence[PreparedClips], parts: Checkpoin
             raise InputError(
                 "data.mask.generated: the areas of its clips have not been made",
                 where=some.name,
-                mend=f"run handi areas --model {parts.source} --data {some.name}",
+                hint=f"run handi areas --model {parts.source} --data {some.name}",
             )
 
 
@@ -199,7 +199,7 @@ def training_batches(recipe: Recipe, clips: PreparedClips) -> Batches:
         raise InputError(
             "its clips do not say which things and hands their words mean",
             where=clips.name,
-            mend="set loss.grounding to 0"
+            hint="set loss.grounding to 0"
             if recipe.stage == "stage1"
             else "use clips or first frames of the world",
         )
@@ -221,7 +221,7 @@ def make_start(recipe: Recipe, clips: PreparedClips, folder: Path) -> None:
         raise InputError(
             "its frames were not kept, and a fresh model begins with them",
             where=clips.name,
-            mend="prepare the clips again, with their frames",
+            hint="prepare the clips again, with their frames",
         )
     parts = fresh.from_preset(str(recipe.model.preset), _sentences(clips), seed=recipe.run.seed)
     parts.vae.basis.fit(_pictures(clips, recipe.run.seed))
@@ -235,7 +235,7 @@ def check_parts(recipe: Recipe) -> None:
     if recipe.model.init is not None:
         model_folder.require(str(recipe.model.init))
     elif recipe.model.preset not in fresh.PRESETS:
-        raise InputError(f"model.preset is {recipe.model.preset!r}", mend=f"use {', '.join(fresh.PRESETS)}")
+        raise InputError(f"model.preset is {recipe.model.preset!r}", hint=f"use {', '.join(fresh.PRESETS)}")
     if reads_hands(recipe):
         HandDetector.from_pretrained(backend="torch")
 
@@ -254,14 +254,14 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
         raise InputError(
             "this model's stage 1 has no finder, which knows what words mean",
             where=parts.source,
-            mend="start from a preset" + (", or set loss.grounding to 0" if recipe.stage == "stage1" else ""),
+            hint="start from a preset" + (", or set loss.grounding to 0" if recipe.stage == "stage1" else ""),
         )
     parts = with_pose_net(recipe, parts)
     if recipe.stage == "stage2" and (recipe.model.poses or recipe.model.area_only):
         parts = replace(parts, unet=grown(parts.unet, recipe, parts.source))
     if recipe.data.target == "per_frame" and parts.backbone().traits(parts.area_unet).one_mask:
         what = "data.target: this model's stage 1 makes one mask a clip"
-        raise InputError(what, where=parts.source, mend="use the target union")
+        raise InputError(what, where=parts.source, hint="use the target union")
     if recipe.stage == "stage2" and recipe.model.from_stage1:
         if parts.area_unet is None:
             raise InputError("model.from_stage1: this model has no stage 1", where=parts.source)

@@ -73,7 +73,7 @@ class Saved:
             raise ModelError(
                 f"cannot be read ({error})",
                 where=self.folder / f"{group}.safetensors",
-                mend="remove this checkpoint: training resumes from the one before",
+                hint="remove this checkpoint: training resumes from the one before",
             ) from error
 
     def check_recipe(self, now: Mapping[str, Any], *, free: Sequence[str] = FREE_KEYS) -> None:
@@ -82,7 +82,7 @@ class Saved:
             raise InputError(
                 f"was trained with another recipe: {'; '.join(changed)}",
                 where=self.folder,
-                mend="use another --run.out, or say --run.accept_changes true to resume with the new one",
+                hint="use another --run.out, or say --run.accept_changes true to resume with the new one",
             )
 
 
@@ -93,7 +93,7 @@ class Checkpoints:
         self, folder: str | Path, *, keep: int = 3, say: Callable[[str], None] | None = None
     ) -> None:
         if keep < 1:
-            raise InputError(f"run.keep {keep}", mend="keep 1 checkpoint or more")
+            raise InputError(f"run.keep {keep}", hint="keep 1 checkpoint or more")
         self.folder = Path(folder)
         self.keep = keep
         self._say = say or (lambda message: print(message, file=sys.stderr))

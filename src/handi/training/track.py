@@ -126,7 +126,7 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
             line["kind"]
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(
-                f"line {number} is damaged ({error})", where=path, mend="remove that line, or the file"
+                f"line {number} is damaged ({error})", where=path, hint="remove that line, or the file"
             ) from error
         yield text, line
 
@@ -148,9 +148,9 @@ def _plain(value: Any) -> Any:
 def _tracker(name: str, folder: Path, step: int, recipe: Mapping[str, Any]) -> Any:
     """One of accelerate's trackers, started. Raises: InputError for an unknown or uninstalled one."""
     if name not in TRACKERS:
-        raise InputError(f"run.trackers names {name!r}", mend=f"choose from {', '.join(TRACKERS)}")
+        raise InputError(f"run.trackers names {name!r}", hint=f"choose from {', '.join(TRACKERS)}")
     if find_spec(name) is None:
-        raise InputError(f"{name} is not installed", mend="run: pip install 'handi[track]'")
+        raise InputError(f"{name} is not installed", hint="run: pip install 'handi[track]'")
     from accelerate.tracking import TensorBoardTracker, TrackioTracker
 
     if name == "tensorboard":

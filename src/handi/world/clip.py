@@ -90,22 +90,22 @@ def either_hand(seed: int, action: str, choice: Choice) -> bool:
 def check_action(action: str) -> None:
     """Raises: InputError for an action that is not there."""
     if action not in ACTIONS:
-        raise InputError(f"no action {action!r}", where="action", mend=f"use one of: {', '.join(ACTIONS)}")
+        raise InputError(f"no action {action!r}", where="action", hint=f"use one of: {', '.join(ACTIONS)}")
 
 
 def check_length(frames: int, fps: float) -> None:
     """Raises: InputError for a number of frames or a frame rate that no clip can have."""
     if not 2 <= frames <= MOST_FRAMES:
-        raise InputError(f"{frames} frames", where="frames", mend=f"use 2 to {MOST_FRAMES}")
+        raise InputError(f"{frames} frames", where="frames", hint=f"use 2 to {MOST_FRAMES}")
     if not 0 < fps <= 1000:
-        raise InputError(f"{fps:g} frames per second", where="fps", mend="use more than 0, 1000 at most")
+        raise InputError(f"{fps:g} frames per second", where="fps", hint="use more than 0, 1000 at most")
 
 
 def check_size(size: int) -> None:
     """Raises: InputError for a side that is odd, too small or too large."""
     if not isinstance(size, (int, np.integer)) or not SIZES[0] <= size <= SIZES[1] or size % 2:
         raise InputError(
-            f"{size} is not a size", where="size", mend=f"use an even number, {SIZES[0]} to {SIZES[1]}"
+            f"{size} is not a size", where="size", hint=f"use an even number, {SIZES[0]} to {SIZES[1]}"
         )
 
 
@@ -116,7 +116,7 @@ def _choose(scene: Scene, action: str | None, rng: np.random.Generator) -> tuple
         raise InputError(
             f"the scene of seed {scene.seed} does not afford {action!r}",
             where="action",
-            mend=f"use one of: {', '.join(possible_actions(scene.seed))}; or see handi.world.find_seed",
+            hint=f"use one of: {', '.join(possible_actions(scene.seed))}; or see handi.world.find_seed",
         )
     names = list(dict.fromkeys(name for name, _ in options))
     weights = np.array([ACTIONS[name].weight for name in names])
@@ -171,12 +171,12 @@ def siblings(
     check_size(size)
     check_length(frames, fps)
     if count is not None and count < 2:
-        raise InputError(f"{count} clips cannot be compared", where="count", mend="use 2 or more")
+        raise InputError(f"{count} clips cannot be compared", where="count", hint="use 2 or more")
     scene = build_scene(seed)
     names = list(dict.fromkeys(name for name, _ in affordances(scene)))
     if len(names) < 2:
         raise InputError(
-            f"the scene of seed {seed} affords one action only", where="seed", mend="use another"
+            f"the scene of seed {seed} affords one action only", where="seed", hint="use another"
         )
     order = stream(seed, "siblings").permutation(len(names))[:count]
     clips = []

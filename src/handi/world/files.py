@@ -107,7 +107,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"has version {record.get('version')} of the format, this handi reads {VERSION}",
             where=path,
-            mend="render it again or update handi",
+            hint="render it again or update handi",
         )
     return record
 
@@ -121,7 +121,7 @@ def kind_of_area(folder: str | Path) -> Area:
     manifest = read_json(path) if path.exists() else {}
     kind = manifest.get("area", "moved") if isinstance(manifest, dict) else None
     if kind not in BITS:
-        raise InputError(f"area is {kind!r}", where=path, mend=f"use {' or '.join(BITS)}")
+        raise InputError(f"area is {kind!r}", where=path, hint=f"use {' or '.join(BITS)}")
     return kind
 
 

@@ -143,5 +143,5 @@ def read_first_frame(path: str | Path) -> FirstFrame:
         raise InputError(
             f"is not a first frame of the synthetic world ({type(error).__name__}: {error})",
             where=path,
-            mend="delete it and run handi world again",
+            hint="delete it and run handi world again",
         ) from error

@@ -29,7 +29,7 @@ def _check(generated: np.ndarray, truth: np.ndarray, what: str) -> None:
         raise InputError(
             f"is {generated.shape[2]}×{generated.shape[1]}, the truth {truth.shape[2]}×{truth.shape[1]}",
             where="generated",
-            mend="resize it first",
+            hint="resize it first",
         )
 
 
@@ -59,7 +59,7 @@ def same_context(generated: Sequence[Frames], siblings: Sequence[Frames]) -> flo
         raise InputError(
             f"{len(generated)} generated clips for {len(siblings)} siblings",
             where="generated",
-            mend="give one for each of at least two siblings",
+            hint="give one for each of at least two siblings",
         )
     for clip, truth in zip(generated, siblings, strict=True):
         _check(clip, truth, "sibling")

@@ -73,7 +73,7 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
     settings is refused. Raises: InputError, OutputError.
     """
     if workers < 1:
-        raise InputError(f"{workers} workers", where="--workers", mend="use 1 or more")
+        raise InputError(f"{workers} workers", where="--workers", hint="use 1 or more")
     seeds = seeds_of(clips, seed, settings)
     _claim(out, settings)
     sweep(out)
@@ -94,9 +94,9 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
 def seeds_of(clips: int, seed: int, settings: Settings) -> list[int]:
     """The seeds that give so many clips of these settings, from `seed` on. Raises: InputError."""
     if clips < 1:
-        raise InputError(f"{clips} clips", where="--clips", mend="use 1 or more")
+        raise InputError(f"{clips} clips", where="--clips", hint="use 1 or more")
     if clips > MOST_CLIPS:
-        raise InputError(f"{clips} clips", where="--clips", mend=f"{MOST_CLIPS:,} at most go into a folder")
+        raise InputError(f"{clips} clips", where="--clips", hint=f"{MOST_CLIPS:,} at most go into a folder")
     check_size(settings.size)
     check_length(settings.frames, settings.fps)
     check_seed(seed)
@@ -104,9 +104,9 @@ def seeds_of(clips: int, seed: int, settings: Settings) -> list[int]:
     if settings.action is not None:
         check_action(settings.action)
     if settings.siblings < 1:
-        raise InputError(f"{settings.siblings} siblings", where="--siblings", mend="use 1 or more")
+        raise InputError(f"{settings.siblings} siblings", where="--siblings", hint="use 1 or more")
     if settings.siblings > 1 and settings.action is not None:
-        raise InputError("siblings are of different actions", where="--siblings", mend="leave out --action")
+        raise InputError("siblings are of different actions", where="--siblings", hint="leave out --action")
     plain = Settings(
         settings.size, settings.action, first_frames=True, frames=settings.frames, fps=settings.fps
     )
@@ -114,7 +114,7 @@ def seeds_of(clips: int, seed: int, settings: Settings) -> list[int]:
         raise InputError(
             "first frames have no blur, sway, video or siblings",
             where="--first-frames",
-            mend="leave the other options out",
+            hint="leave the other options out",
         )
     seeds = []
     for _ in range(clips):
@@ -138,11 +138,11 @@ def _claim(out: Path, settings: Settings) -> None:
             found = known | ({} if settings.first_frames else {"area": kind_of_area(out)}) | found
         if found != manifest:
             raise InputError(
-                "the folder holds clips of other settings", where=path, mend="choose another --out"
+                "the folder holds clips of other settings", where=path, hint="choose another --out"
             )
         return
     if out.exists() and not out.is_dir():
-        raise InputError("is a file, not a folder", where=out, mend="choose another --out")
+        raise InputError("is a file, not a folder", where=out, hint="choose another --out")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
@@ -163,7 +163,7 @@ def _each(out: Path, seeds: list[int], settings: Settings, workers: int) -> Iter
     except BrokenProcessPool as error:
         raise HandiError(
             "a process that renders has died", where=out,
-            mend="use fewer --workers if memory is short; run it again and it goes on",
+            hint="use fewer --workers if memory is short; run it again and it goes on",
         ) from error  # fmt: skip
     finally:
         pool.shutdown(cancel_futures=True)  # what is being rendered is finished and kept

@@ -22,7 +22,7 @@ def check_seed(seed: int) -> int:
     except TypeError:
         raise InputError(f"a seed must be a whole number, not {seed!r}", where="seed") from None
     if not 0 <= number < TEST.stop:
-        raise InputError(f"{number} is not a seed", where="seed", mend=f"use 0 to {TEST.stop - 1}")
+        raise InputError(f"{number} is not a seed", where="seed", hint=f"use 0 to {TEST.stop - 1}")
     return number
 
 
@@ -39,7 +39,7 @@ def require_training(seeds: Iterable[int]) -> None:
             raise InputError(
                 f"seed {seed} is kept for {split}; training on it would spoil every score",
                 where="seed",
-                mend=f"train on seeds 0 to {TRAIN.stop - 1}",
+                hint=f"train on seeds 0 to {TRAIN.stop - 1}",
             )
 
 

@@ -128,7 +128,7 @@ def test_a_program_is_not_read_as_weights(tmp_path):
 # ------------------------------------------------------------------------------------- places and hashes
 
 
-def test_a_missing_file_has_its_mend():
+def test_a_missing_file_has_its_hint():
     with pytest.raises(ModelError) as missing:
         find("inception")
     text = str(missing.value)

@@ -53,11 +53,11 @@ def read_source(
 
         found = read_world(path)
     else:
-        raise InputError(f"there is no source {kind!r}", mend=f"use {', '.join(KINDS)}")
+        raise InputError(f"there is no source {kind!r}", hint=f"use {', '.join(KINDS)}")
     clips = unique(found.clips)
     if not clips:
         raise InputError(
-            "; ".join(["lists no clip", *found.notes[:3]]), where=path, mend="check what it lists"
+            "; ".join(["lists no clip", *found.notes[:3]]), where=path, hint="check what it lists"
         )
     if all(clip.problem for clip in clips):
         reason, count = Counter(str(clip.problem) for clip in clips).most_common(1)[0]

@@ -73,7 +73,7 @@ def _annotations(path: Path, notes: list[str]) -> Path:
     raise InputError(
         f"holds no annotations/{MAIN} and no annotations/{NARRATION}",
         where=path,
-        mend="load them: ego4d --output_directory DIR --datasets annotations --metadata",
+        hint="load them: ego4d --output_directory DIR --datasets annotations --metadata",
     )
 
 

@@ -33,7 +33,7 @@ class Metadata:
             raise InputError(
                 "is not there: it says which videos are for training, which for validation and test",
                 where=homes[0] / METADATA,
-                mend="load it: ego4d --output_directory DIR --datasets annotations --metadata",
+                hint="load it: ego4d --output_directory DIR --datasets annotations --metadata",
             )
         for video in stream_array(file, "videos"):
             self._add(mapping(video))

@@ -70,7 +70,7 @@ def _files(annotations: Path, notes: list[str]) -> list[tuple[Split, Path]]:
         raise InputError(
             f"holds neither {' nor '.join(FILES.values())}",
             where=annotations,
-            mend="clone github.com/epic-kitchens/epic-kitchens-100-annotations and name its folder",
+            hint="clone github.com/epic-kitchens/epic-kitchens-100-annotations and name its folder",
         )
     notes += [f"{name} is not there" for name in FILES.values() if not (annotations / name).is_file()]
     return found

@@ -22,7 +22,7 @@ def hold_out(found: Found, share: float) -> Found:
     Raises: InputError for a share that is none.
     """
     if not 0 <= share < 1:
-        raise InputError(f"--held-out {share:g}", mend="use a share of the videos from 0 to less than 1")
+        raise InputError(f"--held-out {share:g}", hint="use a share of the videos from 0 to less than 1")
     if found.has_splits or not share:
         return found
     usable = {clip.video for clip in found.clips if clip.video is not None and clip.problem is None}

@@ -60,7 +60,7 @@ def read_lego(path: Path, videos: Sequence[Path], annotations: Path | None = Non
         if entries is None:
             what = f"{some(file.name for file in files)}: no folder of footage holds {MISSING[dataset]}"
             if path.is_file():
-                raise InputError(what, mend="name the folder")
+                raise InputError(what, hint="name the folder")
             notes.append(f"{what}; left aside")
             continue
         index = _Index(entries)
@@ -76,13 +76,13 @@ def _lists(path: Path) -> dict[str, list[Path]]:
     """The lists of each data set, training first. Raises: InputError."""
     files = [path] if path.is_file() else [path / name for name in PUBLISHED if (path / name).is_file()]
     if not files:
-        raise InputError(f"holds none of {', '.join(PUBLISHED)}", where=path, mend="name LEGO's own folder")
+        raise InputError(f"holds none of {', '.join(PUBLISHED)}", where=path, hint="name LEGO's own folder")
     found: dict[str, list[Path]] = defaultdict(list)
     for file in files:
         match = re.fullmatch(r"(epickitchen|ego4d)_(train|val).*", file.stem)
         if not match:
             raise InputError(
-                "is not named like one of LEGO's lists", where=file, mend=f"use {some(PUBLISHED)}"
+                "is not named like one of LEGO's lists", where=file, hint=f"use {some(PUBLISHED)}"
             )
         found[match[1]].append(file)
     return found

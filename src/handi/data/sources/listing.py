@@ -39,7 +39,7 @@ def read_folder(path: Path, videos: Sequence[Path]) -> Found:
     """
     if path.is_file():
         if path.suffix.lower() not in LISTS:
-            raise InputError("is neither a folder nor a list", where=path, mend="use a .csv or .jsonl file")
+            raise InputError("is neither a folder nor a list", where=path, hint="use a .csv or .jsonl file")
         return _list(path, videos or [path.parent])
     if not path.is_dir():
         raise InputError("no such file or folder", where=path)
@@ -49,7 +49,7 @@ def read_folder(path: Path, videos: Sequence[Path]) -> Found:
         raise InputError(
             "; ".join(["holds no videos", *files.passed_over()]),
             where=path,
-            mend="put videos and text files of the same names there",
+            hint="put videos and text files of the same names there",
         )
     texts = [file for file in files.others if file.suffix.lower() == ".txt"]
     used = {text_beside(file) for file in files.videos}
@@ -92,7 +92,7 @@ def _checked(number: int, value: object) -> tuple[int, dict[str, Any] | None, st
     try:
         if isinstance(value, InputError):
             raise value
-        check_plain(value, f"item {number}", halves=True)  # `unique` mends them
+        check_plain(value, f"item {number}", halves=True)  # `unique` replaces them
     except InputError as error:
         return number, None, error.what
     return (number, value, None) if isinstance(value, dict) else (number, None, "is not a JSON object")

@@ -172,7 +172,7 @@ def _records(folder: Path) -> list[Path]:
         raise InputError(
             "holds no clips of the synthetic world",
             where=folder,
-            mend=f"render some: handi world --clips 1000 --out {folder}",
+            hint=f"render some: handi world --clips 1000 --out {folder}",
         )
     return paths
 

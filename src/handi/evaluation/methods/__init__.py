@@ -82,7 +82,7 @@ def parse_specs(texts: tuple[str, ...]) -> list[Spec]:
     specs = [parse_spec(text) for text in texts]
     for number, spec in enumerate(specs):
         if spec.name in [other.name for other in specs[:number]]:
-            raise InputError(f"two methods are called {spec.name!r}", mend="write NAME=SPEC")
+            raise InputError(f"two methods are called {spec.name!r}", hint="write NAME=SPEC")
     return specs
 
 
@@ -93,28 +93,28 @@ def parse_spec(text: str) -> Spec:
         name, rest = text.partition(":")[0], text
     name = Path(name).stem if name.endswith((".yaml", ".yml")) else name
     if not name:
-        raise InputError(f"{text!r} has no name that a folder may have", mend="write NAME=SPEC")
+        raise InputError(f"{text!r} has no name that a folder may have", hint="write NAME=SPEC")
     check_name(name, "name of a method")
     if rest.endswith((".yaml", ".yml")):
         return _of_file(name, Path(rest))
     kind, _, value = rest.partition(":")
     if kind not in (known := [*KINDS, STORED]):
-        mend = f"use {', '.join(known)}, or a FILE.yaml"
-        raise InputError(f"{text!r}: no kind of method {kind!r}", mend=mend)
+        hint = f"use {', '.join(known)}, or a FILE.yaml"
+        raise InputError(f"{text!r}: no kind of method {kind!r}", hint=hint)
     if kind == "command":
-        mend = "write NAME=FILE.yaml, see docs/baselines.md"
-        raise InputError(f"{text!r}: a command needs a file", mend=mend)
+        hint = "write NAME=FILE.yaml, see docs/baselines.md"
+        raise InputError(f"{text!r}: a command needs a file", hint=hint)
     argument = "folder" if kind == STORED else KINDS[kind][1]
     if bool(argument) != bool(value):
-        mend = f"write {kind}:{argument.upper()}" if argument else f"write {kind}"
-        raise InputError(f"{text!r}", mend=mend)
+        hint = f"write {kind}:{argument.upper()}" if argument else f"write {kind}"
+        raise InputError(f"{text!r}", hint=hint)
     return Spec(name, kind, {argument: value} if argument else {})
 
 
 def _of_file(name: str, path: Path) -> Spec:
     content = read_yaml(path)
     if not isinstance(content, dict) or content.get("kind") not in list(KINDS):
-        raise InputError("does not say which kind of method", where=path, mend=f"kind: {' | '.join(KINDS)}")
+        raise InputError("does not say which kind of method", where=path, hint=f"kind: {' | '.join(KINDS)}")
     options = {key: value for key, value in content.items() if key != "kind"}
     if content["kind"] == "command":
         options["folder"] = path.parent  # its paths count from there

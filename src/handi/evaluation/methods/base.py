@@ -72,7 +72,7 @@ def conformed(frames: Frames, context: Picture) -> Frames:
     if len(frames) == FRAMES - 1:
         frames = np.concatenate([_fitted(context[None], *frames.shape[1:3]), frames])
     if len(frames) < 2:
-        raise InputError(f"a video of {len(frames)} frame", mend=f"make {FRAMES}")
+        raise InputError(f"a video of {len(frames)} frame", hint=f"make {FRAMES}")
     if len(frames) != FRAMES:
         frames = frames[even_indices(len(frames), FRAMES)]
     return _fitted(frames, *context.shape[:2])

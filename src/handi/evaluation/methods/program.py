@@ -61,8 +61,8 @@ class Command:
             raise InputError(f"command cannot be split into words ({error})", where=command) from error
         names = _names(command, SHARED | SINGLE, "command")
         if "out" not in names and output == OUTPUT:
-            mend = "use {out}, or say in `output` where they lie"
-            raise InputError("the command does not say where its videos go", where=command, mend=mend)
+            hint = "use {out}, or say in `output` where they lie"
+            raise InputError("the command does not say where its videos go", where=command, hint=hint)
         if not self.words:
             raise InputError("the command is empty")
         _names(output, {"id", "number"}, "output")
@@ -83,7 +83,7 @@ class Command:
         program = self.words[0]
         path = str(self.cwd / program) if os.sep in program else program
         if "{" not in program and shutil.which(path) is None:
-            raise InputError("no such program", where=program, mend=f"it runs in {self.cwd}")
+            raise InputError("no such program", where=program, hint=f"it runs in {self.cwd}")
 
     def generate(self, tasks: Iterable[Task]) -> Iterator[GeneratedClip]:
         """Start the program for each task, or once for all. Seconds include its start."""
@@ -126,8 +126,8 @@ class Command:
         try:
             done = subprocess.run(words, cwd=self.cwd, text=True, errors="replace", **streams)
         except OSError as error:
-            what, mend = f"cannot be started ({error.strerror})", f"it runs in {self.cwd}"
-            raise InputError(what, where=words[0], mend=mend) from error
+            what, hint = f"cannot be started ({error.strerror})", f"it runs in {self.cwd}"
+            raise InputError(what, where=words[0], hint=hint) from error
         if done.returncode == 0:
             return None
         tail = " ".join((done.stderr or done.stdout).split())[-TAIL:]
@@ -140,7 +140,7 @@ class Command:
             raise InputError(
                 last_words or f"the program ended well and made no {self.output}",
                 where=request.id,
-                mend=None if last_words else f"say in `output` what it makes; there is: {_listed(out)}",
+                hint=None if last_words else f"say in `output` what it makes; there is: {_listed(out)}",
             )
         return conformed(Entry(request.id, video=path).frames(), read_image(request.image))
 
@@ -185,10 +185,10 @@ def _names(text: str, known: set[str], field: str) -> set[str]:
     try:
         names = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
     except ValueError as error:
-        raise InputError(f"{field}: {error}", where=text, mend="write {{ and }} for braces") from error
+        raise InputError(f"{field}: {error}", where=text, hint="write {{ and }} for braces") from error
     if unknown := sorted(names - known):
-        mend = f"known are {', '.join(sorted(known))}"
-        raise InputError(f"{field} has an unknown {{{unknown[0]}}}", where=text, mend=mend)
+        hint = f"known are {', '.join(sorted(known))}"
+        raise InputError(f"{field} has an unknown {{{unknown[0]}}}", where=text, hint=hint)
     return names
 
 

@@ -87,8 +87,8 @@ class Pia(_Diffusers):
         if self.adapter is not None:
             more["motion_adapter"] = _loaded(MotionAdapter, Path(self.adapter).expanduser(), self.dtype)
         elif not (folder / "motion_adapter").is_dir():
-            mend = "give PIA's as `adapter: FOLDER` in a method file"
-            raise ModelError("has no motion_adapter/", where=folder, mend=mend)
+            hint = "give PIA's as `adapter: FOLDER` in a method file"
+            raise ModelError("has no motion_adapter/", where=folder, hint=hint)
         return _loaded(PIAPipeline, folder, self.dtype, **more)
 
     def _inputs(self, task: Task) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def check_metric(name: str) -> None:
         raise InputError(
             f"unknown metric {name!r}",
             where="--metrics",
-            mend=f"choose from {', '.join(METRICS)}, or name your own as FILE.py:CLASS",
+            hint=f"choose from {', '.join(METRICS)}, or name your own as FILE.py:CLASS",
         )
 
 

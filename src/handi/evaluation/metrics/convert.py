@@ -73,6 +73,6 @@ def recognise(tensors: Mapping[str, Tensor], where: str | Path) -> Weights:
         raise ModelError(
             f"is of none of the metrics' models (its first weight is {next(iter(tensors))})",
             where=where,
-            mend=f"they are {', '.join(CATALOGUE)}: see `handi doctor`",
+            hint=f"they are {', '.join(CATALOGUE)}: see `handi doctor`",
         )
     return CATALOGUE[name]

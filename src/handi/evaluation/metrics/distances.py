@@ -68,7 +68,7 @@ def load_i3d(found: Found) -> torch.nn.Module:
     if found.weights.name == "i3d":
         return build_i3d(read_tensors(found), found.path)
     if found.path.name != found.weights.file:  # only the published one has a hash that is compared
-        raise ModelError("a program is run only under its published name", where=found.path, mend="rename it")
+        raise ModelError("a program is run only under its published name", where=found.path, hint="rename it")
     return ScriptedI3D(torch.jit.load(found.path, map_location="cpu"))
 
 

@@ -93,9 +93,9 @@ def _check(a: np.ndarray, b: np.ndarray) -> None:
         if rows.ndim != 2 or len(rows) < 2:
             raise InputError(
                 f"a distance of two sets needs at least two rows of features each, not {rows.shape}",
-                mend="give more videos",
+                hint="give more videos",
             )
         if not all(np.isfinite(rows[i : i + BLOCK]).all() for i in range(0, len(rows), BLOCK)):
-            raise InputError("features that are not finite", mend="look for broken frames or weights")
+            raise InputError("features that are not finite", hint="look for broken frames or weights")
     if a.shape[1] != b.shape[1]:
         raise InputError(f"features of {a.shape[1]} and of {b.shape[1]} values cannot be compared")

@@ -66,7 +66,7 @@ def read_pickled(path: str | Path) -> dict[str, Tensor]:
         message = str(error).rpartition("WeightsUnpickler error: ")[2]
         reason = " ".join(message.split(". ")[0].split())[:160] or type(error).__name__
         raise ModelError(
-            f"cannot be read as weights ({reason})", where=path, mend="copy it again: it may be cut short"
+            f"cannot be read as weights ({reason})", where=path, hint="copy it again: it may be cut short"
         ) from error
     return _weights_in(content, path)
 
@@ -85,7 +85,7 @@ def _foreign_names(path: Path) -> set[str]:
         raise ModelError(
             "is a TorchScript program, not a file of weights",
             where=path,
-            mend="see `handi doctor` for the right file",
+            hint="see `handi doctor` for the right file",
         )
     foreign = set()
     for name in _names_in(path):
@@ -96,7 +96,7 @@ def _foreign_names(path: Path) -> set[str]:
             raise ModelError(
                 f"asks for {name}: it would run a program, and is refused",
                 where=path,
-                mend="do not use this file; take it from where it was published",
+                hint="do not use this file; take it from where it was published",
             )
         foreign.add(name)
     return foreign
@@ -115,7 +115,7 @@ def _names_in(path: Path) -> set[str]:
                 raise ModelError(
                     "names what it imports in a way that torch.save does not",
                     where=path,
-                    mend="do not use this file",
+                    hint="do not use this file",
                 )
     return names
 
@@ -139,7 +139,7 @@ def _weights_in(content: Any, path: Path) -> dict[str, Tensor]:
             break
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
     if not tensors or not all(isinstance(key, str) for key in tensors):
-        raise ModelError("holds no weights by name", where=path, mend="see `handi doctor` for the right file")
+        raise ModelError("holds no weights by name", where=path, hint="see `handi doctor` for the right file")
     if all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors

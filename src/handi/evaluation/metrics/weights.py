@@ -102,7 +102,7 @@ class Place:
     weights: Weights
     state: Literal["found", "missing", "refused"]
     text: str
-    mend: str = ""
+    hint: str = ""
 
 
 def cache_folder() -> Path:
@@ -120,7 +120,7 @@ def find(name: str) -> Found:
     weights = CATALOGUE[name]
     path = _locate(weights)
     if path is None:
-        raise ModelError(f"{weights.file} is not on this machine", mend=how_to_get(weights))
+        raise ModelError(f"{weights.file} is not on this machine", hint=how_to_get(weights))
     return check(weights, path)
 
 
@@ -128,14 +128,14 @@ def check(weights: Weights, path: Path) -> Found:
     """Hash a file or folder and compare with what is published, if that is known. Raises: ModelError."""
     file = _weight_file(weights, path)
     sha256, git = digests_of(file)
-    mend = f"take it from {weights.origin} again"
+    hint = f"take it from {weights.origin} again"
     if file.name == (weights.hashed or weights.file):
         if weights.sha256 and sha256 != weights.sha256:
             what = f"has SHA-256 {sha256[:12]}…, not {weights.sha256[:12]}…: it was cut, altered or exchanged"
-            raise ModelError(what, where=file, mend=mend)
+            raise ModelError(what, where=file, hint=hint)
         if weights.git and git != weights.git:
             what = f"is not the published file (git blob {git[:12]}…, not {weights.git[:12]}…)"
-            raise ModelError(what, where=file, mend=mend)
+            raise ModelError(what, where=file, hint=hint)
     return Found(weights, path, sha256, _origin_of(file))
 
 
@@ -158,7 +158,7 @@ def survey() -> list[Place]:
                 continue
             found = check(weights, path)
         except ModelError as error:
-            seen.append(Place(weights, "refused", f"{error.where}: {error.what}", error.mend or ""))
+            seen.append(Place(weights, "refused", f"{error.where}: {error.what}", error.hint or ""))
             continue
         known = "as published" if _is_published(found) else "recorded; what is published states none"
         text = f"{found.path}{found.note} ({weights.serves}), SHA-256 {found.sha256[:16]}… ({known})"
@@ -181,7 +181,7 @@ def read_tensors(found: Found) -> dict[str, Tensor]:
         return load_file(found.path)
     except Exception as error:  # safetensors' own error is not a subclass of anything useful
         raise ModelError(
-            f"cannot be read as safetensors ({error})", where=found.path, mend="convert or copy it again"
+            f"cannot be read as safetensors ({error})", where=found.path, hint="convert or copy it again"
         ) from error
 
 
@@ -212,7 +212,7 @@ def _locate(weights: Weights) -> Path | None:
         if path.exists():
             return path
         raise ModelError(
-            "no such file or folder", where=path, mend=f"{weights.variable} names it: set it right"
+            "no such file or folder", where=path, hint=f"{weights.variable} names it: set it right"
         )
     for place in weights.places:
         if place.exists():
@@ -234,7 +234,7 @@ def _weight_file(weights: Weights, path: Path) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (path / name).is_file():
             return path / name
-    raise ModelError("has no model.safetensors and no pytorch_model.bin", where=path, mend="copy it again")
+    raise ModelError("has no model.safetensors and no pytorch_model.bin", where=path, hint="copy it again")
 
 
 def _is_published(found: Found) -> bool:

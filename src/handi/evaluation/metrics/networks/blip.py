@@ -107,7 +107,7 @@ def build_blip(
     )
     if missing := [key for key in needed if key not in tensors]:
         raise ModelError(
-            f"is not a BLIP captioner: {missing[0]} is missing", where=where, mend="see `handi doctor`"
+            f"is not a BLIP captioner: {missing[0]} is missing", where=where, hint="see `handi doctor`"
         )
     _check_size(tensors["visual_encoder.cls_token"].shape[-1], size, where)
     renamed = {_rename(k): v.float() for k, v in tensors.items() if not k.endswith("position_ids")}
@@ -120,7 +120,7 @@ def build_blip(
             raise ModelError(
                 f"is not a BLIP captioner: {len(keys)} weights are {kind}, among them {keys[0]}",
                 where=where,
-                mend="see `handi doctor`",
+                hint="see `handi doctor`",
             )
     return Captioner(model, words, device)
 
@@ -130,7 +130,7 @@ def _check_size(width: int, size: str | None, where: str | Path) -> None:
         raise ModelError(
             f"is BLIP {WIDTHS.get(width, 'of another size')}, not {size}",
             where=where,
-            mend="see `handi doctor`",
+            hint="see `handi doctor`",
         )
 
 

@@ -67,7 +67,7 @@ def load_clip(folder: Path, kind: str | None = None, device: str = "cpu") -> Cli
         raise ModelError(
             f"is CLIP {named or 'of another size'}, not {kind}",
             where=folder,
-            mend="see `handi doctor` for the right folder",
+            hint="see `handi doctor` for the right folder",
         )
     model = load_transformers(CLIPModel, folder)
     try:
@@ -76,6 +76,6 @@ def load_clip(folder: Path, kind: str | None = None, device: str = "cpu") -> Cli
         raise ModelError(
             f"its tokenizer cannot be loaded ({first_line(error)})",
             where=folder,
-            mend="it needs tokenizer.json, or vocab.json and merges.txt",
+            hint="it needs tokenizer.json, or vocab.json and merges.txt",
         ) from error
     return Clip(model, tokenizer, device)

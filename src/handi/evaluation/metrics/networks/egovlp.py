@@ -161,7 +161,7 @@ def build_egovlp(tensors: Mapping[str, Tensor], where: str | Path, *, slots: int
         raise ModelError(
             f"is EgoVLP of {found} frames, not of {slots}",
             where=where,
-            mend="epic_mir_plus.pth has 16, egovlp.pth has 4",
+            hint="epic_mir_plus.pth has 16, egovlp.pth has 4",
         )
     with torch.device("meta"):
         network = EgoVLP(found or slots or 16)

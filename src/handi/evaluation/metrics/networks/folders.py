@@ -16,7 +16,7 @@ def read_config(folder: Path, kind: Any, model_type: str) -> Any:
     """The config.json of a transformers folder. Raises: ModelError: none, or another model's."""
     if not (folder / "config.json").is_file():
         raise ModelError(
-            "has no config.json", where=folder, mend="give a model folder as transformers writes it"
+            "has no config.json", where=folder, hint="give a model folder as transformers writes it"
         )
     try:
         entries, _ = kind.get_config_dict(folder, local_files_only=True)
@@ -41,7 +41,7 @@ def load_transformers(kind: Any, folder: Path) -> Any:
         )
     except Exception as error:  # three libraries, each with its own kinds for a file that is cut or absent
         raise ModelError(
-            f"its weights cannot be loaded ({first_line(error)})", where=folder, mend="copy the file again"
+            f"its weights cannot be loaded ({first_line(error)})", where=folder, hint="copy the file again"
         ) from error
     if missing := sorted(info["missing_keys"]):
         raise ModelError(f"{len(missing)} weights are missing, among them {missing[0]}", where=folder)
@@ -62,6 +62,6 @@ def load_words(path: Path) -> BertTokenizer:
         raise ModelError(
             "is not BERT's vocab.txt: it has no [PAD], [UNK], [CLS], [SEP]",
             where=path,
-            mend="see `handi doctor`",
+            hint="see `handi doctor`",
         )
     return BertTokenizer(vocab=str(path))

@@ -89,11 +89,11 @@ def fill(network: Network, tensors: Mapping[str, Tensor], where: str | Path, wha
     """
     if reason := misfit(network, tensors):
         raise ModelError(
-            f"is not {what}: {reason}", where=where, mend="see `handi doctor` for the right file"
+            f"is not {what}: {reason}", where=where, hint="see `handi doctor` for the right file"
         )
     for key, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ModelError(f"{key} has values that are not finite", where=where, mend="copy it again")
+            raise ModelError(f"{key} has values that are not finite", where=where, hint="copy it again")
     counters = {k: torch.tensor(0) for k in network.state_dict() if k.endswith("num_batches_tracked")}
     floats = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     network.load_state_dict(counters | floats, assign=True)
