@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +12,7 @@ import numpy as np
 
 from handi.core.errors import InputError
 from handi.core.images import open_image
+from handi.core.reading import parse_json
 from handi.core.types import BinaryMask, Frames
 from handi.data import shards
 from handi.data.areas import StoredAreas
@@ -207,7 +207,7 @@ class PreparedClips:
         row = self._row(place)
         members = shards.read_piece(self.folder, row)
         try:
-            requests = json.loads(members["requests"])
+            requests = parse_json(members["requests"], row["id"])
             frame = shards.decode_picture(members[f"00.{self.pictures}"])[None]
             ids = shards.decode_picture(members["ids.png"], grey=True)
             ways = shards.decode_array(members["joints.npy"]).astype(np.float32)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from handi.core.errors import HandiError, InputError, ModelError
 from handi.core.files import replacing
+from handi.core.reading import parse_json
 
 STAGES = {"area", "clip"}  # adapters of a network that serves both stages
 NETWORKS = ("unet", "area_unet")  # stage 2, stage 1
@@ -54,7 +55,7 @@ def load_adapter(network: Any, name: str, adapter: str, path: Path) -> None:
     try:
         with safe_open(path, "pt") as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
-            about = json.loads((file.metadata() or {}).get(LORA_ADAPTER_METADATA_KEY, "{}"))
+            about = parse_json((file.metadata() or {}).get(LORA_ADAPTER_METADATA_KEY, "{}"), path)
         if not weights or not all(key.startswith(f"{name}.") for key in weights):
             raise ValueError(f"its weights are not of {name}")
         network.load_lora_adapter(weights, prefix=name, adapter_name=adapter, metadata=about or None)
