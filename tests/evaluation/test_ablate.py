@@ -100,15 +100,18 @@ def test_a_recipe_with_generated_areas_has_a_training_of_its_own_for_their_rows(
     assert "25% true, 75% generated" in grid.notes()[1]
 
 
-def test_clips_are_given_the_area_that_the_row_says(clips):
+def test_clips_are_given_the_area_that_the_row_says(clips, tmp_path):
     recipe = tiny_recipe(clips)
-    own = PreparedClips(clips / "train")
-    true = {own[n].name: own[n].area for n in range(len(own))}
+    for number in (5, 6):
+        write_clip(tmp_path / "world", replace(tiny_clip(number), seed=800_000 + number))
+    prepared(tmp_path / "world", tmp_path / "val")
+    own, others = PreparedClips(clips / "train"), PreparedClips(tmp_path / "val", "held-out")
+    true = {part[n].name: part[n].area for part in (own, others) for n in range(len(part))}
     expected = prior_area(own.prior())
     assert 0 < expected.mean() < 1
     for kind in ("true", "full", "prior"):
         mask = MaskRecipe(**{kind: 1.0})
-        data = replace(recipe.data, mask=mask, validation=str(clips / "train"), flip=kind != "true")
+        data = replace(recipe.data, mask=mask, validation=str(tmp_path / "val"), flip=kind != "true")
         trained, held_out = open_data(replace(recipe, data=data))
         for batches in (training_batches(replace(recipe, data=data), trained), held_out):
             batch = batches.at(0, 6)
