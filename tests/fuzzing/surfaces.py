@@ -25,6 +25,9 @@ from fuzzing.outputs import (
 QUICK = ("--model", "random", "--steps", 1, "--area-steps", 1, "--frames", 2, "--device", "cpu")
 
 
+ONE_CLIP = ("generate", "--image", "rgb.png", "--prompt", "Cut.")
+
+
 class Surfaces(Datasets):
     """Every surface as a method; `materials` are shared by all cases."""
 
@@ -111,18 +114,7 @@ class Surfaces(Datasets):
         else:
             path.write_bytes(damaged(rng, path.read_bytes()))
         shutil.copy(self.materials.pictures / "rgb.png", box.files / "rgb.png")
-        argv = [
-            "generate",
-            "--image",
-            "rgb.png",
-            "--prompt",
-            "Cut.",
-            "--model",
-            folder,
-            *QUICK[2:],
-            "--out",
-            box.out,
-        ]
+        argv = [*ONE_CLIP, "--model", folder, *QUICK[2:], "--out", box.out]
         return Case(argv, check=clip_is_whole_or_none)
 
     def loras(self, box: Box) -> Case:
@@ -130,16 +122,7 @@ class Surfaces(Datasets):
         path = box.files / "lora.safetensors"
         path.write_bytes(files.damaged_safetensors(box.rng, (self.materials.lora / path.name).read_bytes()))
         shutil.copy(self.materials.pictures / "rgb.png", box.files / "rgb.png")
-        argv = [
-            "generate",
-            "--image",
-            "rgb.png",
-            "--prompt",
-            "Cut.",
-            "--model",
-            self.materials.model,
-            *QUICK[2:],
-        ]
+        argv = [*ONE_CLIP, "--model", self.materials.model, *QUICK[2:]]
         return Case([*argv, "--lora", path, "--out", box.out], check=clip_is_whole_or_none)
 
     # ----------------------------------------------------------------------------------- handi hands
