@@ -89,6 +89,43 @@ def test_guidance_computes_both_branches_in_one_call_or_only_one():
         diffusion.guide(model, layout, text, None, 2.0)
 
 
+@pytest.mark.parametrize(
+    ("scale", "pose_scale", "branches", "expected"),
+    [
+        (1.0, 1.0, 1, 30 + 5),
+        (1.0, 3.0, 2, 30 + 3 * 5),
+        (4.0, 1.0, 2, 120 - 3 * 10 + 5),
+        (4.0, 3.0, 3, 90 + 15),
+    ],
+)
+def test_guidance_on_poses_scales_what_they_add(scale, pose_scale, branches, expected):
+    """A network that adds what its text and its poses say: 30 or 10 for the text, 5 for the poses."""
+    calls = []
+
+    def model(x, t, text, layout):
+        calls.append(len(x))
+        poses = layout.poses.mean(dim=(1, 2, 3))
+        return x * 0 + (text.mean(dim=(1, 2)) + poses)[:, None, None, None, None]
+
+    x, t = torch.zeros(2, 4, 3, 2, 2), torch.tensor(5)
+    text, null = torch.full((2, 7, 8), 30.0), torch.full((2, 7, 8), 10.0)
+    area = torch.zeros(2, 1, 1, 2, 2)
+    poses = torch.full((2, 3, 42, 2), 5.0)
+    layout = Layout(x, area, area, x[:, :, :1], torch.arange(3).expand(2, 3), poses=poses)
+    guided = diffusion.guide(model, layout, text, null if scale > 1 else None, scale, pose_scale)
+    assert torch.allclose(guided(x, t), torch.tensor(float(expected)))
+    assert calls == [2 * branches]
+
+
+def test_guidance_on_poses_needs_poses():
+    """Without them there is nothing to guide on, and no second branch."""
+    x, text = torch.zeros(1, 4, 3, 2, 2), torch.ones(1, 7, 8)
+    area = torch.zeros(1, 1, 1, 2, 2)
+    layout = Layout(x, area, area, x[:, :, :1], torch.arange(3)[None])
+    guided = diffusion.guide(lambda x, t, text, layout: x + len(x), layout, text, None, 1.0, 2.0)
+    assert (guided(x, torch.tensor(5)) == 1).all()
+
+
 def test_a_hook_can_change_and_stop():
     solver = diffusion.dpm_solver(CONFIG)
     timesteps = diffusion.set_timesteps(solver, 5, "cpu")

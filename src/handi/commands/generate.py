@@ -29,6 +29,7 @@ def generate(
     poses: Annotated[str | None, optional("FILE")] = None,
     area_from: Literal["mask", "poses"] = "mask",
     pose_steps: int = 1,
+    pose_guidance: _Float = None,
     seed: int = 0,
     steps: _Int = None,
     guidance: _Float = None,
@@ -81,6 +82,7 @@ def generate(
         area_from: If no mask is given: the motion area is stage 1's, or the hulls of the hands' poses.
         pose_steps: Denoising steps of the poses. One gives their mean; with more, the
             seed chooses among them.
+        pose_guidance: Guidance of stage 2 on the hands' poses; above 1 follows them more closely.
         seed: Same seed, same clip. In a batch file it is the seed of lines without one.
         steps: Denoising steps of stage 2, the video.
         guidance: Classifier-free guidance of stage 2; 1 or less turns it off.
@@ -133,6 +135,7 @@ def generate(
         area_guidance=area_guidance,
         area_from=area_from,
         pose_steps=pose_steps,
+        pose_guidance=pose_guidance,
         restore_background=background == "restore",
         save_frames=save_frames,
         device=device,

@@ -66,6 +66,7 @@ class GenerationSettings:
     area_guidance: float | None = None
     area_from: Literal["mask", "poses"] = "mask"  # or the hulls of the hands
     pose_steps: int = 1
+    pose_guidance: float | None = None
     restore_background: bool = True
     save_frames: bool = False
     device: str = "auto"
@@ -82,7 +83,7 @@ class GenerationSettings:
         choose_device(self.device)
         check_numbers(steps=self.steps, guidance=self.guidance, stage="stage 2")
         check_numbers(steps=self.area_steps, guidance=self.area_guidance, stage="stage 1")
-        check_numbers(steps=self.pose_steps, stage="poses")
+        check_numbers(steps=self.pose_steps, guidance=self.pose_guidance, stage="the poses")
         if self.lora is not None and self.lora.endswith(".safetensors") and not Path(self.lora).is_file():
             raise InputError("no such file", where=self.lora, hint="name a file, a folder or a hub id")
 

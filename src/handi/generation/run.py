@@ -200,6 +200,7 @@ class Runner:
                     poses=given,
                     area_from=s.area_from,
                     pose_inference_steps=s.pose_steps,
+                    pose_guidance_scale=s.pose_guidance,
                     num_frames=s.frames,
                     height=s.height,
                     width=s.width,

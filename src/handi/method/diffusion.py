@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -194,22 +195,30 @@ def guide(
     text: Tensor,
     null_text: Tensor | None,
     scale: float,
+    pose_scale: float = 1.0,
 ) -> Predictor:
-    """Classifier-free guidance: null + scale · (text − null), both branches in one call.
+    """Classifier-free guidance on the text, and on the hands' poses where the task has them.
 
-    predict(x, t, text, layout): the network's answer; layout: the task (`models.backbone.Layout`), the same
-    in both branches. text, null_text B×N×D. At scale ≤ 1 the null branch is not computed.
-    Raises: ValueError where it is needed and has no text.
+    null + scale · (full − null) + (pose_scale − 1) · (full − unposed), all branches in one call: `null` is
+    without the text, `unposed` without the poses. predict(x, t, text, layout): the network's answer; layout:
+    the task (`models.backbone.Layout`). text, null_text B×N×D. At scale ≤ 1 the null branch is not computed,
+    at pose_scale 1 the unposed one is not. Raises: ValueError where null_text is needed and missing.
     """
-    if scale <= 1:
-        return lambda x, t: predict(x, t, text, layout).float()
-    if null_text is None:
-        raise ValueError("guidance above 1 needs the null text")
-    both_texts, twice = torch.cat([null_text, text]), layout.repeated(2)
+    texts, layouts = [text], [layout]
+    by_text, by_poses = scale > 1, pose_scale != 1 and layout.poses is not None
+    if by_text:
+        if null_text is None:
+            raise ValueError("guidance above 1 needs the null text")
+        texts, layouts = [null_text, text], [layout, layout]
+    if by_poses:
+        texts, layouts = [*texts, text], [*layouts, replace(layout, poses=torch.zeros_like(layout.poses))]
+    count, states, task = len(texts), torch.cat(texts), layout.joined(layouts)
 
     def guided(x: Tensor, t: Tensor) -> Tensor:
-        null, full = predict(torch.cat([x, x]), t, both_texts, twice).float().chunk(2)
-        return null + scale * (full - null)
+        answers = predict(torch.cat([x] * count), t, states, task).float().chunk(count)
+        full = answers[1] if by_text else answers[0]
+        result = answers[0] + scale * (full - answers[0]) if by_text else full
+        return result + (pose_scale - 1) * (full - answers[-1]) if by_poses else result
 
     return guided
 

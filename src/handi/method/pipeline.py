@@ -113,6 +113,7 @@ class HandiPipeline(StagesPipeline):
         area_inference_steps: int | None = None,
         area_guidance_scale: float | None = None,
         pose_inference_steps: int = 1,
+        pose_guidance_scale: float | None = None,
         strength: float = 1.0,
         num_videos_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -134,8 +135,10 @@ class HandiPipeline(StagesPipeline):
         motion: AnimateAnything's motion strength. num_frames: of the clip, context included.
         height, width: exact size in pixels, cropped to; default: the picture's aspect at the model's area.
         num_inference_steps, guidance_scale: of stage 2; area_…: of stage 1. What is not given is the model
-        card's. At guidance ≤ 1 no unconditional branch is computed. strength < 1: stage 2 starts later,
-        nearer to the context. negative_prompt: one, or one per clip; None: none.
+        card's. At guidance ≤ 1 no unconditional branch is computed. pose_guidance_scale: guidance of stage 2
+        on the poses, above 1 to follow them more closely; another branch in each step.
+        strength < 1: stage 2 starts later, nearer to the context. negative_prompt: one, or one per
+        clip; None: none.
         num_videos_per_prompt: clips of each picture and sentence, one after the other.
         generator: one per clip, or one for all; a clip is the same alone and in a batch.
         restore_background: the context image itself outside the motion area, and as frame 0.
@@ -147,7 +150,7 @@ class HandiPipeline(StagesPipeline):
         """
         check_names(unknown, HandiPipeline.__call__)
         stage1 = (self.card.stage1 or self.card.stage2).changed(area_inference_steps, area_guidance_scale)
-        stage2 = self.card.stage2.changed(num_inference_steps, guidance_scale)
+        stage2 = self.card.stage2.changed(num_inference_steps, guidance_scale, pose_guidance_scale)
         frames = self.card.frames if num_frames is None else num_frames
         check_numbers(frames=frames, strength=strength)
         check_frames(frames, self.backbone.chunk, self.source)
@@ -156,6 +159,7 @@ class HandiPipeline(StagesPipeline):
             raise InputError(f"area_from {area_from!r}", hint="use mask or poses")
         check_numbers(steps=stage1.steps, guidance=stage1.guidance, stage="stage 1")
         check_numbers(steps=stage2.steps, guidance=stage2.guidance, stage="stage 2")
+        check_numbers(guidance=stage2.pose_guidance, stage="the poses")
         if output_type not in ("np", "pil", "pt", "latent"):
             raise InputError(f"output_type {output_type!r}", hint="use np, pil, pt or latent")
         given = broadcast(image=image, prompt=prompt, mask=mask, motion=motion, negative=negative_prompt)

@@ -101,6 +101,7 @@ class StagesPipeline(FolderPipeline):
             conditions.text,
             conditions.null_text,
             settings.guidance,
+            settings.pose_guidance,
         )
         noise = diffusion.clip_noise(shape, conditions.seeds, stream=stage).to(layout.z.device)
         cells = math.prod(shape[1:])

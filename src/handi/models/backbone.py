@@ -54,13 +54,16 @@ class Layout:
         """x, B×C×f×h×w, with the known cells as they were given."""
         return self.z * (1 - self.free) + x * self.free
 
-    def repeated(self, times: int) -> Layout:
-        """The same task `times` times in one batch, such as for the two branches of guidance."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+    @staticmethod
+    def joined(layouts: Sequence[Layout]) -> Layout:
+        """Several tasks of the same kind in one batch, such as the branches of guidance."""
+        names = [
+            field.name for field in fields(Layout) if isinstance(getattr(layouts[0], field.name), Tensor)
+        ]
         more: dict[str, Any] = {
-            name: torch.cat([part] * times) for name, part in parts.items() if isinstance(part, Tensor)
+            name: torch.cat([getattr(layout, name) for layout in layouts]) for name in names
         }
-        return replace(self, **more)
+        return replace(layouts[0], **more)
 
 
 @dataclass(frozen=True)

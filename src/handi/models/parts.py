@@ -37,13 +37,17 @@ class StageSettings:
     guidance: float = 9.0  # classifier-free guidance scale
     motion: float = 5.0  # AnimateAnything's motion strength
     frames: int | None = None  # that the stage denoises; None: as many as the clip has
+    pose_guidance: float = 1.0  # guidance scale of the hands' poses; 1: none
 
-    def changed(self, steps: int | None, guidance: float | None) -> StageSettings:
+    def changed(
+        self, steps: int | None, guidance: float | None, pose_guidance: float | None = None
+    ) -> StageSettings:
         """With the caller's steps and guidance, where they are given."""
         return replace(
             self,
             steps=self.steps if steps is None else steps,
             guidance=self.guidance if guidance is None else guidance,
+            pose_guidance=self.pose_guidance if pose_guidance is None else pose_guidance,
         )
 
 

@@ -33,6 +33,7 @@ class Handi:
     def __init__(
         self, model: str, *, mask: Mask = "generated", steps: int | None = None,
         guidance: float | None = None, area_steps: int | None = None, area_guidance: float | None = None,
+        pose_guidance: float | None = None,
         device: str = "auto", dtype: str = "auto",
     ) -> None:  # fmt: skip
         self.device = choose_device(device)
@@ -46,6 +47,7 @@ class Handi:
             "guidance_scale": guidance,
             "area_inference_steps": area_steps,
             "area_guidance_scale": area_guidance,
+            "pose_guidance_scale": pose_guidance,
         }
         used = [self.pipe.unet, self.pipe.vae, self.pipe.text_encoder]
         used += [self.pipe.area_unet] if mask == "generated" else []
