@@ -23,7 +23,7 @@ from handi.data.sources.common import Found
 from handi.data.stages import PrepareSettings
 from handi.generation import run as generating
 from handi.hands import report as hand_report
-from handi.world import produce as world
+from handi.world import rendering
 
 HUGE = 10**9
 
@@ -182,8 +182,8 @@ def test_the_world_goes_on_after_any_exception(tmp_path, monkeypatch):
     def broken(seed, **look):
         raise ArithmeticError(f"of {seed}")
 
-    monkeypatch.setattr(world, "render_clip", broken)
-    failures = world.produce(tmp_path, clips=2, seed=0, settings=world.Settings(32))
+    monkeypatch.setattr(rendering, "render_clip", broken)
+    failures = rendering.render_folder(tmp_path, clips=2, seed=0, settings=rendering.WorldSettings(32))
     assert failures == ["seed 0: ArithmeticError: of 0", "seed 1: ArithmeticError: of 1"]
 
 

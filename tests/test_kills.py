@@ -2,7 +2,7 @@
 
 Every command is ended in this process, before one of its changes of the file system (helpers/faults.py), and
 for real: by SIGKILL at random times. `handi prepare` and the steps of `handi train` have theirs elsewhere
-(tests/data/test_produce.py, tests/training/test_resume.py).
+(tests/data/test_shard_writer.py, tests/training/test_resume.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from handi.evaluation.run import EvaluationConfig
 from handi.evaluation.study import Study
 from handi.training.loop import train
 from handi.training.recipe import Recipe, parse_recipe
-from handi.world import produce
+from handi.world import rendering
 from handi.world.files import write_clip
 
 QUIET = {"say": lambda line: None}
@@ -79,15 +79,15 @@ def hidden(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["clips", "siblings", "first frames"])
 def test_world_in_this_process(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(produce, "render_clip", lambda seed, **look: tiny_clip(seed))
-    monkeypatch.setattr(produce, "siblings", lambda seed, count, **look: [tiny_clip(seed)] * count)
-    monkeypatch.setattr(produce, "render_first_frame", functools.cache(produce.render_first_frame))
+    monkeypatch.setattr(rendering, "render_clip", lambda seed, **look: tiny_clip(seed))
+    monkeypatch.setattr(rendering, "siblings", lambda seed, count, **look: [tiny_clip(seed)] * count)
+    monkeypatch.setattr(rendering, "render_first_frame", functools.cache(rendering.render_first_frame))
     more = {"clips": {"pictures": "png"}, "siblings": {"pictures": "png", "siblings": 2},
             "first frames": {"first_frames": True}}[kind]  # fmt: skip
-    settings = produce.Settings(32, **more)
+    settings = rendering.WorldSettings(32, **more)
 
     def run(out: Path) -> None:
-        assert produce.produce(out, clips=2, seed=1, settings=settings) == []
+        assert rendering.render_folder(out, clips=2, seed=1, settings=settings) == []
 
     count = changes(tmp_path / "whole", lambda: run(tmp_path / "whole"))
     whole = tree(tmp_path / "whole")
@@ -99,7 +99,7 @@ def test_world_in_this_process(kind, tmp_path, monkeypatch):
 
 
 def test_world_by_sigkill(tmp_path):
-    settings = produce.Settings(32, pictures="png")
+    settings = rendering.WorldSettings(32, pictures="png")
     out, whole = tmp_path / "killed", tmp_path / "whole"
     with start("-m", "handi", "world", "--clips", 3, "--size", 32, "--workers", 2, "--pictures", "png",
                "--out", out) as process:  # fmt: skip
@@ -114,7 +114,7 @@ def test_world_by_sigkill(tmp_path):
     assert len(list(out.glob("0*.json"))) < 3, "killed too late to prove anything"
     assert psutil.wait_procs(workers, timeout=60)[1] == [], "its workers go on beside the next run's"
     for folder in (out, whole):
-        assert produce.produce(folder, clips=3, seed=0, settings=settings) == []
+        assert rendering.render_folder(folder, clips=3, seed=0, settings=settings) == []
     assert tree(out) == tree(whole)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from handi.core.files import replacing
 from handi.world import WorldClip, read_clip, siblings, split_of, write_clip
-from handi.world.produce import Settings, produce
+from handi.world.rendering import WorldSettings, render_folder
 
 FIRST_CLIP, FIRST_GROUP = 900_000, 930_000  # test seeds
 Row = dict[str, Any]
@@ -22,8 +22,8 @@ def load_clips(folder: Path, count: int, size: int) -> list[WorldClip]:
     """The first `count` clips of the test seeds in a folder; those that are missing are rendered."""
     paths = _clips_of(folder)
     if len(paths) < count:
-        settings = Settings(size=size, pictures="png")
-        failures = produce(folder, clips=count, seed=FIRST_CLIP, settings=settings)
+        settings = WorldSettings(size=size, pictures="png")
+        failures = render_folder(folder, clips=count, seed=FIRST_CLIP, settings=settings)
         if failures:
             raise SystemExit("\n".join(failures))
         paths = _clips_of(folder)

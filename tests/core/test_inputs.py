@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from handi.core.errors import InputError
-from handi.core.inputs import broadcast, parse_size, prepare
+from handi.core.inputs import broadcast, fit_inputs, parse_size
 
 AREA = {"area": 128 * 128, "multiple": 8, "height": None, "width": None}
 
@@ -25,7 +25,7 @@ def test_broadcast():
 
 def test_a_picture_of_the_models_size_is_not_touched():
     source = picture(128, 128)
-    pictures, masks, notes = prepare([source], [None], **AREA)
+    pictures, masks, notes = fit_inputs([source], [None], **AREA)
     assert np.array_equal(pictures[0], source)
     assert masks == [None]
     assert notes == []
@@ -33,7 +33,7 @@ def test_a_picture_of_the_models_size_is_not_touched():
 
 @pytest.mark.parametrize(("height", "width"), [(720, 1280), (100, 75), (33, 130), (1000, 999)])
 def test_any_size_is_brought_near_the_models_area_and_said(height, width):
-    pictures, _, notes = prepare([picture(height, width)], [None], **AREA)
+    pictures, _, notes = fit_inputs([picture(height, width)], [None], **AREA)
     high, wide = pictures.shape[1:3]
     assert high % 8 == wide % 8 == 0
     assert high * wide == pytest.approx(128 * 128, rel=0.15)
@@ -43,7 +43,7 @@ def test_any_size_is_brought_near_the_models_area_and_said(height, width):
 def test_a_huge_picture(tmp_path):
     path = tmp_path / "huge.png"
     Image.new("L", (12000, 9000), 90).save(path)
-    pictures, _, _ = prepare([path], [None], **AREA)
+    pictures, _, _ = fit_inputs([path], [None], **AREA)
     assert pictures.shape == (1, 112, 144, 3)
     assert (pictures == 90).all()
 
@@ -51,7 +51,7 @@ def test_a_huge_picture(tmp_path):
 def test_exact_size_crops_picture_and_mask_alike():
     source = np.zeros((100, 300, 3), np.uint8)
     source[:, 100:200] = 255  # the middle third is what a square crop keeps
-    pictures, masks, notes = prepare([source], [source], height=64, width=64, area=1, multiple=8)
+    pictures, masks, notes = fit_inputs([source], [source], height=64, width=64, area=1, multiple=8)
     assert (pictures[0] > 240).all()
     assert (masks[0] > 0.5).all()
     assert "cropped and resized to 64×64" in notes[0]
@@ -60,7 +60,7 @@ def test_exact_size_crops_picture_and_mask_alike():
 def test_a_mask_of_another_size_is_resized_and_said():
     mask = np.zeros((32, 32), bool)
     mask[:, 16:] = True
-    _, masks, notes = prepare([picture(128, 128)], [mask], **AREA)
+    _, masks, notes = fit_inputs([picture(128, 128)], [mask], **AREA)
     assert masks[0].shape == (128, 128)
     assert masks[0][:, 70:].min() > 0.99
     assert masks[0][:, :58].max() < 0.01
@@ -79,13 +79,13 @@ def test_a_mask_of_another_size_is_resized_and_said():
     ],
 )
 def test_masks_of_every_kind(mask):
-    _, masks, _ = prepare([picture(128, 128)], [mask], **AREA)
+    _, masks, _ = fit_inputs([picture(128, 128)], [mask], **AREA)
     assert (masks[0] == 1).all()
 
 
 def test_an_empty_mask_is_refused():
     with pytest.raises(InputError, match="the mask is empty"):
-        prepare([picture(128, 128)], [np.zeros((128, 128))], **AREA)
+        fit_inputs([picture(128, 128)], [np.zeros((128, 128))], **AREA)
 
 
 @pytest.mark.parametrize(
@@ -99,21 +99,21 @@ def test_an_empty_mask_is_refused():
 )
 def test_pictures_that_cannot_be_used(source, message):
     with pytest.raises(InputError, match=message):
-        prepare([source], [None], **AREA)
+        fit_inputs([source], [None], **AREA)
 
 
 def test_pictures_of_different_shapes_in_one_batch():
     with pytest.raises(InputError, match="different shapes"):
-        prepare([picture(64, 64), picture(64, 128)], [None, None], **AREA)
+        fit_inputs([picture(64, 64), picture(64, 128)], [None, None], **AREA)
 
 
 def test_a_pil_image_is_turned_like_its_file(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(picture(64, 96)).save(tmp_path / "a.png", exif=exif)
-    file, _, _ = prepare([tmp_path / "a.png"], [tmp_path / "a.png"], **AREA)
+    file, _, _ = fit_inputs([tmp_path / "a.png"], [tmp_path / "a.png"], **AREA)
     with Image.open(tmp_path / "a.png") as opened:
-        image, _, _ = prepare([opened], [opened], **AREA)
+        image, _, _ = fit_inputs([opened], [opened], **AREA)
     assert np.array_equal(file, image)
     assert file.shape[1] > file.shape[2]
 
@@ -128,7 +128,7 @@ def test_a_mask_of_numbers_means_what_it_shows(dtype, top, form):
     values = {"HW": values, "1HW": values[None], "HW1": values[..., None]}.get(
         form, np.repeat(values[..., None], 3, axis=2)
     )
-    _, (mask,), _ = prepare([picture(128, 128)], [values], **AREA)
+    _, (mask,), _ = fit_inputs([picture(128, 128)], [values], **AREA)
     assert np.array_equal(mask, area)
 
 
@@ -137,7 +137,7 @@ def test_a_mask_of_numbers_means_what_it_shows(dtype, top, form):
 )
 def test_what_is_no_mask_is_one_error(values):
     with pytest.raises(InputError, match="the mask"):
-        prepare([picture(128, 128)], [values], **AREA)
+        fit_inputs([picture(128, 128)], [values], **AREA)
 
 
 def test_a_size_is_height_by_width():

@@ -20,13 +20,13 @@ from handi.evaluation.videos import kinds_of_area
 from handi.hands.regions import tracked_region
 from handi.world.files import read_clip, write_clip
 from handi.world.first_frames import read_first_frame, render_first_frame, write_first_frame
-from handi.world.produce import Settings, produce
+from handi.world.rendering import WorldSettings, render_folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("world")
-    assert not produce(out, clips=3, seed=0, settings=Settings(size=32))
+    assert not render_folder(out, clips=3, seed=0, settings=WorldSettings(size=32))
     return out
 
 
@@ -96,8 +96,8 @@ def test_rois_are_the_trackers_and_only_where_the_hand_is_in_the_picture(clips):
 
 
 def test_first_frames_are_clips_of_one_frame_and_six_requests(tmp_path):
-    settings = Settings(size=32, first_frames=True)
-    assert not produce(tmp_path / "world", clips=3, seed=0, settings=settings)
+    settings = WorldSettings(size=32, first_frames=True)
+    assert not render_folder(tmp_path / "world", clips=3, seed=0, settings=settings)
     frames = PreparedClips(prepared(tmp_path / "world", tmp_path / "shards"))
     assert (len(frames), frames.size, frames.frames, frames.together) == (18, (32, 32), 1, 6)
     first = read_first_frame(tmp_path / "world/0000000001.json")
@@ -130,8 +130,8 @@ def test_first_frames_of_test_seeds_are_not_for_training_and_sizes_do_not_mix(tm
 
 
 def test_rendered_straight_into_shards_a_clip_has_the_same_bytes(tmp_path):
-    settings = Settings(size=32, siblings=2)
-    assert not produce(tmp_path / "world", clips=2, seed=0, settings=settings)
+    settings = WorldSettings(size=32, siblings=2)
+    assert not render_folder(tmp_path / "world", clips=2, seed=0, settings=settings)
     by_files = prepared(tmp_path / "world", tmp_path / "one") / "shards"
     prepare_world([0, 1], settings, tmp_path / "two", workers=1)
     assert len(PreparedClips(tmp_path / "two")) == len(PreparedClips(tmp_path / "one")) > 2
@@ -172,8 +172,8 @@ def test_shards_are_read_while_more_are_written(tmp_path):
 
 def test_any_number_of_frames_at_any_rate(tmp_path):
     """The whole action takes (frames - 1) / fps seconds; the seconds are kept, in files and in shards."""
-    settings = Settings(size=32, frames=9, fps=4.0)
-    assert not produce(tmp_path / "world", clips=1, seed=0, settings=settings)
+    settings = WorldSettings(size=32, frames=9, fps=4.0)
+    assert not render_folder(tmp_path / "world", clips=1, seed=0, settings=settings)
     clip = read_clip(tmp_path / "world/0000000000.json")
     assert (len(clip.frames), clip.joints2d.shape, clip.fps) == (9, (9, 42, 2), 4.0)
     shards = PreparedClips(prepared(tmp_path / "world", tmp_path / "out"))

@@ -83,9 +83,9 @@ def test_world_clips_as_films(tmp_path, world):
 
 def test_a_folder_as_handi_world_leaves_it(tmp_path):
     """With the lists of its clips, which are JSON too and no clips."""
-    from handi.world import produce as rendering
+    from handi.world import rendering
 
-    rendering.produce(tmp_path, clips=1, seed=900_000, settings=rendering.Settings(size=32))
+    rendering.render_folder(tmp_path, clips=1, seed=900_000, settings=rendering.WorldSettings(size=32))
     assert {rendering.MANIFEST, rendering.CAPTIONS} < {path.name for path in tmp_path.iterdir()}
     side = read_videos(tmp_path)
     assert list(side) == ["0000900000"]

@@ -119,13 +119,13 @@ def place(tmp_path_factory):
     from handi.data.dataset import PreparedClips
     from handi.training.recipe import load_recipe
     from handi.training.setup import make_start
-    from handi.world.produce import Settings, produce
+    from handi.world.rendering import WorldSettings, render_folder
 
     place = tmp_path_factory.mktemp("hand-loss")
-    settings = Settings(size=32, pictures="png")
-    produce(place / "rendered", clips=2, seed=0, settings=settings)
+    settings = WorldSettings(size=32, pictures="png")
+    render_folder(place / "rendered", clips=2, seed=0, settings=settings)
     prepared(place / "rendered", place / "train")
-    produce(place / "test", clips=2, seed=900_000, settings=settings)
+    render_folder(place / "test", clips=2, seed=900_000, settings=settings)
     (place / "recipe.yaml").write_text(RECIPE.replace("PATH", str(place / "train")))
     make_start(load_recipe(place / "recipe.yaml"), PreparedClips(place / "train"), place / "init")
     return place

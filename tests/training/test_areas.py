@@ -24,12 +24,12 @@ from handi.data.stages import PrepareSettings
 from handi.method.area import usable_area
 from handi.models.fresh import random_checkpoint
 from handi.training import build, setup
-from handi.training.areas import Settings, clip_generator, make_areas
+from handi.training.areas import AreaSettings, clip_generator, make_areas
 from handi.training.recipe import parse_recipe
 from handi.training.step import stage2_step
 from handi.world.files import write_clip
 
-QUICK = Settings(steps=1, guidance=1.0, batch=2)
+QUICK = AreaSettings(steps=1, guidance=1.0, batch=2)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from handi.hands.regions import tracked_region
 from handi.training.augment import mirrored, mirrored_text
 from handi.training.batch import Batch
 from handi.training.batches import Batches, Order, SampleSpec, Sampling, collate, frame_subset
-from handi.world.produce import Settings, produce
+from handi.world.rendering import WorldSettings, render_folder
 
 EVERYTHING = Sampling(frames=8, flip=True, texts=("short", "paraphrase", "enriched"), dropout=0.5)
 
@@ -23,7 +23,7 @@ EVERYTHING = Sampling(frames=8, flip=True, texts=("short", "paraphrase", "enrich
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("world")
-    assert not produce(out, clips=3, seed=0, settings=Settings(size=32, pictures="png"))
+    assert not render_folder(out, clips=3, seed=0, settings=WorldSettings(size=32, pictures="png"))
     return prepared(out)
 
 

@@ -25,7 +25,7 @@ from handi.training.guards import BadBatch
 from handi.training.loop import Run, train
 from handi.training.recipe import parse_recipe
 from handi.training.track import read_log
-from handi.world.produce import Settings, produce
+from handi.world.rendering import WorldSettings, render_folder
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,9 @@ def home(tmp_path_factory):
     """clips/, val/ and a tiny autoencoder's run, vae/."""
     home = tmp_path_factory.mktemp("home")
     for name, clips, seed in (("clips", 4, 0), ("val", 2, 800_000)):
-        assert not produce(home / f"world/{name}", clips=clips, seed=seed, settings=Settings(size=32))
+        assert not render_folder(
+            home / f"world/{name}", clips=clips, seed=seed, settings=WorldSettings(size=32)
+        )
         prepared(home / f"world/{name}", home / name)
     train(recipe_of(home, "vae", model={"preset": "tiny"}, out=home / "vae"), say=quiet)
     return home
@@ -145,9 +147,9 @@ def test_stage_1_learns_what_the_words_mean(home, tmp_path):
 
 
 def test_grounding_teaches_the_finder_alone_from_first_frames(home, tmp_path):
-    first = Settings(size=32, first_frames=True)
+    first = WorldSettings(size=32, first_frames=True)
     for name, clips, seed in (("first", 3, 0), ("val", 2, 800_000)):
-        assert not produce(tmp_path / f"world/{name}", clips=clips, seed=seed, settings=first)
+        assert not render_folder(tmp_path / f"world/{name}", clips=clips, seed=seed, settings=first)
         prepared(tmp_path / f"world/{name}", tmp_path / name)
     recipe = recipe_of(
         home, "grounding", out=tmp_path / "run", model__train="area_unet.finder.*", data__dropout=0.0,
@@ -175,8 +177,8 @@ def test_grounding_teaches_the_finder_alone_from_first_frames(home, tmp_path):
 
 def test_poses_are_learned_from_first_frames_and_from_clips(home, tmp_path):
     """A PoseNet of its own is all that is trained; the model keeps it, and predicts with it."""
-    first = Settings(size=32, first_frames=True)
-    assert not produce(tmp_path / "world", clips=2, seed=0, settings=first)
+    first = WorldSettings(size=32, first_frames=True)
+    assert not render_folder(tmp_path / "world", clips=2, seed=0, settings=first)
     prepared(tmp_path / "world", tmp_path / "first")
     entries = {"data__frames": 1, "data__dropout": 0.0, "loss__pure_noise": 0.7}
     recipe = recipe_of(
@@ -225,7 +227,9 @@ def test_the_way_of_a_clip_is_mirrored_with_it_and_whole_whatever_frames_are_dra
 
 def test_a_picture_with_several_requests_is_looked_at_once(home, tmp_path, monkeypatch):
     """And each gets the scores that it gets alone."""
-    assert not produce(tmp_path / "world", clips=2, seed=0, settings=Settings(size=32, first_frames=True))
+    assert not render_folder(
+        tmp_path / "world", clips=2, seed=0, settings=WorldSettings(size=32, first_frames=True)
+    )
     prepared(tmp_path / "world", tmp_path / "first")
     recipe = recipe_of(
         home, "grounding", out=tmp_path / "run", data__frames=1, data__flip=False,
@@ -325,14 +329,14 @@ def test_pieces_add_up_to_the_same_run_to_the_bit(home, tmp_path, monkeypatch, s
 
 def test_a_fresh_model_is_the_same_when_its_run_goes_on_although_clips_have_come(home, tmp_path, monkeypatch):
     world, clips, out, said = tmp_path / "world", tmp_path / "clips", tmp_path / "run", []
-    produce(world, clips=1, seed=0, settings=Settings(size=32, pictures="png"))
+    render_folder(world, clips=1, seed=0, settings=WorldSettings(size=32, pictures="png"))
     prepared(world, clips)
     recipe = recipe_of(home, "vae", out=out, model={"preset": "tiny"}, data__path=str(clips))
     with monkeypatch.context() as patch:
         patch.setattr(Run, "out_of_time", lambda self: self.step == 1)
         train(recipe, say=quiet)
     basis = folders.load(out / "start").vae.state_dict()["basis.components"]
-    produce(world, clips=2, seed=0, settings=Settings(size=32, pictures="png"))
+    render_folder(world, clips=2, seed=0, settings=WorldSettings(size=32, pictures="png"))
     prepared(world, clips)
     train(recipe, say=said.append)
     assert torch.equal(folders.load(out / "model").vae.state_dict()["basis.components"], basis)

@@ -39,9 +39,9 @@ def areas(
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: Precision; auto is bfloat16 on a GPU, float32 on a CPU.
     """
-    from handi.training.areas import Settings, make_areas
+    from handi.training.areas import AreaSettings, make_areas
 
-    made = make_areas(model, data, Settings(steps, guidance, seed, batch, device, dtype))
+    made = make_areas(model, data, AreaSettings(steps, guidance, seed, batch, device, dtype))
     kept = made.clips - made.made
     say(f"{made.made} areas made" + (f", {kept} were there" if kept else "") + f": {data / 'areas'}")
     say(f"overlap with the true areas: mean IoU {made.iou:.3f} over {made.clips} clips")

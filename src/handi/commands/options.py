@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import tyro
@@ -32,3 +33,20 @@ def usage(command: str, message: str) -> NoReturn:
     """End with exit code 2: the command was typed wrongly."""
     say(f"error: {message}; see `handi {command} --help`")
     sys.exit(2)
+
+
+def say_summary(summary: dict[str, Any], out: Path) -> int:
+    """Say what a preparation wrote; gives the exit code."""
+    for split, counts in summary["splits"].items():
+        size = f"{counts['bytes'] / 1e6:,.1f} MB"
+        say(f"{split}: {counts['kept']:,} of {counts['clips']:,} clips kept, {size}")
+        if split == "val" and not counts["kept"]:
+            say("note: not one held-out clip was kept, so training has none to check itself on")
+    say(f"wrote {out}; rejected clips and why: {out / 'ledger.jsonl'}")
+    if faults := sum(counts.get("failed", 0) for counts in summary["splits"].values()):
+        say(f"error: handi failed on {faults:,} clips: {out / 'ledger.jsonl'} says on which, and how")
+        return 1
+    if not any(counts["kept"] for counts in summary["splits"].values()):
+        say(f"error: {out}: not one clip was kept; {out / 'ledger.jsonl'} says why for each")
+        return 1
+    return 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from handi.commands.options import Switch, optional, say, usage
+from handi.commands.options import Switch, optional, say, say_summary, usage
 
 MAX_SIDE = 4096  # px of a prepared frame
 
@@ -111,12 +110,8 @@ def prepare(
         held_out: Share of the videos that is kept out of training, as the split val, where SOURCE (a folder
             or list) names no splits: whole videos, chosen by a hash of what they hold. 0: none.
     """
-    from dataclasses import replace
-
     from handi.core.inputs import parse_size
-    from handi.data.claim import DESCRIPTIONS
     from handi.data.prepare import ToolsMaker, Work, prepare_source
-    from handi.data.stages import PrepareSettings
 
     if model is None and pictures == "none":
         usage("prepare", "--pictures none keeps latents alone: say whose, by --model")
@@ -128,42 +123,15 @@ def prepare(
         usage("prepare", "--ray-address and --gpus-per-worker need --executor ray")
     if truth != "auto" and kind != "world":
         usage("prepare", f"--truth is for clips of the synthetic world, not for {kind}")
-    settings = PrepareSettings()
-    if kind == "world":
-        from handi.data.sources.world import world_settings  # it takes a second to load
-
-        settings = world_settings(source, truth)
-    asked: dict[str, Any] = {
+    asked = {
         "size": None if size is None else parse_size(size, least=16, most=MAX_SIDE, multiple=8),
         "frames": frames, "fps": fps, "hull": hull,
         "pictures": pictures, "camera": camera, "clips_per_shard": clips_per_shard,
     }  # fmt: skip
-    settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
-    descriptions = out / DESCRIPTIONS if enrich is not None else None
-    models = ToolsMaker(
-        device, complexity, model, text_states, enrich, enrich_model, descriptions, settings.detects
-    )
-    settings = replace(settings, models=models.hashes())
-    work = Work(executor, (os.cpu_count() or 1) if workers is None else workers, ray_address, gpus_per_worker)
     summary = prepare_source(
-        kind, source, out, settings, models, work,
-        videos=videos, annotations=annotations, limit=limit, held_out=held_out, say=say,
+        kind, source, out, asked,
+        ToolsMaker(device, complexity, model, text_states, enrich, enrich_model),
+        Work(executor, workers, ray_address, gpus_per_worker),
+        truth=truth, videos=videos, annotations=annotations, limit=limit, held_out=held_out, say=say,
     )  # fmt: skip
     return say_summary(summary, out)
-
-
-def say_summary(summary: dict[str, Any], out: Path) -> int:
-    """Say what was written; gives the exit code."""
-    for split, counts in summary["splits"].items():
-        size = f"{counts['bytes'] / 1e6:,.1f} MB"
-        say(f"{split}: {counts['kept']:,} of {counts['clips']:,} clips kept, {size}")
-        if split == "val" and not counts["kept"]:
-            say("note: not one held-out clip was kept, so training has none to check itself on")
-    say(f"wrote {out}; rejected clips and why: {out / 'ledger.jsonl'}")
-    if faults := sum(counts.get("failed", 0) for counts in summary["splits"].values()):
-        say(f"error: handi failed on {faults:,} clips: {out / 'ledger.jsonl'} says on which, and how")
-        return 1
-    if not any(counts["kept"] for counts in summary["splits"].values()):
-        say(f"error: {out}: not one clip was kept; {out / 'ledger.jsonl'} says why for each")
-        return 1
-    return 0

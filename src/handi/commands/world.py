@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from handi.commands.options import Switch, optional, say, usage
+from handi.commands.options import Switch, optional, say, say_summary, usage
 
 
 def world(
@@ -61,21 +61,20 @@ def world(
         area: What the clips' motion area is in training and in all measuring: every pixel that changes, or
             the hulls of the hands as in the paper. Both are stored; world.json says which one counts.
     """
-    from handi.world.produce import Settings, produce, seeds_of
+    from handi.world.rendering import WorldSettings, render_folder, seeds_of
 
     if (out is None) == (prepare is None):
         usage("world", "give --out or --prepare")
-    settings = Settings(
+    settings = WorldSettings(
         size, action, motion_blur, handheld, pictures, siblings, first_frames, area, frames, fps
     )
     if prepare is not None:
-        from handi.commands.prepare import say_summary
         from handi.data.prepare import prepare_world
 
         seeds = seeds_of(clips, seed, settings)
         return say_summary(prepare_world(seeds, settings, prepare, workers), prepare)
     assert out is not None
-    failures = produce(out, clips=clips, seed=seed, settings=settings, workers=workers)
+    failures = render_folder(out, clips=clips, seed=seed, settings=settings, workers=workers)
     for failure in failures:
         say(f"error: {failure}")
     what = "first frames" if first_frames else "clips" if siblings == 1 else "seeds"

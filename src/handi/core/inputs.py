@@ -120,7 +120,7 @@ def broadcast(**arguments: Any) -> dict[str, list[Any]]:
     return {name: values * batch if len(values) == 1 else values for name, values in lists.items()}
 
 
-def prepare(
+def fit_inputs(
     images: Sequence[ImageInput],
     masks: Sequence[ImageInput | None],
     *,

@@ -69,7 +69,7 @@ class _Worker:
 class Processes:
     """Several processes of this machine. One that dies is replaced, and its piece is begun anew.
 
-    It is for the work to see that a piece which kills its workers comes to an end: see `produce.Trials`.
+    It is for the work to see that a piece which kills its workers comes to an end: see `shard_writer.Trials`.
     """
 
     def __init__(self, workers: int) -> None:

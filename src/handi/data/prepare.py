@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -16,22 +16,23 @@ from handi.core.progress import Progress
 from handi.core.types import Frames, Hands, Picture
 from handi.core.video import even_indices
 from handi.data import shards
-from handi.data.claim import claimed
+from handi.data.claim import DESCRIPTIONS, claimed
 from handi.data.enrich import TEMPLATE_VERSION, open_enricher
 from handi.data.executors import Executor
 from handi.data.executors import executor as make_executor
 from handi.data.finish import finish
 from handi.data.plan import make_plan
 from handi.data.shard_writer import BuildWorker
-from handi.data.sources import Found, Kind, read_source
+from handi.data.sources import ClipLength, Found, Kind, read_source
 from handi.data.sources.held_out import SHARE, hold_out
 from handi.data.stages import PrepareSettings, Tools
 from handi.hands import HandDetector
 from handi.hands.weights import Complexity
 
 if TYPE_CHECKING:
-    from handi.world.produce import Settings as WorldSettings
+    from handi.world.rendering import WorldSettings
 
+Truth = Literal["auto", "hull", "moved", "none"]
 SEEDS_PER_SHARD = 16  # of the world, where a clip takes long: what a killed run loses is a started shard
 
 
@@ -110,7 +111,7 @@ class Work:
     """How the work is shared out; it has no part in the results."""
 
     executor: str = "processes"
-    workers: int = 1
+    workers: int | None = None  # None: one per core
     ray_address: str | None = None
     gpus_per_worker: float = 0.0
 
@@ -167,27 +168,29 @@ def prepare_world(seeds: list[int], world: WorldSettings, out: Path, workers: in
 
 
 def prepare_source(
-    kind: Kind,
-    path: Path,
-    out: Path,
-    settings: PrepareSettings,
-    models: ToolsMaker,
-    work: Work,
-    *,
-    videos: Sequence[Path] = (),
-    annotations: Path | None = None,
-    limit: int | None = None,
-    held_out: float = SHARE,
-    say: Callable[[str], None] = print,
-) -> dict[str, Any]:
+    kind: Kind, path: Path, out: Path, asked: Mapping[str, Any], models: ToolsMaker, work: Work, *,
+    truth: Truth = "auto", videos: Sequence[Path] = (), annotations: Path | None = None,
+    limit: int | None = None, held_out: float = SHARE, say: Callable[[str], None] = print,
+) -> dict[str, Any]:  # fmt: skip
     """Read a source, prepare its clips into `out`; gives what `prepared.json` says. Raises: HandiError.
 
-    limit: only so many clips, spread evenly over the source, to try things out. held_out: share of the videos
-    that become the split "val", where the source names no splits.
+    asked: fields of `PrepareSettings`; what is not named, or None, follows from the source. truth: of the
+    world, see `world_settings`. limit: only so many clips, spread evenly over the source, to try things out.
+    held_out: share of the videos that become the split "val", where the source names no splits.
     """
+    settings = PrepareSettings()
+    if kind == "world":
+        from handi.data.sources.world import world_settings  # it takes a second to load
+
+        settings = world_settings(path, truth)
+    settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
+    models = replace(models, detects=settings.detects, descriptions=out / DESCRIPTIONS)
+    settings = replace(settings, models=models.hashes())
     models.check()
-    executor = make_executor(work.executor, work.workers, address=work.ray_address, gpus=work.gpus_per_worker)
-    found = read_source(kind, path, videos=videos, annotations=annotations)
+    workers = (os.cpu_count() or 1) if work.workers is None else work.workers
+    executor = make_executor(work.executor, workers, address=work.ray_address, gpus=work.gpus_per_worker)
+    length = ClipLength(settings.frames, settings.fps)
+    found = read_source(kind, path, videos=videos, annotations=annotations, length=length)
     about: dict[str, Any] = {"kind": kind}
     if limit is not None:
         if limit < 1:

@@ -35,7 +35,7 @@ from handi.core.reading import read_json, read_jsonl, read_lines, text_beside
 from handi.data.shards import PREPARED
 from handi.evaluation.videos import Entry, is_video, prepared_entries
 from handi.evaluation.world import WorldEntry, is_world_clip, world_entry
-from handi.world.produce import CAPTIONS, MANIFEST
+from handi.world.rendering import CAPTIONS, MANIFEST
 
 Say = Callable[[str], None]
 

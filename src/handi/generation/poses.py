@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handi.core.errors import InputError, ModelError
-from handi.core.inputs import prepare
+from handi.core.inputs import fit_inputs
 from handi.core.types import Frames
 from handi.evaluation.metrics.hand import literal_error, matched_error
 from handi.hands import HandDetector
@@ -40,7 +40,7 @@ def given_poses(
         if is_record(request.poses):
             poses.append(recorded_poses(request.poses, frames))
             continue
-        (photo,), _, _ = prepare(
+        (photo,), _, _ = fit_inputs(
             [request.image_file],
             [None],
             height=settings.height,

@@ -25,7 +25,7 @@ from handi.core.inputs import (
     check_names,
     check_numbers,
     check_prompt,
-    prepare,
+    fit_inputs,
     repeated,
 )
 from handi.core.types import SoftMask
@@ -169,7 +169,7 @@ class HandiPipeline(StagesPipeline):
         negative = ["" if text is None else text for text in given["negative"]]
         if not all(isinstance(text, str) for text in negative):
             raise InputError("negative_prompt is no text", hint="give a text, a list of texts, or None")
-        pictures, masks, notes = prepare(
+        pictures, masks, notes = fit_inputs(
             given["image"],
             given["mask"],
             height=height,

@@ -24,7 +24,7 @@ from handi.models.parts import encoder_hash, stage1_hash
 
 
 @dataclass(frozen=True)
-class Settings:
+class AreaSettings:
     """How areas are sampled; what is None is the model card's."""
 
     steps: int | None = None
@@ -45,7 +45,7 @@ class Summary:
 
 
 def make_areas(
-    model: str, folder: Path, settings: Settings, *, say: Callable[[str], None] = print
+    model: str, folder: Path, settings: AreaSettings, *, say: Callable[[str], None] = print
 ) -> Summary:
     """Sample stage 1 for the training clips and the held-out ones that training uses, one shard at a time.
 
@@ -114,7 +114,7 @@ def make_shard(
     clips: PreparedClips,
     shard: str,
     indices: list[int],
-    settings: Settings,
+    settings: AreaSettings,
     bar: Progress,
 ) -> None:
     soft: list[np.ndarray] = []

@@ -46,7 +46,7 @@ class ModelRecipe:
     """Where the weights come from and which of them are trained."""
 
     init: str | None = None  # a model folder or hub id to start from
-    preset: str | None = None  # or a fresh model: mini, small
+    preset: str | None = None  # or a fresh model: mini
     poses: bool = False  # give a stage 2 that has none the input for hand poses
     area_only: bool = False  # let it compute the motion area's cells alone
     from_stage1: bool = False  # stage 2 starts from stage 1's weights, where names and shapes are the same

@@ -29,7 +29,7 @@ JOINTS = ".joints.npy"  # suffix of the file with the requests' joints, R×F×42
 
 
 @dataclass(frozen=True)
-class Request:
+class SceneRequest:
     """Something that can be done in a scene: how it is said, what the words mean, and how the hands move."""
 
     action: str
@@ -49,7 +49,7 @@ class FirstFrame:
     seed: int
     frame: Picture
     ids: npt.NDArray[np.uint8]
-    requests: tuple[Request, ...]
+    requests: tuple[SceneRequest, ...]
 
 
 def render_first_frame(seed: int, *, size: int = 128, frames: int = FRAMES) -> FirstFrame:
@@ -72,7 +72,7 @@ def render_first_frame(seed: int, *, size: int = 128, frames: int = FRAMES) -> F
         slots = slots_of(scene, action)
         things, hands = meant_ids(choice, action.tracks, identities)
         requests.append(
-            Request(
+            SceneRequest(
                 action=name,
                 text=short_text(slots),
                 paraphrases=tuple(paraphrases(slots, rng)),
@@ -124,7 +124,7 @@ def read_first_frame(path: str | Path) -> FirstFrame:
             raise ValueError(f"{record['format']} of version {record['version']}")
         joints = np.load(path.with_suffix(JOINTS)).astype(np.float32)
         requests = tuple(
-            Request(
+            SceneRequest(
                 action=request["action"],
                 text=request["text"],
                 paraphrases=tuple(request["paraphrases"]),

@@ -7,7 +7,7 @@ from helpers.source_layouts import fho_action, fho_video, touch, write_ego4d, wr
 
 from handi.core.errors import InputError
 from handi.core.reading import stream_array
-from handi.data.sources import read_source
+from handi.data.sources import ClipLength, read_source
 from handi.data.sources.ego4d import spoken
 
 
@@ -89,6 +89,16 @@ def test_actions_that_cannot_be_used_say_why(tmp_path, text, changes, problem):
     good, bad = read_source("ego4d", home).clips
     assert good.problem is None
     assert str(bad.problem).startswith(problem)
+
+
+def test_a_short_window_goes_on_for_as_long_as_the_clips_that_are_asked_for(tmp_path):
+    home = write_ego4d(tmp_path, [fho_video("aa", [fho_action("#C C cuts it", 300, 309)])], {"aa": "train"})
+    touch(home / "full_scale/aa.mp4")
+    ends = [
+        read_source("ego4d", home, length=length).clips[0].end
+        for length in (ClipLength(), ClipLength(9), ClipLength(10), ClipLength(49, 8.0))
+    ]
+    assert ends == [315 / 30, 309 / 30, 309 / 30, (300 + 180) / 30]
 
 
 def test_redacted_intervals_and_missing_videos(tmp_path):

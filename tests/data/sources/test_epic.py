@@ -8,7 +8,7 @@ import pytest
 from helpers.source_layouts import EPIC_COLUMNS, epic_row, touch, write_frames, write_table
 
 from handi.core.errors import InputError
-from handi.data.sources import read_source
+from handi.data.sources import ClipLength, read_source
 from handi.data.sources.epic import read_epic
 
 VALIDATION = "EPIC_100_validation.csv"
@@ -122,6 +122,18 @@ def test_a_row_that_cannot_be_used_says_why(tmp_path, changes, problem):
     touch(tmp_path / "P01/videos/P01_01.MP4")
     assert one(tmp_path, epic_row("P01_01_0", 1, 3, "cut carrot")).problem is None
     assert one(tmp_path, epic_row("P01_01_0", 1, 3, "cut carrot", **changes)).problem == problem
+
+
+@pytest.mark.parametrize(("stop", "problem"), [("00:00:07.01", None), ("00:00:06.90", "361 are needed")])
+def test_an_action_must_last_as_long_as_the_clips_that_are_asked_for(tmp_path, stop, problem):
+    """49 frames at 8 per second take 6 s: 360 of the published frames, which come at 60 per second."""
+    touch(tmp_path / "P01/videos/P01_01.MP4")
+    last = str(round(float(stop[-5:]) * 60) + 1)
+    row = epic_row("P01_01_0", 1, 3, "cut carrot", stop_timestamp=stop, stop_frame=last)
+    write_table(tmp_path / "EPIC_100_train.csv", [row])
+    (clip,) = read_epic(tmp_path, [tmp_path], ClipLength(49, 8.0)).clips
+    assert clip.problem == problem or problem in clip.problem
+    assert read_epic(tmp_path, [tmp_path]).clips[0].problem is None
 
 
 def test_an_annotation_past_the_end_of_its_video(tmp_path):

@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from handi.core.errors import InputError
-from handi.data.sources.common import FRAMES, Clip, Found, Split, sound, unique
+from handi.data.sources.common import FRAMES, PAPER, Clip, ClipLength, Found, Split, sound, unique
 from handi.data.sources.ego4d import read_ego4d
 from handi.data.sources.epic import read_epic
 from handi.data.sources.lego import read_lego
 from handi.data.sources.listing import read_captions, read_folder
 
-__all__ = ["FRAMES", "KINDS", "Clip", "Found", "Kind", "Split", "read_source"]
+__all__ = ["FRAMES", "KINDS", "Clip", "ClipLength", "Found", "Kind", "Split", "read_source"]
 
 Kind = Literal["epic-kitchens", "ego4d", "lego", "json", "folder", "world"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def read_source(
-    kind: Kind, path: str | Path, *, videos: Sequence[str | Path] = (), annotations: str | Path | None = None
-) -> Found:
+    kind: Kind, path: str | Path, *, videos: Sequence[str | Path] = (),
+    annotations: str | Path | None = None, length: ClipLength = PAPER,
+) -> Found:  # fmt: skip
     """The clips of a source, each with an id of its own and, where it cannot be used, a `problem`.
 
     path, by kind:
@@ -33,17 +34,18 @@ def read_source(
       folder         a folder of videos and text files of the same names, or a .csv or .jsonl list
       world          what `handi world` wrote
     videos: folders of footage beside `path`. annotations: of EPIC-KITCHENS-100, where they lie elsewhere.
+    length: of the clips that will be cut; annotated actions may be shorter.
     docs/data.md shows each layout. Raises: InputError, also where not one clip can be used.
     """
     path = Path(path).expanduser()
     roots = [Path(root).expanduser() for root in videos]
     extra = Path(annotations).expanduser() if annotations is not None else None
     if kind == "epic-kitchens":
-        found = _epic(path, roots, extra)
+        found = _epic(path, roots, extra, length)
     elif kind == "ego4d":
-        found = read_ego4d(path, roots)
+        found = read_ego4d(path, roots, length)
     elif kind == "lego":
-        found = read_lego(path, roots, extra)
+        found = read_lego(path, roots, extra, length)
     elif kind == "json":
         found = read_captions(path, roots)
     elif kind == "folder":
@@ -66,10 +68,10 @@ def read_source(
     return Found(clips, [sound(note) for note in found.notes], found.has_splits)
 
 
-def _epic(path: Path, roots: list[Path], annotations: Path | None) -> Found:
+def _epic(path: Path, roots: list[Path], annotations: Path | None, length: ClipLength) -> Found:
     """EPIC-KITCHENS-100, whose annotations come from another place than its footage."""
     if annotations is None:
         places = [path, path / "annotations", path / "epic-kitchens-100-annotations"]
         has = [place for place in places if place.is_file() or any(place.glob("EPIC_100_*.csv"))]
         annotations = has[0] if has else path
-    return read_epic(annotations, roots or [path if path.is_dir() else path.parent])
+    return read_epic(annotations, roots or [path if path.is_dir() else path.parent], length)

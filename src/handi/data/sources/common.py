@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -51,6 +52,21 @@ class Found:
     clips: list[Clip]
     notes: list[str] = field(default_factory=list)  # what concerns the whole, such as counts that differ
     has_splits: bool = True  # False: the source says nothing of splits, and all clips are "train"
+
+
+@dataclass(frozen=True)
+class ClipLength:
+    """How much footage a prepared clip takes: frames at a rate; without a rate, any frames of the action."""
+
+    frames: int = FRAMES
+    fps: float | None = None
+
+    def steps(self, rate: float) -> int:
+        """The fewest frames from a clip's first to its last, in a video of `rate` frames per second."""
+        return math.ceil((self.frames - 1) * rate / (self.fps or rate) - 1e-6)
+
+
+PAPER = ClipLength()  # 16 frames, spread over the action
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from handi.core.errors import InputError
 from handi.core.kinds import some
 from handi.core.reading import finite, read_json, stream_array
-from handi.data.sources.common import FRAMES, Clip, Entry, Found, clip_id, sentence
+from handi.data.sources.common import PAPER, Clip, ClipLength, Entry, Found, clip_id, sentence
 from handi.data.sources.ego4d_layout import (
     KINDS_OF_VIDEO,
     METADATA,
@@ -29,19 +29,19 @@ FPS = 30.0  # of the canonical videos, where their metadata do not say
 ALPHA = 4.9  # s
 
 
-def read_ego4d(path: Path, videos: Sequence[Path]) -> Found:
-    """All annotated actions of Ego4D.
+def read_ego4d(path: Path, videos: Sequence[Path], length: ClipLength = PAPER) -> Found:
+    """All annotated actions of Ego4D, each at least `length` long.
 
     path: the folder that the `ego4d` command wrote to, or the one of the version in it; its fho_main.json is
     read, or narration.json where there is none; or one of these files itself. videos: further folders that
     hold full_scale/UID.mp4, video_540ss/UID.mp4 or clips/UID.mp4. Raises: InputError.
     """
     notes: list[str] = []
-    return Found([entry.clip for entry in ego4d_entries(path, videos, notes)], notes)
+    return Found([entry.clip for entry in ego4d_entries(path, videos, notes, length)], notes)
 
 
 def ego4d_entries(
-    path: Path, videos: Sequence[Path], notes: list[str], *, curated: bool = False
+    path: Path, videos: Sequence[Path], notes: list[str], length: ClipLength, *, curated: bool = False
 ) -> Iterator[Entry]:
     """`read_ego4d` with the names that other lists may use. Appends to `notes`. Raises: InputError.
 
@@ -53,9 +53,9 @@ def ego4d_entries(
     metadata = Metadata([home, file.parent], file.parent, curated)
     footage = Footage([home, *videos])
     if file.name == MAIN:
-        yield from _actions(file, metadata, footage)
+        yield from _actions(file, metadata, footage, length)
     else:
-        yield from _narrations(file, metadata, footage, notes)
+        yield from _narrations(file, metadata, footage, length, notes)
 
 
 def _annotations(path: Path, notes: list[str]) -> Path:
@@ -80,7 +80,7 @@ def _annotations(path: Path, notes: list[str]) -> Path:
 # ------------------------------------------------------------------------------------ hands and objects
 
 
-def _actions(file: Path, metadata: Metadata, footage: Footage) -> Iterator[Entry]:
+def _actions(file: Path, metadata: Metadata, footage: Footage, length: ClipLength) -> Iterator[Entry]:
     """The actions of fho_main.json, in its order."""
     for video in stream_array(file, "videos"):
         if not isinstance(video, dict) or not isinstance(video.get("video_uid"), str):
@@ -88,7 +88,7 @@ def _actions(file: Path, metadata: Metadata, footage: Footage) -> Iterator[Entry
         total = 0
         for interval in dicts(video.get("annotated_intervals")):
             for number, action in enumerate(dicts(interval.get("narrated_actions"))):
-                yield _action(action, interval, video, (str(number), str(total)), metadata, footage)
+                yield _action(action, interval, video, (str(number), str(total)), metadata, footage, length)
                 total += 1
 
 
@@ -99,6 +99,7 @@ def _action(
     numbers: tuple[str, str],
     metadata: Metadata,
     footage: Footage,
+    length: ClipLength,
 ) -> Entry:
     uid, piece = video["video_uid"], interval.get("clip_uid")
     facts = mapping(video.get("video_metadata"))
@@ -119,11 +120,10 @@ def _action(
         or (None if path else f"there is no {KINDS_OF_VIDEO[0]}/{uid}.mp4 and no clips/{piece}.mp4")
     )
     first, last = window or (0, 0)
-    # Many of these windows are shorter than a clip: those go on for as long as a clip takes.
-    until = max(last, first + FRAMES - 1)
-    length = positive(facts.get("num_frames")) if whole else None
-    if window and length and until >= length:
-        problem = problem or f"stops at frame {until}; {uid} has {length:g}"
+    until = max(last, first + length.steps(fps))  # many of these windows are shorter than a clip
+    there = positive(facts.get("num_frames")) if whole else None
+    if window and there and until >= there:
+        problem = problem or f"stops at frame {until}; {uid} has {there:g}"
     name = action.get("uid")
     return Entry(
         Clip(
@@ -181,7 +181,9 @@ def _plain(name: object) -> str | None:
 # ------------------------------------------------------------------------------------------ narrations
 
 
-def _narrations(file: Path, metadata: Metadata, footage: Footage, notes: list[str]) -> Iterator[Entry]:
+def _narrations(
+    file: Path, metadata: Metadata, footage: Footage, length: ClipLength, notes: list[str]
+) -> Iterator[Entry]:
     """The narrations of narration.json, each a moment that a clip is laid around.
 
     One that is there again, in the other pass or in its own, is a clip with a problem, and counted in a note.
@@ -200,7 +202,8 @@ def _narrations(file: Path, metadata: Metadata, footage: Footage, notes: list[st
             gap = (max(times) - min(times)) / (len(times) - 1) if len(times) > 1 else ALPHA
             for number, narration in enumerate(narrations):
                 text, time = str(narration.get("narration_text") or ""), _time(narration)
-                clip = _narrated(uid, f"{uid}.{name[-1]}.{number}", text, time, gap, metadata, footage)
+                half = max(gap / (2 * ALPHA), length.frames / 2 / (length.fps or metadata.fps.get(uid, FPS)))
+                clip = _narrated(uid, f"{uid}.{name[-1]}.{number}", text, time, half, metadata, footage)
                 first = seen.setdefault((" ".join(text.casefold().split()), time), clip.id)
                 if first != clip.id and not metadata.curated:
                     again.append(clip.id)
@@ -217,12 +220,11 @@ def _narrations(file: Path, metadata: Metadata, footage: Footage, notes: list[st
 
 
 def _narrated(
-    uid: str, name: str, text: str, time: float | None, gap: float, metadata: Metadata, footage: Footage
+    uid: str, name: str, text: str, time: float | None, half: float, metadata: Metadata, footage: Footage
 ) -> Clip:
-    fps = metadata.fps.get(uid, FPS)
+    """The clip of a narration, `half` s to both sides of its moment."""
     path, _ = footage.find(uid, None)
     split = metadata.split(uid, None)
-    half = max(gap / (2 * ALPHA), FRAMES / 2 / fps)
     start = max(0.0, (time or 0.0) - half)
     length = metadata.durations.get(uid)
     problem = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from handi.core.errors import InputError
 from handi.core.kinds import some
 from handi.core.reading import Row, read_csv
-from handi.data.sources.common import FRAMES, SPLITS, Clip, Entry, Found, Split, clip_id, sentence
+from handi.data.sources.common import PAPER, SPLITS, Clip, ClipLength, Entry, Found, Split, clip_id, sentence
 
 FILES: dict[Split, str] = {"train": "EPIC_100_train.csv", "val": "EPIC_100_validation.csv"}
 PUBLISHED = {"EPIC_100_train.csv": 67_217, "EPIC_100_validation.csv": 9_668}  # rows
@@ -23,17 +23,19 @@ SUFFIXES = (".MP4", ".mp4")
 OLD_RATE, NEW_RATE = 60.0, 50.0  # of PXX_YY (EPIC-KITCHENS-55) and of PXX_1YY
 
 
-def read_epic(annotations: Path, videos: Sequence[Path]) -> Found:
-    """All annotated actions of EPIC-KITCHENS-100.
+def read_epic(annotations: Path, videos: Sequence[Path], length: ClipLength = PAPER) -> Found:
+    """All annotated actions of EPIC-KITCHENS-100; those shorter than `length` have a problem.
 
     annotations: the folder of the published CSV files, or one of them. videos: the folders that hold
     PXX/videos/PXX_YY.MP4, or frames as PXX/rgb_frames/PXX_YY/frame_0000000001.jpg. Raises: InputError.
     """
     notes: list[str] = []
-    return Found([entry.clip for entry in epic_entries(annotations, videos, notes)], notes)
+    return Found([entry.clip for entry in epic_entries(annotations, videos, notes, length)], notes)
 
 
-def epic_entries(annotations: Path, videos: Sequence[Path], notes: list[str]) -> list[Entry]:
+def epic_entries(
+    annotations: Path, videos: Sequence[Path], notes: list[str], length: ClipLength
+) -> list[Entry]:
     """`read_epic` with the names that other lists may use. Appends to `notes`. Raises: InputError."""
     files = _files(annotations, notes)
     folder = files[0][1].parent
@@ -54,7 +56,7 @@ def epic_entries(annotations: Path, videos: Sequence[Path], notes: list[str]) ->
         for row in rows:
             verb = verbs.get(row["verb_class"], row["verb"]) or None
             noun = nouns.get(row["noun_class"], row["noun"]) or None
-            entries.append(_entry(row, split, footage, durations, verb, noun))
+            entries.append(_entry(row, split, footage, durations, verb, noun, length))
     return entries
 
 
@@ -83,8 +85,10 @@ def _entry(
     durations: dict[str, float],
     verb: str | None,
     noun: str | None,
+    length: ClipLength,
 ) -> Entry:
     name, video_id = row["narration_id"], row["video_id"]
+    rate = NEW_RATE if re.fullmatch(r"P\d+_\d{3,}", video_id) else OLD_RATE
     problem = row.problem
     start, end = _seconds(row["start_timestamp"]), _seconds(row["stop_timestamp"])
     first, last = _number(row["start_frame"]), _number(row["stop_frame"])
@@ -98,21 +102,21 @@ def _entry(
         start = end = 0.0
     elif end <= start:
         problem = problem or f"stops at {end:g} s, before it starts at {start:g} s"
-    if first and last and last - first + 1 < FRAMES:
-        problem = problem or f"is {last - first + 1} frames long, {FRAMES} are needed"
+    if first and last and last - first < (steps := length.steps(rate)):
+        problem = problem or f"is {last - first + 1} frames long, {steps + 1} are needed"
     place = footage.find(video_id)
     fps = None
     if place.frames:
-        fps = NEW_RATE if re.fullmatch(r"P\d+_\d{3,}", video_id) else OLD_RATE
+        fps = rate
         if first and last:
             start, end = (first - 1) / fps, (last - 1) / fps
             if last > place.frames:
                 problem = problem or f"stops at frame {last}; there are {place.frames} of {video_id}"
-    elif (length := durations.get(video_id)) is not None and end > length:
+    elif (seconds := durations.get(video_id)) is not None and end > seconds:
         # Rounded times may lie a frame behind the last one.
-        if end > length + 0.05:
-            problem = problem or f"stops at {end:g} s; {video_id} is {length:.2f} s long"
-        end = min(end, length)
+        if end > seconds + 0.05:
+            problem = problem or f"stops at {end:g} s; {video_id} is {seconds:.2f} s long"
+        end = min(end, seconds)
     clip = Clip(
         id=clip_id(name or f"line-{row.line}"),
         video=place.path,

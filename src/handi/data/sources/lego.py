@@ -12,7 +12,7 @@ from typing import Any
 from handi.core.errors import InputError
 from handi.core.kinds import some
 from handi.core.reading import read_json
-from handi.data.sources.common import Clip, Entry, Found, Split, clip_id, sentence
+from handi.data.sources.common import PAPER, Clip, ClipLength, Entry, Found, Split, clip_id, sentence
 from handi.data.sources.ego4d import ego4d_entries, spoken
 from handi.data.sources.epic import FILES as EPIC_FILES
 from handi.data.sources.epic import epic_entries
@@ -46,7 +46,9 @@ class _Item:
         return clip_id(self.name if self.name.startswith(self.group) else f"{self.group}.{self.name}")
 
 
-def read_lego(path: Path, videos: Sequence[Path], annotations: Path | None = None) -> Found:
+def read_lego(
+    path: Path, videos: Sequence[Path], annotations: Path | None = None, length: ClipLength = PAPER
+) -> Found:
     """LEGO's clips with their enriched descriptions, and times from the annotations that they came from.
 
     path: LEGO's folder, or one of its lists. videos: the roots of EPIC-KITCHENS-100 and of Ego4D, as for
@@ -56,7 +58,7 @@ def read_lego(path: Path, videos: Sequence[Path], annotations: Path | None = Non
     notes: list[str] = []
     clips: list[Clip] = []
     for dataset, files in _lists(path).items():
-        entries = _entries(dataset, videos, annotations, notes)
+        entries = _entries(dataset, videos, annotations, notes, length)
         if entries is None:
             what = f"{some(file.name for file in files)}: no folder of footage holds {MISSING[dataset]}"
             if path.is_file():
@@ -89,20 +91,20 @@ def _lists(path: Path) -> dict[str, list[Path]]:
 
 
 def _entries(
-    dataset: str, videos: Sequence[Path], annotations: Path | None, notes: list[str]
+    dataset: str, videos: Sequence[Path], annotations: Path | None, notes: list[str], length: ClipLength
 ) -> Iterable[Entry] | None:
     """All annotations of a data set; None where they are not to be found."""
     if dataset == "ego4d":
         for root in videos:
             for home in (root, root / "v2"):
                 if (home / "annotations" / "fho_main.json").is_file():
-                    return ego4d_entries(home, videos, notes, curated=True)
+                    return ego4d_entries(home, videos, notes, length, curated=True)
         return None
     folders = [annotations] if annotations else []
     folders += [r / part for r in videos for part in ("", "annotations", "epic-kitchens-100-annotations")]
     for folder in folders:
         if folder.is_file() or any((folder / name).is_file() for name in EPIC_FILES.values()):
-            return epic_entries(folder, videos, notes)
+            return epic_entries(folder, videos, notes, length)
     return None
 
 

@@ -20,8 +20,8 @@ from handi.hands.regions import tracked_region
 from handi.world.clip import WorldClip, meant_ids
 from handi.world.files import Area, kind_of_area, name_of, read_clip, read_record, strays
 from handi.world.first_frames import FORMAT as FIRST_FRAME
-from handi.world.first_frames import FirstFrame, Request, read_first_frame
-from handi.world.produce import LISTS, Settings, render_seed
+from handi.world.first_frames import FirstFrame, SceneRequest, read_first_frame
+from handi.world.rendering import LISTS, WorldSettings, render_seed
 from handi.world.seeds import split_of
 from handi.world.truth import OCCLUDED, VISIBLE
 
@@ -42,7 +42,7 @@ class Truth:
     ids: np.ndarray  # H×W uint8: what the first frame's pixels show
     referents: np.ndarray | None  # 2×H×W bool: where the first frame shows what the words mean
     mirrors: bool = True
-    requests: tuple[Request, ...] = ()  # of a first frame
+    requests: tuple[SceneRequest, ...] = ()  # of a first frame
 
     @property
     def requests_mirror(self) -> list[bool]:
@@ -55,7 +55,7 @@ class Seed:
     """Clips that are rendered when their shard is made."""
 
     seed: int
-    settings: Settings
+    settings: WorldSettings
 
 
 def read_world(folder: Path) -> Found:
@@ -72,14 +72,14 @@ def world_settings(folder: Path, truth: Literal["auto", "hull", "moved", "none"]
     path = _records(folder)[0]
     record = read_json(path)
     if isinstance(record, dict) and record.get("format") == FIRST_FRAME:
-        return settings_for(Settings(size=len(read_first_frame(path).ids), first_frames=True))
+        return settings_for(WorldSettings(size=len(read_first_frame(path).ids), first_frames=True))
     record = read_record(path)
     area = kind_of_area(folder) if truth == "auto" or truth == "none" else truth
-    settings = settings_for(Settings(size=record["size"], frames=record["frames"], area=area))
+    settings = settings_for(WorldSettings(size=record["size"], frames=record["frames"], area=area))
     return replace(settings, truth=None, camera="measure") if truth == "none" else settings
 
 
-def settings_for(world: Settings) -> PrepareSettings:
+def settings_for(world: WorldSettings) -> PrepareSettings:
     """How clips of the world are prepared: lossless, with their exact hands and areas."""
     return PrepareSettings(
         size=(world.size, world.size),
@@ -91,12 +91,12 @@ def settings_for(world: Settings) -> PrepareSettings:
     )
 
 
-def rendered_world(seeds: list[int], settings: Settings) -> Found:
+def rendered_world(seeds: list[int], settings: WorldSettings) -> Found:
     """The clips of these seeds, which are rendered when their shards are made."""
     return Found([_planned(seed, settings) for seed in seeds])
 
 
-def _planned(seed: int, settings: Settings) -> Clip:
+def _planned(seed: int, settings: WorldSettings) -> Clip:
     truth = Seed(seed, settings)
     return Clip(name_of(seed), None, 0.0, None, "", split=check_split(split_of(seed)), truth=truth)
 

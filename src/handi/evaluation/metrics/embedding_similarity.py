@@ -11,7 +11,7 @@ from torch import Tensor
 
 from handi.core.types import Frames
 from handi.evaluation.metrics.networks.blip import Captioner, build_blip, load_blip_folder
-from handi.evaluation.metrics.networks.clip import Clip, load_clip
+from handi.evaluation.metrics.networks.clip import ClipModel, load_clip
 from handi.evaluation.metrics.networks.egovlp import EgoVLP, build_egovlp, even_frames
 from handi.evaluation.metrics.networks.folders import load_words
 from handi.evaluation.metrics.networks.running import as_tensor, device_of, measuring, ready
@@ -30,7 +30,7 @@ class ClipFrames:
         found = find(name)
         self.weights = found.record
         self.key = f"{self.preprocessing}/{found.sha256}"
-        self.clip: Clip = load_clip(found.path, kind, device)
+        self.clip: ClipModel = load_clip(found.path, kind, device)
 
     def __call__(self, frames: Frames) -> np.ndarray:
         return self.clip.embed_frames(as_tensor(frames)).numpy()

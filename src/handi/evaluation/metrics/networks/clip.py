@@ -26,7 +26,7 @@ from handi.evaluation.metrics.networks.running import (
 SHAPES = {"ViT-L/14": (1024, 24, 14), "ViT-B/32": (768, 12, 32)}
 
 
-class Clip:
+class ClipModel:
     """A CLIP model and its tokenizer; embeddings have length 1."""
 
     def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer, device: str = "cpu") -> None:
@@ -54,7 +54,7 @@ class Clip:
             return F.normalize(features.pooler_output, dim=-1)[0].cpu()
 
 
-def load_clip(folder: Path, kind: str | None = None, device: str = "cpu") -> Clip:
+def load_clip(folder: Path, kind: str | None = None, device: str = "cpu") -> ClipModel:
     """A transformers folder of CLIP; `kind` ("ViT-L/14", "ViT-B/32") is what it must be.
 
     Raises: ModelError for a folder that is missing a file, damaged, or of another model.
@@ -78,4 +78,4 @@ def load_clip(folder: Path, kind: str | None = None, device: str = "cpu") -> Cli
             where=folder,
             hint="it needs tokenizer.json, or vocab.json and merges.txt",
         ) from error
-    return Clip(model, tokenizer, device)
+    return ClipModel(model, tokenizer, device)

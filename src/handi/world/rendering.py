@@ -48,7 +48,7 @@ LISTS = (MANIFEST, CAPTIONS)  # what is said of a folder's clips; they are none
 
 
 @dataclass(frozen=True)
-class Settings:
+class WorldSettings:
     """What the clips of a folder have in common."""
 
     size: int = 128
@@ -63,7 +63,9 @@ class Settings:
     fps: float = FPS  # so that an action takes (frames - 1) / fps seconds
 
 
-def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: int = 1) -> list[str]:
+def render_folder(
+    out: Path, *, clips: int, seed: int, settings: WorldSettings, workers: int = 1
+) -> list[str]:
     """Render the clips of seeds `seed` … `seed + clips - 1` into `out`; returns one line for every failure.
 
     With `settings.action` the clips are those of the first `clips` seeds from `seed` on whose scenes afford
@@ -91,7 +93,7 @@ def produce(out: Path, *, clips: int, seed: int, settings: Settings, workers: in
     return failures
 
 
-def seeds_of(clips: int, seed: int, settings: Settings) -> list[int]:
+def seeds_of(clips: int, seed: int, settings: WorldSettings) -> list[int]:
     """The seeds that give so many clips of these settings, from `seed` on. Raises: InputError."""
     if clips < 1:
         raise InputError(f"{clips} clips", where="--clips", hint="use 1 or more")
@@ -107,7 +109,7 @@ def seeds_of(clips: int, seed: int, settings: Settings) -> list[int]:
         raise InputError(f"{settings.siblings} siblings", where="--siblings", hint="use 1 or more")
     if settings.siblings > 1 and settings.action is not None:
         raise InputError("siblings are of different actions", where="--siblings", hint="leave out --action")
-    plain = Settings(
+    plain = WorldSettings(
         settings.size, settings.action, first_frames=True, frames=settings.frames, fps=settings.fps
     )
     if settings.first_frames and settings != plain:
@@ -125,7 +127,7 @@ def seeds_of(clips: int, seed: int, settings: Settings) -> list[int]:
     return seeds
 
 
-def _claim(out: Path, settings: Settings) -> None:
+def _claim(out: Path, settings: WorldSettings) -> None:
     """Write the folder's manifest, or check that it has the same settings."""
     manifest = {"format": FORMAT, "version": VERSION, **asdict(settings)}
     # As folders have always been: clips say nothing of first frames, and these have no motion area.
@@ -149,7 +151,7 @@ def _claim(out: Path, settings: Settings) -> None:
         temporary.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
-def _each(out: Path, seeds: list[int], settings: Settings, workers: int) -> Iterator[str | None]:
+def _each(out: Path, seeds: list[int], settings: WorldSettings, workers: int) -> Iterator[str | None]:
     """Render every seed; yields a line for each one that failed, None for one that went well."""
     if workers == 1:
         yield from (_one(out, seed, settings) for seed in seeds)
@@ -169,7 +171,7 @@ def _each(out: Path, seeds: list[int], settings: Settings, workers: int) -> Iter
         pool.shutdown(cancel_futures=True)  # what is being rendered is finished and kept
 
 
-def _one(out: Path, seed: int, settings: Settings) -> str | None:
+def _one(out: Path, seed: int, settings: WorldSettings) -> str | None:
     try:
         made = render_seed(seed, settings)
         for name, clip in reversed(made):  # number 0 comes last: where it is, all are
@@ -182,7 +184,7 @@ def _one(out: Path, seed: int, settings: Settings) -> str | None:
     return None
 
 
-def render_seed(seed: int, settings: Settings) -> list[tuple[str, WorldClip | FirstFrame]]:
+def render_seed(seed: int, settings: WorldSettings) -> list[tuple[str, WorldClip | FirstFrame]]:
     """A seed's clips (or its first frame) with the names of their files. Raises: InputError."""
     if settings.first_frames:
         first = render_first_frame(seed, size=settings.size, frames=settings.frames)
