@@ -55,14 +55,10 @@ def picture(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def weights():
-    """MediaPipe's networks, fetched once into the user cache; where they cannot be had, tests are skipped."""
-    from handi.core.errors import ModelError
+    """MediaPipe's networks, as they ship."""
     from handi.hands.weights import load_hand_weights
 
-    try:
-        return load_hand_weights()
-    except ModelError as error:
-        pytest.skip(f"hand models: {error}")
+    return load_hand_weights()
 
 
 @pytest.fixture(scope="session")

@@ -139,13 +139,6 @@ def run(place, *more: str) -> str:
 
 @pytest.fixture(scope="module")
 def first(place):
-    from handi.core.errors import ModelError
-    from handi.hands.weights import load_hand_weights
-
-    try:
-        load_hand_weights()
-    except ModelError as error:
-        pytest.skip(f"hand models: {error}")
     return run(place)
 
 

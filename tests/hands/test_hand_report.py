@@ -10,25 +10,15 @@ import numpy as np
 import pytest
 from helpers.lossless import lossless
 
-from handi.core.errors import ModelError
 from handi.core.images import read_image, write_image
 from handi.core.video import probe_video, read_video
 from handi.hands import report as hand_report
 from handi.hands.detector import HandDetector
 from handi.hands.record import read_joints
-from handi.hands.weights import load_hand_weights
 from handi.method.area import hull_area
 from handi.motion.flow import motion_flow
 
 CUT = Path(__file__).parents[1] / "pictures/hands/cut.png"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _models():
-    try:
-        load_hand_weights()
-    except ModelError as error:
-        pytest.skip(f"hand models: {error}")
 
 
 @pytest.fixture(scope="module")

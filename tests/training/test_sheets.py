@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from handi.core.errors import ModelError
 from handi.core.images import read_image
 from handi.core.video import read_video
 from handi.hands.joints import COLOURS
-from handi.training import sheets
 from handi.training.sheets import BAND, GAP, STAGE1_COLOUR, TRUE_COLOUR, Sample, draw_area, sample_sheet
 
 SIDE = 64
@@ -85,14 +83,6 @@ def test_the_detector_reads_what_was_generated(sample, tmp_path):
     picture = read_image(png)
     assert len(picture) == BAND + 4 * SIDE + GAP
     assert count(picture[BAND + 3 * SIDE :], COLOURS["right"]) > 0
-
-
-def test_no_weights_no_detector(monkeypatch):
-    def absent(**_):
-        raise ModelError("the hand models are not on this machine")
-
-    monkeypatch.setattr(sheets.HandDetector, "from_pretrained", absent)
-    assert sheets.installed_detector() is None
 
 
 def test_an_area_is_outlined_and_tinted(sample):

@@ -23,6 +23,7 @@ from handi.commands import (
     prepare,
     report,
     train,
+    weights,
     world,
 )
 from handi.commands.options import say, usage
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "bench": bench.bench,
     "ablate": ablate.ablate,
     "gallery": gallery.gallery,
+    "weights": weights.weights,
     "doctor": doctor.doctor,
 }
 

@@ -46,20 +46,16 @@ def examine() -> Iterator[Finding]:
 
 def _hand_models() -> Iterator[Finding]:
     """MediaPipe's two networks, and what runs them on a CPU."""
+    from handi.core.errors import ModelError
     from handi.core.machine import Finding
     from handi.hands.networks import litert_installed
-    from handi.hands.weights import VERSION, survey
+    from handi.hands.weights import VERSION, load_hand_weights
 
-    places = survey()
-    for place in places:
-        if place.state == "refused":
-            yield Finding("hand models", place.detail, ok=False, hint=f"rm '{place.path}'")
-    found = next((place for place in places if place.state == "found"), None)
-    if found is not None:
-        yield Finding("hand models", f"{VERSION}, SHA-256 as it should be, in {found.path}")
-    elif places[0].state == "missing":
-        how = f"fetched with pip at first use (36 MB); without a network: {places[0].detail}"
-        yield Finding("hand models", f"not in {places[0].path} yet; {how}")
+    try:
+        source = load_hand_weights().source
+        yield Finding("hand models", f"{VERSION}, SHA-256 as it should be, in {source}")
+    except ModelError as error:
+        yield Finding("hand models", f"{error.where}: {error.what}", ok=False, hint=error.hint or "")
     if litert_installed():
         yield Finding("hand backend", f"ai-edge-litert {version('ai-edge-litert')} on a CPU, else torch")
     else:

@@ -24,7 +24,7 @@ PREVIOUS = ".previous-"  # a folder that `replace_folder` is about to replace
 _OWNER = re.compile(re.escape(UNFINISHED) + r"([0-9a-f]{8})-(\d+)-")
 HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
-_MENDS = {
+_HINTS = {
     errno.ENOSPC: "free some space, or choose a folder on another disk",
     errno.EDQUOT: "free some space, or choose a folder on another disk",
     errno.EFBIG: "free some space, or choose a folder on another disk",
@@ -37,6 +37,13 @@ _MENDS = {
 }
 
 
+def cache_folder(name: str) -> Path:
+    """Where things are kept between runs: `HANDI_CACHE`, else `XDG_CACHE_HOME`/handi, else ~/.cache/handi."""
+    if named := os.environ.get("HANDI_CACHE"):
+        return Path(named).expanduser() / name
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handi" / name
+
+
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
     """Turn the operating system's failures while writing `path` into an OutputError with a hint."""
@@ -47,7 +54,7 @@ def writing(path: str | Path) -> Iterator[None]:
         failure = OutputError(
             f"cannot be written ({reason})",
             where=path,
-            hint=_MENDS.get(error.errno or 0, "choose another folder"),
+            hint=_HINTS.get(error.errno or 0, "choose another folder"),
         )
         failure.everywhere = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
         raise failure from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handi.core.errors import InputError, ModelError
+from handi.core.errors import InputError
 from handi.core.inputs import fit_inputs
 from handi.core.types import Frames
 from handi.evaluation.metrics.hand import literal_error, matched_error
@@ -73,13 +73,9 @@ def write_pose_files(folder: Path, output: HandiPipelineOutput, index: int, fps:
 def follows(clip: Frames, poses: np.ndarray) -> dict[str, Any]:
     """HS-Err of a generated clip against the poses that it was given, frame 0 left out, as it is the photo.
 
-    With the share of those hands that Υ finds again; {} where Υ's networks are not on this machine.
+    With the share of those hands that Υ finds again. Raises: ModelError (`HandDetector.from_pretrained`).
     """
-    try:
-        detector = HandDetector.from_pretrained(fetch=False)
-    except ModelError:
-        return {}
-    found = found_in(clip[1:], detector)
+    found = found_in(clip[1:], HandDetector.from_pretrained())
     matched, share = matched_error(found, poses[1:])
     values = {
         "hs_err_literal": literal_error(found, poses[1:]),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from handi.core.device import choose_device, choose_dtype
 from handi.core.errors import HandiError, InputError, item_failure
-from handi.core.files import staged, sweep
+from handi.core.files import cache_folder, staged, sweep
 from handi.core.images import read_image
 from handi.core.names import place_in
 from handi.core.progress import Progress
@@ -22,7 +22,6 @@ from handi.data.shards import hash_of
 from handi.generation.poses import follows, given_poses
 from handi.generation.record import OWNED, RUN_FILE, is_finished, result_record, versions, write_clip
 from handi.generation.requests import ClipRequest, GenerationSettings
-from handi.hands.weights import cache_folder
 
 if TYPE_CHECKING:
     from handi.method.pipeline import HandiPipeline, HandiPipelineOutput
@@ -114,7 +113,7 @@ def describe(
     enricher = open_enricher(
         settings.enrich,
         model=settings.enrich_model,
-        cache=cache_folder().parent / "enrich",
+        cache=cache_folder("enrich"),
         device=device,
         dtype=choose_dtype(settings.dtype, device),
     )

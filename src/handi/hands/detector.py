@@ -72,7 +72,7 @@ class HandDetector:
 
     @classmethod
     def from_pretrained(
-        cls, complexity: Complexity = "full", *, path: str | Path | None = None, fetch: bool = True,
+        cls, complexity: Complexity = "full", *, path: str | Path | None = None,
         detection_confidence: float = 0.5, presence_confidence: float = 0.5, mirrored: bool = False,
         backend: Backend = "auto", threads: int | None = None,
     ) -> HandDetector:  # fmt: skip
@@ -81,7 +81,7 @@ class HandDetector:
         Raises: ModelError (weights that are not to be had, or are not what they should be).
         """
         return cls(
-            load_hand_weights(complexity, path=path, fetch=fetch),
+            load_hand_weights(complexity, path=path),
             detection_confidence=detection_confidence,
             presence_confidence=presence_confidence,
             mirrored=mirrored,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import constants, scan_cache_dir
@@ -11,6 +12,28 @@ from huggingface_hub.errors import CacheNotFound
 
 from handi.assets import MINI
 from handi.core.machine import Finding
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model that others publish and handi runs; never downloaded without being asked for."""
+
+    name: str
+    serves: str
+    licence: str
+    hub: str = ""  # repository on the hub
+    address: str = ""  # of an archive that is elsewhere
+
+
+PUBLISHED = (
+    Published("animate-anything", "the UNet that HANDI starts from", "none stated",
+              address="https://cloudbook-public-production.oss-cn-shanghai.aliyuncs.com/animation/"
+              "animate_anything_512_v1.02.tar"),
+    Published("wan2.2-ti2v-5b", "a base for adapters; --mask without",
+              "Apache-2.0", hub="Wan-AI/Wan2.2-TI2V-5B-Diffusers"),
+    Published("ltx-video", "a base for adapters; --mask without",
+              "its own, read it", hub="Lightricks/LTX-Video"),
+)  # fmt: skip
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")  # folders that every model has
 CARD = "handi.json"

@@ -29,6 +29,7 @@ from torch import Tensor
 from handi.core.errors import InputError
 from handi.core.files import replacing, sweep, writing
 from handi.core.progress import Progress
+from handi.hands.detector import HandDetector
 from handi.training import build, setup
 from handi.training.augment import augmented, held_out
 from handi.training.batch import Batch
@@ -39,7 +40,6 @@ from handi.training.module import StepModule, gradient_norms, total_of
 from handi.training.optim import choose_trained, learning_rate, make_optimizer
 from handi.training.recipe import Recipe
 from handi.training.samples import write_samples
-from handi.training.sheets import installed_detector
 from handi.training.state import FREE_KEYS, Checkpoints, Saved
 from handi.training.track import Means, RunLog
 
@@ -278,7 +278,7 @@ class Run:
                         clips,
                         path,
                         count=self.recipe.run.samples,
-                        detector=installed_detector(),
+                        detector=HandDetector.from_pretrained(),
                         text=self.recipe.data.shown_text,
                     )
             self.module.train()

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from handi.core.errors import ModelError
 from handi.core.images import resize, write_image
 from handi.core.types import BinaryMask, Frames, Picture, SoftMask
 from handi.core.video import even_indices, write_video
@@ -63,14 +62,6 @@ def sample_sheet(
     clips = [clip[np.minimum(np.arange(frames), len(clip) - 1)] for clip in moving]
     write_video(path.with_suffix(".mp4"), np.concatenate(_widened(clips), axis=1), fps=fps)
     return [path.with_suffix(".png"), path.with_suffix(".mp4")]
-
-
-def installed_detector() -> HandDetector | None:
-    """Υ where its weights are on this machine; None where they would have to be fetched first."""
-    try:
-        return HandDetector.from_pretrained(fetch=False)
-    except ModelError:
-        return None
 
 
 def draw_area(

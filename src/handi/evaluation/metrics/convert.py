@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from handi.core.errors import ModelError
-from handi.core.files import replacing, sweep
+from handi.core.files import cache_folder, replacing, sweep
 from handi.evaluation.metrics.pickled import read_pickled
-from handi.evaluation.metrics.weights import CATALOGUE, Weights, cache_folder, check, digests_of
+from handi.evaluation.metrics.weights import CATALOGUE, METRICS, Weights, check, digests_of
 
 
 def convert(path: str | Path, out: str | Path | None = None) -> tuple[Path, Weights]:
@@ -32,7 +32,7 @@ def convert(path: str | Path, out: str | Path | None = None) -> tuple[Path, Weig
     elif weights.folder:
         target = path.with_name("model.safetensors")
     else:
-        target = cache_folder() / f"{weights.name}.safetensors"
+        target = cache_folder(METRICS) / f"{weights.name}.safetensors"
     metadata = {"format": "pt", "source": path.name, "source_sha256": digests_of(path)[0]}
     # own memory for each: safetensors has no two names for one tensor
     owned = {key: value.clone().contiguous() for key, value in tensors.items()}

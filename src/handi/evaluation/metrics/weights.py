@@ -1,8 +1,8 @@
 """The weight files of the metrics: which there are, where they are looked for, what their SHA-256 is.
 
-None ships with handi and none is downloaded. Each is looked for at its environment variable, and nowhere
-else if that is set; in the user cache (`~/.cache/handi/metrics`), as `handi convert-weights` writes it or as
-published; and, for the hub's models, in the hub's cache.
+None ships with handi; `handi weights get` fetches them (`evaluation.catalogue`). Each is looked for at its
+environment variable, and nowhere else if that is set; in the user cache (`~/.cache/handi/metrics`), as
+`handi convert-weights` writes it or as published; and, for the hub's models, in the hub's cache.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from handi.core.errors import ModelError
+from handi.core.files import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor  # `handi doctor` lists without reading tensors
@@ -30,9 +31,11 @@ class Weights:
     serves: str  # metrics
     origin: str  # where it is published
     size: float  # MB
+    licence: str = "none stated"
     sha256: str = ""  # where it is known, of `file` (of a folder: of `hashed`)
     git: str = ""  # git's name of the content (SHA-1 of "blob SIZE\\0" and it), known where no SHA-256 is
-    hub: str = ""  # repository of the hub whose cache is looked into
+    hub: str = ""  # its repository on the hub, whose cache is looked into
+    address: str = ""  # of a file that is elsewhere
     hashed: str = ""  # of a folder: the file in it that `sha256` is of
     folder: bool = False
 
@@ -44,38 +47,44 @@ class Weights:
     @property
     def places(self) -> tuple[Path, ...]:
         """Where it is expected in the user cache, in this order."""
-        cache = cache_folder()
+        cache = cache_folder(METRICS)
         if self.folder:
             return (cache / self.file,)
         return (cache / f"{self.name}.safetensors", cache / self.file)
 
 
+METRICS = "metrics"  # in the user cache
+HUB, LEGO = "huggingface.co/", "bolinlai/LEGO-Metrics"
 FVD = "github.com/JunyaoHu/common_metrics_on_video_quality"
-HUB, LEGO = "huggingface.co/", "huggingface.co/bolinlai/LEGO-Metrics"
+FID = "github.com/mseitzer/pytorch-fid"
+INCEPTION, I3D, SCRIPT = "pt_inception-2015-12-05-6726825d.pth", "i3d_pretrained_400.pt", "i3d_torchscript.pt"
 CLIP_L, CLIP_B = "openai/clip-vit-large-patch14", "openai/clip-vit-base-patch32"
 BERT = "distilbert/distilbert-base-uncased"
 CATALOGUE = {
     entry.name: entry
     for entry in (
-        Weights("inception", "pt_inception-2015-12-05-6726825d.pth", "FID, KID",
-                "github.com/mseitzer/pytorch-fid, release fid_weights", 95.6,
+        Weights("inception", INCEPTION, "FID, KID", f"{FID}, release fid_weights", 95.6, "Apache-2.0",
+                address=f"https://{FID}/releases/download/fid_weights/{INCEPTION}",
                 sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"),
-        Weights("i3d", "i3d_pretrained_400.pt", "FVD, KVD", f"{FVD} (fvd/videogpt)", 51,
+        Weights("i3d", I3D, "FVD, KVD", f"{FVD} (fvd/videogpt)", 51,
+                address=f"https://{FVD}/raw/HEAD/fvd/videogpt/{I3D}",
                 git="a867b87ac3a9097d200598b1d48a1b890d8ec744"),
-        Weights("i3d-script", "i3d_torchscript.pt", "FVD, KVD in place of i3d", f"{FVD} (fvd/styleganv)", 51,
+        Weights("i3d-script", SCRIPT, "FVD, KVD in place of i3d", f"{FVD} (fvd/styleganv)", 51,
+                address=f"https://{FVD}/raw/HEAD/fvd/styleganv/{SCRIPT}",
                 git="93daef59c7ae0e9e8f76225521407e60cbafa6aa"),
-        Weights("clip-l14", "clip-vit-large-patch14", "CLIP_GT, CLIP_Cs", HUB + CLIP_L, 1711,
+        Weights("clip-l14", "clip-vit-large-patch14", "CLIP_GT, CLIP_Cs", HUB + CLIP_L, 1711, "MIT",
                 sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
                 hub=CLIP_L, hashed="model.safetensors", folder=True),
-        Weights("clip-b32", "clip-vit-base-patch32", "CLIP_Tx", HUB + CLIP_B, 605,
+        Weights("clip-b32", "clip-vit-base-patch32", "CLIP_Tx", HUB + CLIP_B, 605, "MIT",
                 sha256="a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",
                 hub=CLIP_B, hashed="pytorch_model.bin", folder=True),
-        Weights("egovlp-epic", "epic_mir_plus.pth", "EgoVLP and BLIP on EPIC-KITCHENS", LEGO, 724),
-        Weights("egovlp-ego4d", "egovlp.pth", "EgoVLP and BLIP on Ego4D", LEGO, 724),
-        Weights("blip-base", "model_base_caption_capfilt_large.pth", "BLIP base", LEGO, 896),
-        Weights("blip-large", "model_large_caption.pth", "BLIP large", LEGO, 1785),
-        Weights("bert-words", "vocab.txt", "EgoVLP's text tower, BLIP", HUB + BERT, 0.2, hub=BERT,
-                sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
+        Weights("egovlp-epic", "epic_mir_plus.pth", "EgoVLP and BLIP on EPIC-KITCHENS", HUB + LEGO, 724,
+                hub=LEGO),
+        Weights("egovlp-ego4d", "egovlp.pth", "EgoVLP and BLIP on Ego4D", HUB + LEGO, 724, hub=LEGO),
+        Weights("blip-base", "model_base_caption_capfilt_large.pth", "BLIP base", HUB + LEGO, 896, hub=LEGO),
+        Weights("blip-large", "model_large_caption.pth", "BLIP large", HUB + LEGO, 1785, hub=LEGO),
+        Weights("bert-words", "vocab.txt", "EgoVLP's text tower, BLIP", HUB + BERT, 0.2, "Apache-2.0",
+                hub=BERT, sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
     )
 }  # fmt: skip
 
@@ -105,13 +114,6 @@ class Place:
     hint: str = ""
 
 
-def cache_folder() -> Path:
-    """`HANDI_CACHE`, else `XDG_CACHE_HOME`/handi, else ~/.cache/handi; metrics' files in `metrics`."""
-    if named := os.environ.get("HANDI_CACHE"):
-        return Path(named).expanduser() / "metrics"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handi" / "metrics"
-
-
 def find(name: str) -> Found:
     """The weight file of a name in `CATALOGUE`.
 
@@ -127,23 +129,30 @@ def find(name: str) -> Found:
 def check(weights: Weights, path: Path) -> Found:
     """Hash a file or folder and compare with what is published, if that is known. Raises: ModelError."""
     file = _weight_file(weights, path)
+    if file.name == (weights.hashed or weights.file):
+        check_content(weights, file)
+    return Found(weights, path, digests_of(file)[0], _origin_of(file))
+
+
+def check_content(weights: Weights, file: Path) -> None:
+    """Compare a file, whatever it is called, with what is published. Raises: ModelError."""
     sha256, git = digests_of(file)
     hint = f"take it from {weights.origin} again"
-    if file.name == (weights.hashed or weights.file):
-        if weights.sha256 and sha256 != weights.sha256:
-            what = f"has SHA-256 {sha256[:12]}…, not {weights.sha256[:12]}…: it was cut, altered or exchanged"
-            raise ModelError(what, where=file, hint=hint)
-        if weights.git and git != weights.git:
-            what = f"is not the published file (git blob {git[:12]}…, not {weights.git[:12]}…)"
-            raise ModelError(what, where=file, hint=hint)
-    return Found(weights, path, sha256, _origin_of(file))
+    if weights.sha256 and sha256 != weights.sha256:
+        what = f"has SHA-256 {sha256[:12]}…, not {weights.sha256[:12]}…: it was cut, altered or exchanged"
+        raise ModelError(what, where=file, hint=hint)
+    if weights.git and git != weights.git:
+        what = f"is not the published file (git blob {git[:12]}…, not {weights.git[:12]}…)"
+        raise ModelError(what, where=file, hint=hint)
 
 
 def how_to_get(weights: Weights) -> str:
     """Where a weight file comes from and where to put it."""
     place = weights.places[-1]
-    also = f", or run `hf download {weights.hub}`" if weights.folder else ""
-    return f"get it from {weights.origin} and put it at {place}{also}, or set {weights.variable} to its path"
+    return (
+        f"run `handi weights get {weights.name}`, or get it from {weights.origin} and put it at {place}, "
+        f"or set {weights.variable} to its path"
+    )
 
 
 def survey() -> list[Place]:
