@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+CORE   := $(VENV)/.core
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
@@ -13,16 +14,20 @@ help:            ## this list
 
 # torch first and by its exact version, so that a CPU build is taken where one is at hand
 # before any other package asks for "some torch".
-$(READY): pyproject.toml constraints.txt
+$(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "handi needs Python >= 3.11; run: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(READY): $(CORE)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-install: $(READY) ## make .venv and install handi into it
+install: $(READY) ## make .venv and install handi into it, with all that its tests need
 
-demo: $(READY)   ## generate a video from the example image that ships with handi
+demo: $(CORE)    ## generate a video from the example image that ships with handi
 	$(BIN)/handi generate --image example --prompt "Cut the carrot." --seed 0 --out out/demo
 	@echo "The video is $(CURDIR)/out/demo/video.mp4"
 

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Annotated, Any, NoReturn, Union
 
 import tyro
@@ -49,6 +50,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
 
 def main() -> NoReturn:
     """Entry point. Exit codes: 0 done, 1 failed (one line on stderr), 2 wrong usage."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"handi {version('handi')}")
+        sys.exit(0)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     if not debug:
@@ -76,7 +80,8 @@ def main() -> NoReturn:
 
 _ABOUT = (
     "Hand-centric video generation: a photo, one sentence, and the hands in it do it. "
-    "`handi COMMAND --help` explains a command; --debug shows the traceback of an error."
+    "`handi COMMAND --help` explains a command; --debug shows the traceback of an error, "
+    "--version the version."
 )
 
 

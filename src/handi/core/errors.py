@@ -41,8 +41,18 @@ class OutputError(HandiError):
     everywhere = False  # nor can any other: the disk is full, or read-only
 
 
+# Libraries that only some commands need, and the extra of handi that installs each.
+EXTRAS = {
+    "numba": "world", "scipy": "world", "skimage": "data,world", "pyarrow": "data", "peft": "train",
+    "ray": "ray", "gradio": "app", "ai_edge_litert": "litert", "tensorboard": "track", "trackio": "track",
+}  # fmt: skip
+
+
 def expected(error: Exception) -> HandiError | None:
-    """The failure that a user can fix: a HandiError itself, or a file that the system refuses; else None."""
+    """The failure that a user can fix, else None: a HandiError itself, a file that the system refuses, or a
+    library of an extra that is not installed."""
+    if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").split(".")[0]) in EXTRAS:
+        return InputError(f"{name} is not installed", hint=f"run pip install 'handi[{EXTRAS[name]}]'")
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike):
         what = f"cannot be used ({error.strerror})"
         return InputError(what, where=os.fsdecode(error.filename), hint="check the path")
