@@ -10,8 +10,8 @@ import numpy as np
 
 from experiments.mini.measures import Bench
 from experiments.mini.model import restored
+from experiments.world.contact import contact_sheet
 from handi.core.images import write_image
-from handi.core.video import contact_sheet
 from handi.world import WorldClip
 
 COLUMNS = 8

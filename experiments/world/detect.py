@@ -28,8 +28,8 @@ FIRST_STILL, FIRST_CLIP = 940_000, 910_000  # test seeds
 
 def render(out: Path, stills: int, clips: int, only: list[str], first: int, sizes: list[int]) -> None:
     """Write PNGs and `truth.json`: a list of pictures with set, action, acting sides, joints, insides."""
+    from experiments.world.stills import render_still
     from handi.world import ACTIONS, find_seed, render_clip
-    from handi.world.stills import render_still
     from handi.world.truth import OUTSIDE
 
     out.mkdir(parents=True, exist_ok=True)

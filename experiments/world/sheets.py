@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from handi.core.video import contact_sheet
+from experiments.world.contact import contact_sheet
 from handi.world import ACTIONS, find_seed, render_clip, siblings
 
 

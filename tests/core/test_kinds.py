@@ -141,12 +141,3 @@ def test_world_readers_say_what_they_pass_over(tmp_path):
     write_first_frame(firsts, render_first_frame(0, size=32))
     (firsts / "notes.doc").write_bytes(b"")
     assert read_source("world", firsts).notes == [f"{firsts}: belongs to no clip, not read: notes.doc"]
-
-
-def test_the_shared_cases(shared):
-    assert [clip.id for clip in read_source("folder", shared / "cases/video/mts_folder").clips] == ["00001"]
-    upper = [clip for clip in read_source("folder", shared / "cases/caption").clips if clip.id == "upper"]
-    assert [clip.problem for clip in upper] == [None]
-    gifs = read_videos(shared / "cases/evaluate/gif")
-    assert list(gifs) == ["c1", "c2", "c3"]
-    assert all(len(gif.frames()) > 1 for gif in gifs.values())

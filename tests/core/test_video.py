@@ -126,15 +126,3 @@ def test_even_indices_span_the_clip(total, count):
 def test_even_indices_of_nothing():
     with pytest.raises(ValueError, match="cannot pick"):
         video.even_indices(0, 4)
-
-
-def test_contact_sheet_has_a_row_a_clip():
-    sheet = video.contact_sheet([moving_square(), moving_square(20)], labels=["a", "b"], columns=4, height=24)
-    assert sheet.shape == (2 * (24 + 16), 4 * 32, 3)
-
-
-def test_real_footage(shared):
-    info = video.probe_video(shared / "data/human_hand_video.mp4")
-    assert (info.width, info.height, info.frames) == (1280, 720, 621)
-    frames = video.read_video(shared / "data/egocentric/handi/31.mp4")
-    assert frames.shape == (16, 256, 448, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import struct
 import subprocess
@@ -23,14 +22,12 @@ from handi.core.video import (
     frame_times,
     frames_at,
     probe_video,
-    read_frames,
     read_video,
     timed_frames,
     write_video,
 )
 from handi.data.cut import cut
 from handi.data.ledger import Rejected
-from handi.data.sources import read_source
 from handi.data.stages import PrepareSettings
 
 
@@ -280,66 +277,3 @@ def test_the_same_frames_give_the_same_bytes(tmp_path):
     assert written[0] == written[1] == written[2]
     assert b"threads=1 " in written[0]  # x264 keeps its settings in the file
     assert b"mbtree=0 " in written[0]
-
-
-# ---------------------------------------------------------------------------------- the shared cases
-
-
-@pytest.fixture(scope="module")
-def cases(shared):
-    return shared / "cases/video"
-
-
-def first_frames(path):
-    return np.stack(list(itertools.islice(read_frames(path), 5)))
-
-
-def as_ffmpeg(path, *filters):
-    """Five frames as the ffmpeg program shows them."""
-    if shutil.which("ffmpeg") is None:
-        pytest.skip("needs the ffmpeg program")
-    info = probe_video(path)
-    chain = ["-vf", ",".join(filters)] if filters else []
-    command = ["ffmpeg", "-v", "error", "-i", path, *chain, "-fps_mode", "passthrough", "-frames:v", "5"]
-    raw = subprocess.run(
-        [*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, check=True
-    )
-    return np.frombuffer(raw.stdout, np.uint8).reshape(-1, info.height, info.width, 3)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["quad", "quad_hflip", "quad_rot90", "base_hflip", "rot90", "rot180", "rot270", "vfr", "fragmented"],
-)
-def test_real_containers_look_as_in_ffmpeg(cases, name):
-    path = cases / f"{name}.mp4"
-    ours, theirs = first_frames(path), as_ffmpeg(path)
-    assert ours.shape == theirs.shape
-    assert np.abs(ours.astype(np.int16) - theirs).max() <= 2
-
-
-def test_other_containers_look_as_in_ffmpeg(cases):
-    for name in ("mediarecorder.webm", "pal8.avi", "h264_b.avi", "mts_folder/00001.MTS"):
-        ours, theirs = first_frames(cases / name), as_ffmpeg(cases / name)
-        assert ours.shape == theirs.shape, name
-        assert np.abs(ours.astype(np.int16) - theirs).max() <= 2, name
-
-
-def test_square_pixels_and_full_range_as_in_ffmpeg(cases):
-    path = cases / "anamorphic.mp4"
-    assert (probe_video(path).width, probe_video(path).height) == (320, 180)
-    theirs = as_ffmpeg(path, "scale=iw*sar:ih:flags=bicubic", "setsar=1")
-    assert np.abs(first_frames(path).astype(np.int16) - theirs).mean() < 1
-    path = cases / "full709.mp4"
-    assert np.abs(first_frames(path).astype(np.int16) - as_ffmpeg(path)).max() <= 2
-
-
-def test_the_parts_of_the_shared_list(cases):
-    found = {clip.id: clip for clip in read_source("folder", cases / "parts.csv").clips}
-    for id in ("pal8", "h264avi", "late", "anam", "hflip"):
-        assert len(cut(found[id], PrepareSettings(size=(90, 160))).frames) == 16, id
-    late = found["late"]
-    span = frame_times(late.video, late.start, late.end)
-    assert span.times[0] == [time for time, _ in timed_frames(late.video)][9]
-    whole, part = read_video(found["pal8"].video), frame_times(found["pal8"].video, 1.4, 2.2)
-    np.testing.assert_array_equal(list(frames_at(found["pal8"].video, part.times, 1.4)), whole[42:67])

@@ -18,7 +18,7 @@ from helpers.chat_server import ChatServer, completion
 from PIL import Image
 
 from handi.core.errors import InputError, ModelError
-from handi.data.endpoint import KEY_VARIABLE, Endpoint, Pace
+from handi.data.endpoint import KEY_VARIABLE, Endpoint
 
 KEY = "sk-very-secret"
 PICTURE = np.full((40, 60, 3), (200, 40, 10), np.uint8)
@@ -35,7 +35,7 @@ def server(monkeypatch) -> Iterator[ChatServer]:
 
 def ask(server: ChatServer, **options: Any) -> str:
     endpoint = Endpoint(server.url, "tiny", **{"first_wait": 0.01, "timeout": 5.0, **options})
-    return endpoint.describe([PICTURE], ["What is it?"])[0]
+    return endpoint.describe(PICTURE, "What is it?")
 
 
 def test_the_request_holds_the_picture_the_question_and_the_key_of_the_environment(server, monkeypatch):
@@ -96,7 +96,7 @@ def test_a_server_that_stays_down_is_an_error_that_names_it(server):
     server.http.server_close()
     closed = Endpoint(server.url, "tiny", tries=2, first_wait=0.01, timeout=1)
     with pytest.raises(ModelError, match="no answer in 2 tries"):
-        closed.describe([PICTURE], ["What?"])
+        closed.describe(PICTURE, "What?")
 
 
 def head(handler: BaseHTTPRequestHandler, status: int = 200, length: int | None = 100) -> None:
@@ -231,21 +231,6 @@ def test_options_that_a_model_refuses_are_left_out(server):
     assert "max_tokens" not in last
     assert "temperature" not in last
     assert last["max_completion_tokens"] > 0
-
-
-def test_requests_are_spaced_by_the_rate(server, monkeypatch):
-    server.says("Yes.")
-    endpoint = Endpoint(server.url, "tiny", per_minute=200)  # 0.3 s apart
-    begin = time.monotonic()
-    endpoint.describe([PICTURE] * 4, ["What?"] * 4)
-    assert time.monotonic() - begin >= 0.9
-    assert len(server.asked) == 4
-    slept: list[float] = []
-    monkeypatch.setattr("handi.data.endpoint.time.sleep", slept.append)
-    pace = Pace(None)
-    for _ in range(3):
-        pace.wait()
-    assert not any(slept)
 
 
 @pytest.mark.parametrize(

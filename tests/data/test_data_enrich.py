@@ -1,4 +1,4 @@
-"""Enrichment: what is stored, what a tiny random model says, and that it is asked once."""
+"""Enrichment: what a tiny random model says, and that it is asked once."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ PICTURES = [RNG.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(3)]
 class Echo:
     """Says what it was asked, and counts."""
 
-    name, batch_size = "echo", 2
+    name = "echo"
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def describe(self, pictures, questions):
-        self.asked += questions
-        pairs = zip(pictures, questions, strict=True)
-        return [f"ASSISTANT: {text}\n(mean {picture.mean():.2f})" for picture, text in pairs]
+    def describe(self, picture, question):
+        self.asked.append(question)
+        return f"ASSISTANT: {question}\n(mean {picture.mean():.2f})"
 
 
 @pytest.fixture(scope="module")
@@ -49,40 +48,29 @@ def test_the_question_is_legos_about_the_action():
     assert tidy(" Answer: The  left\nhand. ") == "The left hand."
 
 
-def test_stored_descriptions_come_first_and_nothing_else_is_asked():
-    echo = Echo()
-    stored = ["  The left hand\nholds it. ", None, ""]
-    found = Enricher(echo).describe(["A.", "B.", "C."], PICTURES, stored)
-    assert found[0].text == "The left hand holds it."
-    assert [d.source for d in found] == ["stored", "echo", "echo"]
-    assert echo.asked == [question("B."), question("C.")]
-    assert Enricher().describe(["A.", "B.", "C."], PICTURES, stored)[1:] == [None, None]
-    assert open_enricher("stored").describe(["A."], PICTURES[:1]) == [None]
-
-
 def test_the_same_is_asked_once_and_anything_else_again(tmp_path, monkeypatch):
     echo = Echo()
-    first = Enricher(echo, tmp_path).describe(["Cut it."] * 3, PICTURES)
+    first = [Enricher(echo, tmp_path).describe("Cut it.", picture) for picture in PICTURES]
     assert len({d.text for d in first}) == 3
-    assert len(echo.asked) == 3
-    again = Enricher(other := Echo(), tmp_path).describe(["Cut it."] * 3, PICTURES)
+    assert echo.asked == [question("Cut it.")] * 3
+    again = [Enricher(other := Echo(), tmp_path).describe("Cut it.", picture) for picture in PICTURES]
     assert again == first
     assert other.asked == []
-    Enricher(other, tmp_path).describe(["Hold it."], PICTURES[:1])  # another action
+    Enricher(other, tmp_path).describe("Hold it.", PICTURES[0])  # another action
     changed = PICTURES[0].copy()
     changed[0, 0, 0] ^= 1
-    Enricher(other, tmp_path).describe(["Cut it."], [changed])  # another picture
-    Enricher(other, tmp_path).describe(["Cut it."], [PICTURES[0].reshape(64, 48, 3)])  # another shape
+    Enricher(other, tmp_path).describe("Cut it.", changed)  # another picture
+    Enricher(other, tmp_path).describe("Cut it.", PICTURES[0].reshape(64, 48, 3))  # another shape
     monkeypatch.setattr(enrich, "TEMPLATE_VERSION", enrich.TEMPLATE_VERSION + 1)
-    Enricher(other, tmp_path).describe(["Cut it."], PICTURES[:1])  # another template
+    Enricher(other, tmp_path).describe("Cut it.", PICTURES[0])  # another template
     other.name = "newer"
-    Enricher(other, tmp_path).describe(["Cut it."], PICTURES[:1])  # another model
+    Enricher(other, tmp_path).describe("Cut it.", PICTURES[0])  # another model
     assert len(other.asked) == 5
 
 
 def test_a_damaged_entry_of_the_cache_is_asked_anew(tmp_path):
     echo = Echo()
-    kept = Enricher(echo, tmp_path).describe(["Cut it."], PICTURES[:1])
+    kept = Enricher(echo, tmp_path).describe("Cut it.", PICTURES[0])
     (entry,) = tmp_path.rglob("*.json")
     about = json.loads(entry.read_text())["about"]
     assert about["template"] == enrich.TEMPLATE_VERSION
@@ -93,26 +81,26 @@ def test_a_damaged_entry_of_the_cache_is_asked_anew(tmp_path):
         "[]",
     ):
         entry.write_text(damage)
-        assert Enricher(echo, tmp_path).describe(["Cut it."], PICTURES[:1]) == kept
+        assert Enricher(echo, tmp_path).describe("Cut it.", PICTURES[0]) == kept
     assert len(echo.asked) == 5
 
 
 def test_an_empty_answer_is_an_error_and_is_not_kept(tmp_path):
     echo = Echo()
-    echo.describe = lambda pictures, questions: [" \n"] * len(questions)
+    echo.describe = lambda picture, question: " \n"
     with pytest.raises(InputError, match=r"nothing to say about 'Cut it\.'"):
-        Enricher(echo, tmp_path).describe(["Cut it."], PICTURES[:1])
+        Enricher(echo, tmp_path).describe("Cut it.", PICTURES[0])
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_a_local_model_looks_at_the_picture_and_answers_the_same_alone_and_in_a_batch(vlm):
+def test_a_local_model_looks_at_the_picture(vlm):
     model = LocalModel(str(vlm), tokens=6)
-    questions = ["cuts the carrot", "opens a box with left hand", "moves"]
-    alone = [model.describe([p], [q])[0] for p, q in zip(PICTURES, questions, strict=True)]
-    assert all(alone)
-    assert model.describe(PICTURES, questions) == alone
-    dark = model.describe([np.zeros_like(PICTURES[0])], questions[:1])
-    assert dark != alone[:1]  # same words, another picture
+    said = model.describe(PICTURES[0], "cuts the carrot")
+    assert said
+    assert model.describe(PICTURES[0], "cuts the carrot") == said
+    assert (
+        model.describe(np.zeros_like(PICTURES[0]), "cuts the carrot") != said
+    )  # same words, another picture
     assert model.name.startswith(f"{vlm}@")
 
 

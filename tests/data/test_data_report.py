@@ -197,29 +197,40 @@ DAMAGES = [  # (file, what is done to it, what must be said)
     ("shards/train-00002.jsonl", Path.unlink, "there should be 5|train-00002.jsonl: .*damaged"),
     ("shards/train-00000.jsonl", lambda path: rewrite(path, '"Do 0."', '"Do 9."'), "train-00000.jsonl: "),
     (".", add_shard, "holds 6 shards, there should be 5"),
-    ("ledger.jsonl", lambda path: rewrite(path, '"Do 1."', '"Do 7."'), "clip P01.a_1: action not as"),
+    (
+        "ledger.jsonl",
+        lambda path: rewrite(path, '"Do 1."', '"Do 7."'),
+        "ledger.jsonl: is not what .* say, from line 3 on",
+    ),
     ("ledger.jsonl", forget_line, "ledger.jsonl: "),
-    ("ledger.jsonl", cut_off, "ledger.jsonl: line 9 is damaged"),
-    ("index.parquet", forget_row, "index.parquet: ends before clip"),
+    ("ledger.jsonl", cut_off, "ledger.jsonl: is not what .* say, from line 9 on"),
+    ("index.parquet", forget_row, "index.parquet: is not what .* say, from line 7 on"),
     ("index.parquet", lambda path: path.write_bytes(b"PAR1 no"), "index.parquet: cannot be read"),
-    ("prior_mask.png", brighten, "prior_mask.png: is not the mean"),
+    ("prior_mask.png", brighten, "prior_mask.png: is not what .* say, from line 4 on"),
     ("prior_mask.png", Path.unlink, "prior_mask.png: cannot be read"),
     ("prepared.json", lambda path: rewrite(path, '"kept": 6', '"kept": 5'), "says 5 for kept of train"),
-    ("statistics.json", lambda path: rewrite(path, '"do": 5', '"do": 4'), "its verbs of train"),
+    (
+        "statistics.json",
+        lambda path: rewrite(path, '"do": 5', '"do": 4'),
+        "statistics.json: is not what .* say",
+    ),
     ("statistics.json", lambda path: rewrite(path, '"area": ', '"aria": '), "statistics.json: is not as it"),
-    ("statistics.json", lambda path: path.write_text("[1]"), "statistics.json: cannot be read"),
+    ("statistics.json", lambda path: path.write_text("[1]"), "statistics.json: is not what .* say"),
     ("settings.json", lambda path: rewrite(path, '"measure"', '"ignore"'), "settings.json: is not as it was"),
     (
         "prepared.json",
         lambda path: rewrite(path, "12 annotations", "99 annotations"),
         "prepared.json: is not",
     ),
-    ("ledger.jsonl", lambda path: rewrite(path, "its video is missing", "gone"), "clip gone: reason not as"),
-    ("ledger.jsonl", lambda path: rewrite(path, '"id":"P01.a_1"', '"id":"P01.a_11"'), "has no clip P01.a_1$"),
+    (
+        "ledger.jsonl",
+        lambda path: rewrite(path, "its video is missing", "gone"),
+        "ledger.jsonl: is not what .* say",
+    ),
     (
         "ledger.jsonl",
         lambda path: rewrite(path, '"id":"P01.a_1"', '"id":"P01.a_11"'),
-        "has P01.a_11, no shard",
+        "ledger.jsonl: is not what .* say",
     ),
     ("index.parquet", lambda path: flip(path, 60), "index.parquet: "),
     ("shards", shutil.rmtree, "shards: holds 0 shards"),
@@ -237,8 +248,7 @@ def test_a_damaged_part_is_not_taken_for_damage_of_every_clip_after_it(prepared)
     (prepared / "shards/train-00000.jsonl").write_text("{}")
     found = [str(item) for item in validate(prepared)]
     assert any("train-00000.jsonl: is damaged" in text for text in found)
-    assert not any("not as in its shard's part" in text for text in found), found
-    assert "ledger.jsonl: has P01.a_0 and 1 other clips, no shard's part has" in found
+    assert not any("ledger" in text for text in found), found
 
 
 def test_clips_that_hash_well_but_say_something_else_are_found(whole, tmp_path):
@@ -311,7 +321,8 @@ def test_what_is_no_prepared_folder_is_one_clear_line(handi, tmp_path):
 
 def test_a_browser_shows_it(prepared, tmp_path):
     """The page in a headless Chromium: all pictures load, nothing is fetched, nothing is wider than it."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    from playwright import sync_api as playwright
+
     path = write_report(prepared)
     with playwright.sync_playwright() as browsers:
         try:
@@ -319,7 +330,7 @@ def test_a_browser_shows_it(prepared, tmp_path):
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]
             )
         except playwright.Error as error:
-            pytest.skip(f"playwright has no Chromium here ({str(error).splitlines()[0]})")
+            pytest.skip(f"needs a Chromium that starts ({str(error).splitlines()[0]})")
         tab = browser.new_page(viewport={"width": 1100, "height": 900})
         asked: list[str] = []
         tab.on("request", lambda request: asked.append(request.url))

@@ -64,7 +64,6 @@ def test_loading_is_given_up_where_workers_die_of_it(tmp_path):
 
 @pytest.mark.timeout(900)
 def test_ray_does_the_same(tmp_path, monkeypatch):
-    pytest.importorskip("ray.data", reason="needs handi[ray]")
     import ray
 
     # Of another project: without --ray-address it must not be joined. Nobody answers there.

@@ -82,7 +82,6 @@ def test_processes_give_the_same_bytes(found, whole, tmp_path):
 
 @pytest.mark.timeout(900)
 def test_a_local_ray_gives_the_same_bytes(found, whole, tmp_path):
-    pytest.importorskip("ray.data", reason="needs handi[ray]")
     write_shards(found, tmp_path / "out", SETTINGS, simple_tools, Ray(2))
     assert content(tmp_path / "out") == content(whole)
 

@@ -86,7 +86,8 @@ def test_the_prior_is_the_mean_of_the_training_areas(prepared):
 
 
 def test_webdataset_reads_them(prepared):
-    webdataset = pytest.importorskip("webdataset", reason="a library of the test extra")
+    import webdataset
+
     folder, clips = prepared
     urls = [str(path) for path in sorted((folder / "shards").glob("train-*.tar"))]
     data = webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8")

@@ -88,7 +88,6 @@ def test_a_local_model_does_it_too(generate, server, tmp_path):
     ("extra", "code", "message"),
     [
         (("--enrich-model", "m"), 2, "--enrich-model needs --enrich"),
-        (("--enrich", "stored"), 1, "no stored description"),
         (("--enrich", "no/such/folder/here"), 1, "not an image-text-to-text model"),
         (("--enrich", "http://127.0.0.1:9/v1"), 1, "model is not named"),
     ],

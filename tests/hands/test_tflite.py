@@ -29,9 +29,10 @@ def test_the_networks_are_read_whole(weights, complexity, operations):
 
 @pytest.mark.parametrize("network", ["palm", "landmark"])
 def test_torch_agrees_with_litert(weights, network):
-    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    from ai_edge_litert.interpreter import Interpreter
+
     data = getattr(weights, network)
-    interpreter = litert.Interpreter(model_content=data)
+    interpreter = Interpreter(model_content=data)
     interpreter.allocate_tensors()
     detail = interpreter.get_input_details()[0]
     x = picture(detail["shape"][1])

@@ -156,7 +156,7 @@ def test_the_schedule_ends_in_pure_noise():
     assert DDPMScheduler(**SCHEDULE).alphas_cumprod[999] == 0
 
 
-def test_told_poses_a_fresh_input_changes_nothing_and_a_trained_one_does():
+def test_given_poses_a_fresh_input_changes_nothing_and_a_trained_one_does():
     given, plain = inputs(8, 8), stirred(lite())
     poses = torch.rand(2, FRAMES, 42, 2, generator=torch.Generator().manual_seed(3))
     told = lite(poses=True)

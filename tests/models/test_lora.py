@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import peft
 import pytest
 import torch
 from diffusers import UNet3DConditionModel
@@ -16,8 +17,6 @@ from handi import HandiPipeline
 from handi.core.errors import InputError, ModelError
 from handi.models.fresh import random_checkpoint
 from handi.models.lora import add_lora, merge_lora, save_lora
-
-peft = pytest.importorskip("peft")
 
 
 def trained(network: nn.Module, alpha: float | None = None, targets=("to_q", "to_v")) -> nn.Module:

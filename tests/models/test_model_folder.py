@@ -118,14 +118,6 @@ def test_published_folder_loads_as_stage_2_alone(published):
     assert pipe.card.stage2 == StageSettings(steps=25, guidance=9.0)
 
 
-def test_original_fixture_folder_loads(shared):
-    pipe = HandiPipeline.from_pretrained(shared / "fixtures/animate_anything/pipeline/pipeline")
-    stored = load_file(
-        shared / "fixtures/animate_anything/pipeline/pipeline/unet/diffusion_pytorch_model.safetensors"
-    )
-    assert all(torch.equal(pipe.unet.state_dict()[key], value) for key, value in stored.items())
-
-
 def test_bin_weights_load(published):
     before = state(HandiPipeline.from_pretrained(published))
     for name, stem in (

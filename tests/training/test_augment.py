@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from handi.method.poses import present
-from handi.training.augment import augmented, coloured, held_out, told_poses, zoomed
+from handi.training.augment import augmented, coloured, given_poses, held_out, zoomed
 from handi.training.batch import Batch
 from handi.training.recipe import DataRecipe, PoseRecipe
 
@@ -83,16 +83,16 @@ def test_colours_change_alike_in_all_frames_of_a_clip():
     assert not after.frames[before.frames == 0].any()
 
 
-def test_told_poses_are_near_the_true_ones_or_none_at_all():
+def test_given_poses_are_near_the_true_ones_or_none_at_all():
     joints = batch(200).joints
-    told = told_poses(joints, PoseRecipe(share=0.7, noise=0.02), chance())
+    told = given_poses(joints, PoseRecipe(share=0.7, noise=0.02), chance())
     some = present(told)[:, 0, 0]
     assert 0.6 < some.float().mean() < 0.8
     assert not told[~some].any()
     assert not told[:, :, 21:].any()
     off = (told - joints)[some][:, :, :21].norm(dim=-1).mean(-1)  # clips × frames
     assert 0 < off[:, 0].mean() < off[:, -1].mean() < 0.04
-    exact = told_poses(joints, PoseRecipe(share=1.0, noise=0.0), chance())
+    exact = given_poses(joints, PoseRecipe(share=1.0, noise=0.0), chance())
     assert torch.equal(exact, joints)
     assert torch.equal(held_out(batch()).poses, batch().joints)
 

@@ -63,7 +63,7 @@ def test_the_fingerprint_follows_every_entry_but_not_the_name(tmp_path):
         (with_(), {"loss.hand.wieght": "1"}, r"did you mean loss\.hand\.weight\?"),
         (with_(optm={}), {}, r"did you mean optim\?"),
         ({"model": {"preset": "mini"}, "data": {"path": "x"}}, {}, "has no stage; write stage: vae or "),
-        (with_(stage="stage3"), {}, "use vae or grounding or stage1 or poses or stage2"),
+        (with_(stage="stage3"), {}, "use vae or stage1 or poses or stage2"),
         (with_(run={"steps": "many"}), {}, r"run\.steps is 'many'; use a whole number"),
         (with_(run={"steps": 1.5}), {}, r"run\.steps is 1\.5"),
         (with_(run={"steps": True}), {}, r"run\.steps is True"),

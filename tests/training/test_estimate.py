@@ -70,7 +70,7 @@ def test_shared_storages_are_held_once():
     assert held(a, a[2:], [a], nn.Linear(2, 3)) == 40 + 4 * (6 + 3)
 
 
-@pytest.mark.parametrize("stage", ["vae", "grounding", "stage1", "poses", "stage2"])
+@pytest.mark.parametrize("stage", ["vae", "stage1", "poses", "stage2"])
 def test_a_real_step_and_a_counted_one_agree(stage, load, tmp_path):
     recipe = load(tmp_path, stage=stage, optim={"accumulate": 2})
     measured = estimate(recipe)
@@ -104,9 +104,7 @@ def test_a_model_that_is_not_here_is_taken_for_the_published_size(load, tmp_path
     assert notes == ["not/here is not here: taken for a model of AnimateAnything's size"]
 
 
-@pytest.mark.parametrize(
-    "changes", [{"stage": "grounding"}, {"stage": "poses"}, {"stage": "stage1", "loss": {"grounding": 0.25}}]
-)
+@pytest.mark.parametrize("changes", [{"stage": "poses"}, {"stage": "stage1", "loss": {"grounding": 0.25}}])
 def test_where_a_finder_is_asked_the_published_size_is_no_answer(load, tmp_path, changes):
     with pytest.raises(ModelError, match="not/here"):
         module.parts_of(load(tmp_path, model={"preset": None, "init": "not/here"}, **changes), [])

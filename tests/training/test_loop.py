@@ -146,33 +146,25 @@ def test_stage_1_learns_what_the_words_mean(home, tmp_path):
         step.stage1_step(networks, batch, recipe.loss, torch.Generator().manual_seed(0))
 
 
-def test_grounding_teaches_the_finder_alone_from_first_frames(home, tmp_path):
-    first = WorldSettings(size=32, first_frames=True)
-    for name, clips, seed in (("first", 3, 0), ("val", 2, 800_000)):
-        assert not render_folder(tmp_path / f"world/{name}", clips=clips, seed=seed, settings=first)
-        prepared(tmp_path / f"world/{name}", tmp_path / name)
+def test_grounding_teaches_the_finder(home, tmp_path):
     recipe = recipe_of(
-        home, "grounding", out=tmp_path / "run", model__train="area_unet.finder.*", data__dropout=0.0,
-        data__frames=1, data__path=str(tmp_path / "first"),
-        data__validation=str(tmp_path / "val"),
+        home, "stage1", out=tmp_path / "run", model__train="area_unet.finder.*", loss__grounding=1.0,
+        data__dropout=0.0, data__flip=False,
     )  # fmt: skip
     recipe = replace(
         recipe,
-        optim=replace(recipe.optim, batch=18, lr=1e-2, ema=0.0),
-        run=replace(recipe.run, steps=30, save_every=30, validate_every=30, sample_every=30, samples=2),
+        optim=replace(recipe.optim, lr=1e-2, ema=0.0),
+        run=replace(recipe.run, steps=40, save_every=40, validate_every=0, sample_every=0),
     )
     assert train(recipe, say=quiet) == 0
     lines = read_log(tmp_path / "run" / "log.jsonl", kind="train")
     for term in ("things", "hands"):
-        assert lines[-1][term] < 0.5 * lines[0][term]
+        assert lines[-1][term] < 0.6 * lines[0][term]
     before, after = folders.load(home / "vae" / "model"), folders.load(tmp_path / "run" / "model")
     for name, value in after.area_unet.state_dict().items():
         untouched = torch.equal(value, before.area_unet.state_dict()[name])
         assert not (untouched and name == "finder.stem.conv.weight")
         assert untouched or name.startswith("finder.")
-    assert after.card.frames == before.card.frames
-    assert len(read_log(tmp_path / "run" / "log.jsonl", kind="validate")) == 1
-    assert (tmp_path / "run" / "samples" / "step-00000030.png").exists()
 
 
 def test_poses_are_learned_from_first_frames_and_from_clips(home, tmp_path):
@@ -232,19 +224,18 @@ def test_a_picture_with_several_requests_is_looked_at_once(home, tmp_path, monke
     )
     prepared(tmp_path / "world", tmp_path / "first")
     recipe = recipe_of(
-        home, "grounding", out=tmp_path / "run", data__frames=1, data__flip=False,
+        home, "poses", out=tmp_path / "run", data__frames=1, data__flip=False,
         data__path=str(tmp_path / "first"),
     )  # fmt: skip
     clips, _ = setup.open_data(recipe)
     networks = build.networks_of(recipe, setup.open_model(recipe, home))
-    batches = setup.training_batches(recipe, clips)
-    scores, looks, see = [], [], networks.area_unet.finder.see
-    monkeypatch.setattr(networks.area_unet.finder, "see", lambda z: looks.append(len(z)) or see(z))
-    grounding = step.losses.grounding
-    monkeypatch.setattr(step.losses, "grounding", lambda s, share: scores.append(s) or grounding(s, share))
-    step.grounding_step(networks, batches.at(0, 12), recipe.loss, torch.Generator())
+    batches, finder = setup.training_batches(recipe, clips), networks.area_unet.finder
+    scores, looks, see, answer = [], [], finder.see, finder.answer
+    monkeypatch.setattr(finder, "see", lambda z: looks.append(len(z)) or see(z))
+    monkeypatch.setattr(finder, "answer", lambda *given: scores.append(answer(*given)) or scores[-1])
+    step.poses_step(networks, batches.at(0, 12), recipe.loss, torch.Generator())
     assert looks == [2]
-    step.grounding_step(networks, batches.at(7, 1), recipe.loss, torch.Generator())
+    step.poses_step(networks, batches.at(7, 1), recipe.loss, torch.Generator())
     torch.testing.assert_close(scores[0][7:8], scores[1])
 
 
@@ -535,7 +526,6 @@ def test_bf16_and_checkpointing_train_too(home, tmp_path):
 
 
 def test_lora_trains_adapters_and_merges_them_into_the_model(home, tmp_path, model_folder):
-    pytest.importorskip("peft")
     out = tmp_path / "run"
     model = {"init": str(model_folder), "lora_rank": 2, "lora_targets": ["to_q", "to_v"]}
     recipe = recipe_of(home, "stage2", out=out, model=model, optim__batch=1, optim__lr=0.01)
@@ -621,7 +611,7 @@ def test_the_published_kind_of_network_learns_poses_too(home, model_folder, tmp_
         train(refused, say=quiet)
 
 
-def test_stage2_told_poses_in_the_areas_cells_trains_and_goes_on_to_the_bit(home, tmp_path):
+def test_stage2_given_poses_in_the_areas_cells_trains_and_goes_on_to_the_bit(home, tmp_path):
     changes = {
         "model__poses": True, "model__area_only": True, "data__choice": "random", "data__zoom": 0.3,
         "data__colour": 0.1, "data__poses__share": 0.7, "loss__cells": 6, "loss__on_hands": 1.0,

@@ -68,7 +68,6 @@ def test_lora_that_cannot_be(monkeypatch):
 
 
 def test_lora_starts_at_nothing_and_merges_to_what_it_was():
-    pytest.importorskip("peft")
     model, x = Model(), torch.randn(3, 4)
     before = model.unet["to_q"](x)
     recipe = ModelRecipe(lora_rank=2, lora_alpha=4, lora_targets=("to_q",), train=("text_encoder.*",))

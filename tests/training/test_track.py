@@ -101,7 +101,6 @@ def test_unknown_trackers_are_refused(tmp_path, monkeypatch):
 
 
 def test_tensorboard_gets_every_number(tmp_path):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for first, resumed in ((1, 0), (3, 2)):  # the second piece goes on from step 2

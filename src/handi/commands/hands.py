@@ -38,7 +38,7 @@ def hands(
         mode: video follows hands from frame to frame, image takes each frame for itself; auto follows them
             in clips.
         complexity: MediaPipe's full networks, or its lite ones: faster, less exact.
-        detection_confidence: Palms below it are not looked at.
+        detection_confidence: Palms below it are ignored.
         presence_confidence: A region below it holds no hand.
         mirrored: The footage is mirrored, as a selfie camera shows it: left and right are swapped.
         hull: The motion area is one hull for each hand, or one over all hands of a frame.

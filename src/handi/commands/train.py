@@ -51,9 +51,9 @@ def train(
         accelerate launch --num_processes 6 -m handi train epic_stage2 --optim.accumulate 1
 
     Args:
-        recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_grounding, mini_stage1,
-            mini_poses, mini_stage2, epic_stage1, epic_stage2,
-            ego4d_stage1, ego4d_stage2, epic_animate_anything, folder_lora.
+        recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_stage1, mini_poses,
+            mini_stage2, epic_stage1, epic_stage2, ego4d_stage1, ego4d_stage2, epic_animate_anything,
+            folder_lora.
         minutes: Stop after so many minutes, with a checkpoint and a model. 0 writes the model of the last
             checkpoint and trains nothing.
         resume: Fail if there is no checkpoint to resume from. Without this, one is used if there is one.

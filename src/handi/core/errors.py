@@ -72,7 +72,7 @@ def failure(error: Exception) -> HandiError:
 
 
 def item_failure(error: Exception, item: str) -> HandiError:
-    """The failure of one of many items, of whatever kind, so that the others go on.
+    """The failure of one of many items, of whatever kind, so that the others continue.
 
     Raises: the error itself where no other item can do better.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from handi.core.errors import OutputError
 
@@ -80,6 +82,23 @@ def replacing(path: str | Path) -> Iterator[Path]:
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def write_text(path: str | Path, text: str, *, errors: str = "strict") -> None:
+    """Write a UTF-8 text, whole or not at all; `errors` as of `str.encode`. Raises: OutputError."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=errors)
+
+
+def write_json(path: str | Path, content: Any, **how: Any) -> None:
+    """Write JSON, whole or not at all; `how` goes to `json.dumps`. Raises: OutputError."""
+    write_text(path, json.dumps(content, **how) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file. Raises: OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

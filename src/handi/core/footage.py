@@ -75,7 +75,7 @@ def find_footage(source: str | Path, say: Callable[[str], None] | None = None) -
     """What a path means: a file; a pattern such as frames/%04d.png; or all pictures and videos of a folder.
 
     A folder of pictures alone that are of one size and numbered evenly is one image sequence; pictures of any
-    other folder are taken one by one. What a file is, its content says; `say` is told what is passed over.
+    other folder are taken one by one. What a file is, its content says; `say` reports what is passed over.
     Raises: InputError, also when there is nothing.
     """
     path = Path(source)

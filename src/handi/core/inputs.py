@@ -33,7 +33,7 @@ def check_numbers(
     guidance: float | None = None,
     stage: str = "",
 ) -> None:
-    """Raises: InputError for a number that cannot be; None is not looked at."""
+    """Raises: InputError for a number out of range; None is not checked."""
     if frames is not None and not 2 <= frames <= MAX_FRAMES:
         hint = f"use 2 to {MAX_FRAMES}: the context image counts as one"
         raise InputError(f"a clip of {frames} frames", hint=hint)
@@ -73,7 +73,7 @@ def parse_size(text: str, *, least: int | None = None, most: int = 0, multiple: 
 
 
 def check_seed(seed: int) -> None:
-    """Raises: InputError for a seed that is none."""
+    """Raises: InputError for a seed of more than 64 bits."""
     if seed not in SEEDS:
         raise InputError(f"the seed has {seed.bit_length()} bits", hint="use a whole number of 64 bits")
 
@@ -103,7 +103,7 @@ def repeated(lists: Mapping[str, list[Any]], times: int) -> dict[str, list[Any]]
 
 
 def broadcast(**arguments: Any) -> dict[str, list[Any]]:
-    """Each argument as a list of one entry a clip; one that is given once counts for all.
+    """Each argument as a list of one entry per clip; one that is given once counts for all.
 
     Raises: InputError for lists of different lengths.
     """

@@ -81,7 +81,7 @@ def is_animation(path: Path) -> bool:
 
 
 def is_gif(path: Path) -> bool:
-    """Whether a file is a GIF, which holds 256 colours a frame at most."""
+    """Whether a file is a GIF, which holds at most 256 colours per frame."""
     try:
         with path.open("rb") as file:
             return file.read(4) == b"GIF8"

@@ -10,7 +10,7 @@ import threading
 
 def begin_worker() -> None:
     """Leave Ctrl-C, which reaches every process, to the parent, and end when the parent does: after a kill no
-    worker may go on beside the next run's."""
+    worker may continue beside the next run's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
 

@@ -36,7 +36,7 @@ BinaryMask = npt.NDArray[np.bool_]  # H×W
 
 @dataclass(frozen=True)
 class Hands:
-    """What the hand detector Υ reads in B frames: two slots a frame, left hand first.
+    """What the hand detector Υ reads in B frames: two slots per frame, left hand first.
 
     A slot without a hand has zeros everywhere and the lowest presence. Coordinates: MediaPipe's pixels have
     their centres at integers, so a joint at pixel column i is at x = i/W.
@@ -49,7 +49,7 @@ class Hands:
     visible: Tensor  # B×2 bool, presence above the detector's threshold
     size: tuple[int, int]  # H, W of the frames
     backend: str  # what ran the networks: torch or litert, device, complexity
-    features: tuple[Tensor, ...] = field(default=(), repr=False)  # landmark net's, one row a valid region
+    features: tuple[Tensor, ...] = field(default=(), repr=False)  # landmark net's, one row per valid region
 
     @property
     def presence(self) -> Tensor:

@@ -20,12 +20,10 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange
-from PIL import Image, ImageDraw
 
 from handi.core.animation import animation_frames
 from handi.core.errors import InputError
 from handi.core.files import replacing
-from handi.core.images import resize
 from handi.core.kinds import is_animation
 from handi.core.types import Frames, Picture
 
@@ -364,24 +362,3 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], *, fps: float = 
                 container.mux(stream.encode())
         except av.FFmpegError as error:
             raise OSError(error.errno, error.strerror) from error
-
-
-def contact_sheet(
-    clips: list[Frames], *, labels: list[str] | None = None, columns: int = 8, height: int | None = None
-) -> Picture:
-    """One picture with a row a clip: `columns` frames spread evenly, and a label above each row."""
-    rows = []
-    for number, clip in enumerate(clips):
-        chosen = clip[even_indices(len(clip), columns)]
-        if height is not None:
-            chosen = resize(chosen, height, round(clip.shape[2] * height / clip.shape[1]))
-        strip = np.concatenate(list(chosen), axis=1)
-        if labels is not None:
-            band = Image.new("RGB", (strip.shape[1], 16), "white")
-            ImageDraw.Draw(band).text((3, 2), labels[number], fill="black")
-            strip = np.concatenate([np.asarray(band), strip])
-        rows.append(strip)
-    width = max(row.shape[1] for row in rows)
-    return np.concatenate(
-        [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    )

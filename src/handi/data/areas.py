@@ -1,4 +1,4 @@
-"""Motion areas that stage 1 made of prepared clips beforehand (`handi areas`), beside their shards.
+"""Motion areas that stage 1 has made of prepared clips (`handi areas`), beside their shards.
 
 DIR/areas/settings.json     which model made them and how; written first
 DIR/areas/train-00000.tar   KEY.soft.png of each clip of that shard: H×W grey, 255 where the area is certain
@@ -9,7 +9,6 @@ DIR/areas/train-00000.jsonl one line for each: id, the hash of the clip that it 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from handi.core.errors import InputError
-from handi.core.files import replacing, writing
+from handi.core.files import replacing, write_json, write_text, writing
 from handi.core.reading import read_json, read_jsonl
 from handi.core.types import BinaryMask, SoftMask
 from handi.data import shards
@@ -128,8 +127,7 @@ def _begin(folder: Path, settings: Mapping[str, Any]) -> StoredAreas:
     wanted = {"format": FORMAT, "version": VERSION, **settings}
     path = folder / AREAS / SETTINGS
     if not path.exists():
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(wanted, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(path, wanted, indent=1, sort_keys=True)
     stored = StoredAreas(folder)
     if other := sorted(key for key, value in wanted.items() if stored.settings.get(key) != value):
         what = ", ".join(f"{key} {stored.settings.get(key)}, not {wanted[key]}" for key in other)
@@ -164,5 +162,4 @@ def write_shard(
             tar.addfile(info, BytesIO(data))
             place = {"offset": offset, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             lines.append(line({"id": row["id"], "clip": row["sha256"], **place, "iou": round(overlap, 4)}))
-    with replacing(home / f"{shard}.jsonl") as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+    write_text(home / f"{shard}.jsonl", "".join(lines))

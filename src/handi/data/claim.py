@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from handi.core.errors import InputError
-from handi.core.files import UNFINISHED, lives, remove, replacing, sweep, writing
+from handi.core.files import UNFINISHED, lives, remove, sweep, write_json, writing
 from handi.core.reading import read_json
 from handi.data import shards
 
@@ -43,8 +43,7 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[None]:
         path = out / shards.SETTINGS
         if path.exists() and any((out / shards.SHARDS).glob("*.tar")):
             _check_settings(path, settings)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(path, settings, indent=1, sort_keys=True)
         with writing(out):
             (out / shards.SHARDS).mkdir(exist_ok=True)
             for entry in _half_written(out):

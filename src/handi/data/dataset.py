@@ -52,7 +52,7 @@ class TrainingClip:
     embeddings: dict[str, np.ndarray] | None = None  # sentence → N×D float16 of a text encoder
     # 2×H×W bool: where the context image shows things, and hands, that the words mean; None: not known
     referents: np.ndarray | None = None
-    generated: BinaryMask | None = None  # H×W, the area that stage 1 made beforehand, where it is stored
+    generated: BinaryMask | None = None  # H×W, the area that stage 1 made (`handi areas`), where it is stored
     frame_areas: BinaryMask | None = None  # F×H×W, the part of `area` in each frame, where it is asked for
 
 

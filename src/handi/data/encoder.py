@@ -1,4 +1,4 @@
-"""What a model makes of clips beforehand, so that training need not: latents and text states."""
+"""What a model computes from clips once, so that training need not: latents and text states."""
 
 from __future__ import annotations
 

@@ -46,18 +46,14 @@ class Endpoint:
     time-out, 429, 5xx, half an answer) is tried again after a doubling wait, or the wait that the server asks
     for.
 
-    per_minute: requests a minute at most, evenly spaced, tries included; None: no limit. timeout: s that a
-    request may take, from the connection to the last byte.
+    timeout: s that a request may take, from the connection to the last byte.
     """
-
-    batch_size = 1
 
     def __init__(
         self,
         url: str,
         model: str,
         *,
-        per_minute: float | None = None,
         timeout: float = 60.0,
         tries: int = TRIES,
         first_wait: float = FIRST_WAIT,
@@ -73,25 +69,21 @@ class Endpoint:
             )
         if not model:
             raise InputError("the endpoint's model is not named", where="--enrich-model")
-        if not (timeout > 0 and tries >= 1 and (per_minute is None or per_minute > 0)):
-            raise ValueError("timeout, tries and per_minute must be above 0")
+        if timeout <= 0 or tries < 1:
+            raise ValueError("timeout and tries must be above 0")
         base = url.rstrip("/")
         self.url = base if base.endswith("/chat/completions") else f"{base}/chat/completions"
         self.model = model
         self.name = f"{model} at {self.url.removesuffix('/chat/completions')}"
         self._timeout, self._tries, self._first_wait = timeout, tries, first_wait
-        self._pace = Pace(per_minute)
         self._options: dict[str, Any] = {"max_tokens": MAX_TOKENS, "temperature": 0}
 
-    def describe(self, pictures: list[Picture], questions: list[str]) -> list[str]:
-        """The answers, one a picture (H×W×3 uint8).
+    def describe(self, picture: Picture, question: str) -> str:
+        """The answer about a picture H×W×3 uint8.
 
         Raises: InputError for a question that the endpoint will not answer, ModelError for an endpoint that
         cannot be used.
         """
-        return [self._ask(p, q) for p, q in zip(pictures, questions, strict=True)]
-
-    def _ask(self, picture: Picture, question: str) -> str:
         content = [
             {"type": "image_url", "image_url": {"url": _data_url(picture)}},
             {"type": "text", "text": question},
@@ -99,7 +91,6 @@ class Endpoint:
         message = {"model": self.model, "messages": [{"role": "user", "content": content}]}
         wait = self._first_wait
         for attempt in range(1, self._tries + 1):
-            self._pace.wait()
             try:
                 return self._post({**message, **self._options})
             except _Passing as passing:
@@ -107,7 +98,7 @@ class Endpoint:
                     raise ModelError(
                         f"gave no answer in {attempt} tries ({passing})",
                         where=self.url,
-                        hint="see whether it is up, or ask less often (fewer workers, a lower rate)",
+                        hint="see whether it is up, or use fewer workers",
                     ) from passing
                 time.sleep(min(passing.wait if passing.wait is not None else wait, LONGEST_WAIT))
                 wait *= 2
@@ -159,23 +150,6 @@ class Endpoint:
             self._options["max_completion_tokens"] = self._options.pop("max_tokens")
             return True
         return "temperature" in said and self._options.pop("temperature", None) is not None
-
-
-class Pace:
-    """Lets callers through at most so many a minute, evenly spaced; shared by threads."""
-
-    def __init__(self, per_minute: float | None) -> None:
-        self._gap = 60 / per_minute if per_minute else 0.0
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def wait(self) -> None:
-        """Sleep until it is this caller's turn."""
-        with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._gap
-        time.sleep(turn - now)
 
 
 class _Passing(Exception):
@@ -302,7 +276,7 @@ def _read(response: Any, deadline: _Deadline) -> bytes:
 
 
 def _answer(body: bytes) -> str:
-    """The text of a chat completion. Raises: _Passing for what is none, InputError for a refusal."""
+    """The text of a chat completion. Raises: _Passing if it is not one, InputError for a refusal."""
     try:
         choice = parse_json(body, "the answer", checked=False)["choices"][0]
         content = choice["message"]["content"]

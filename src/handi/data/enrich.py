@@ -1,7 +1,7 @@
 """Prompt enrichment: a short action and its picture → what the hands do, in full (docs/method.md §2).
 
-Descriptions come from where they are stored, from a local vision-language model, or from an
-OpenAI-compatible endpoint (`handi.data.endpoint`). What a model says is cached by content: the same
+Descriptions come from a local vision-language model, or from an OpenAI-compatible endpoint
+(`handi.data.endpoint`). What a model says is cached by content: the same
 picture, action, model and question are asked once.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from handi.core.errors import InputError, ModelError
-from handi.core.files import replacing
+from handi.core.files import write_json
 from handi.core.reading import read_json
 from handi.core.types import Picture
 from handi.data.endpoint import Endpoint
@@ -34,67 +33,45 @@ NEW_TOKENS = 128
 
 @dataclass(frozen=True)
 class Description:
-    """An enriched text, and where it is from: "stored", or the model's name."""
+    """An enriched text, and the model that wrote it."""
 
     text: str
     source: str
 
 
 class Describer(Protocol):
-    """A model that answers questions about pictures."""
+    """A model that answers a question about a picture H×W×3 uint8."""
 
     name: str  # tells apart whatever may answer differently: it is part of the cache's key
-    batch_size: int
 
-    def describe(self, pictures: list[Picture], questions: list[str]) -> list[str]: ...
+    def describe(self, picture: Picture, question: str) -> str: ...
 
 
 class Enricher:
-    """Descriptions of actions: the stored one where there is one, else the cached, else the model's."""
+    """Descriptions of actions by a model; what it has said once is taken from the cache."""
 
-    def __init__(self, describer: Describer | None = None, cache: str | Path | None = None) -> None:
-        self.describer = describer  # None: stored descriptions only
+    def __init__(self, describer: Describer, cache: str | Path | None = None) -> None:
+        self.describer = describer
         self.cache = Cache(cache) if cache is not None else None
 
-    def describe(
-        self,
-        actions: Sequence[str],
-        pictures: Sequence[Picture],
-        stored: Sequence[str | None] | None = None,
-    ) -> list[Description | None]:
-        """One description an action ("Cut the carrot.") and its context image (H×W×3 uint8), in order.
+    def describe(self, action: str, picture: Picture) -> Description:
+        """The description of an action ("Cut the carrot.") and its context image (H×W×3 uint8).
 
-        None: none is stored and there is no model. Raises: InputError for a picture that the model gives no
-        answer to, ModelError for a model that cannot be used, OutputError for the cache.
+        Raises: InputError for a picture that the model gives no answer to, ModelError for a model that cannot
+        be used, OutputError for the cache.
         """
-        kept = [tidy(text or "") for text in stored] if stored is not None else [""] * len(actions)
-        found = [Description(text, "stored") if text else None for text in kept]
-        if self.describer is None:
-            return found
-        model, fresh = self.describer.name, []
-        for n in (n for n, description in enumerate(found) if description is None):
-            text = self.cache.get(self._about(actions[n], pictures[n])) if self.cache else None
-            if text is None:
-                fresh.append(n)
-            else:
-                found[n] = Description(text, model)
-        for start in range(0, len(fresh), self.describer.batch_size):
-            rows = fresh[start : start + self.describer.batch_size]
-            answers = self.describer.describe(
-                [pictures[n] for n in rows], [question(actions[n]) for n in rows]
-            )
-            for n, answer in zip(rows, answers, strict=True):
-                text = tidy(answer)
-                if not text:
-                    raise InputError(f"{model} has nothing to say about {actions[n]!r}")
-                if self.cache:
-                    self.cache.put(self._about(actions[n], pictures[n]), text)
-                found[n] = Description(text, model)
-        return found
+        asked, about = question(action), self._about(action, picture)
+        text = self.cache.get(about) if self.cache else None
+        if text is None:
+            text = tidy(self.describer.describe(picture, asked))
+            if not text:
+                raise InputError(f"{self.describer.name} has nothing to say about {action!r}")
+            if self.cache:
+                self.cache.put(about, text)
+        return Description(text, self.describer.name)
 
     def _about(self, action: str, picture: Picture) -> dict[str, Any]:
         """All that an answer depends on."""
-        assert self.describer is not None
         pixels = np.ascontiguousarray(picture)
         digest = hashlib.sha256(repr((pixels.shape, str(pixels.dtype))).encode() + pixels.tobytes())
         return {
@@ -145,31 +122,22 @@ class Cache:
 
     def put(self, about: dict[str, Any], text: str) -> None:
         """Keep an answer. Raises: OutputError."""
-        with replacing(self.path(about)) as temporary:
-            entry = json.dumps({"text": text, "about": about}, ensure_ascii=False)
-            temporary.write_text(entry + "\n", encoding="utf-8")
+        write_json(self.path(about), {"text": text, "about": about}, ensure_ascii=False)
 
 
 class LocalModel:
     """An `image-text-to-text` model of transformers, from a folder or the hub; it answers greedily.
 
-    batch_size: questions at a time. More than one is faster on a GPU; there the last word of an answer may
-    then depend on its neighbours. Raises: ModelError for one that cannot be loaded.
+    Raises: ModelError for one that cannot be loaded.
     """
 
     def __init__(
-        self,
-        source: str,
-        *,
-        device: str = "cpu",
-        dtype: Any = None,
-        batch_size: int = 1,
-        tokens: int = NEW_TOKENS,
+        self, source: str, *, device: str = "cpu", dtype: Any = None, tokens: int = NEW_TOKENS
     ) -> None:
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        self.batch_size, self._tokens, self._device = batch_size, tokens, device
+        self._tokens, self._device = tokens, device
         try:
             self._processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
             model = AutoModelForImageTextToText.from_pretrained(
@@ -185,26 +153,21 @@ class LocalModel:
             raise ModelError("has no chat template", where=source, hint="use an instruction-tuned model")
         self._model = model.eval().to(device)
         tokenizer = self._processor.tokenizer
-        tokenizer.padding_side = "left"  # answers start where the questions end
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.name = f"{source}@{_identity(source, model)}"
 
-    def describe(self, pictures: list[Picture], questions: list[str]) -> list[str]:
-        """The answers, one a picture (H×W×3 uint8)."""
+    def describe(self, picture: Picture, question: str) -> str:
+        """The answer."""
         import torch
         from PIL import Image
 
-        prompts = [
-            self._processor.apply_chat_template(
-                [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}],
-                add_generation_prompt=True,
-                tokenize=False,
-            )
-            for text in questions
-        ]
-        images = [[Image.fromarray(np.ascontiguousarray(picture))] for picture in pictures]
-        inputs = self._processor(images=images, text=prompts, padding=True, return_tensors="pt")
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        prompt = self._processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        image = Image.fromarray(np.ascontiguousarray(picture))
+        inputs = self._processor(images=[[image]], text=[prompt], return_tensors="pt")
         inputs = inputs.to(self._device, dtype=self._model.dtype)
         with torch.inference_mode():
             tokens = self._model.generate(
@@ -213,30 +176,21 @@ class LocalModel:
                 max_new_tokens=self._tokens,
                 pad_token_id=self._processor.tokenizer.pad_token_id,
             )
-        fresh = tokens[:, inputs["input_ids"].shape[1] :]
-        return list(self._processor.batch_decode(fresh, skip_special_tokens=True))
+        fresh = tokens[0, inputs["input_ids"].shape[1] :]
+        return str(self._processor.decode(fresh, skip_special_tokens=True))
 
 
 def open_enricher(
-    source: str,
-    *,
-    model: str | None = None,
-    cache: str | Path | None = None,
-    device: str = "cpu",
+    source: str, *, model: str | None = None, cache: str | Path | None = None, device: str = "cpu",
     dtype: Any = None,
-    batch_size: int = 1,
-    per_minute: float | None = None,
-    timeout: float = 60.0,
-) -> Enricher:
-    """What `--enrich SOURCE` says: "stored", an endpoint's address (with its `model`), or a local model.
+) -> Enricher:  # fmt: skip
+    """What `--enrich SOURCE` says: an endpoint's address (with its `model`), or a local model.
 
     Raises: InputError, ModelError.
     """
-    if source == "stored":
-        return Enricher()
     if source.startswith(("http://", "https://")):
-        return Enricher(Endpoint(source, model or "", per_minute=per_minute, timeout=timeout), cache)
-    return Enricher(LocalModel(source, device=device, dtype=dtype, batch_size=batch_size), cache)
+        return Enricher(Endpoint(source, model or ""), cache)
+    return Enricher(LocalModel(source, device=device, dtype=dtype), cache)
 
 
 def _identity(source: str, model: Any) -> str:

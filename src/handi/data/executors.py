@@ -229,7 +229,7 @@ class Ray:
         import ray
 
         ray.data.DataContext.get_current().enable_progress_bars = False
-        # A block a piece, so that pieces are what is shared out, and begun anew where an actor dies.
+        # A block per piece, so that pieces are what is shared out, and begun anew where an actor dies.
         rows = [{"piece": pickle.dumps(piece)} for piece in pieces]
         actor: Any = _Actor  # Ray takes a class for what its objects do
         run = os.urandom(8).hex()
@@ -259,7 +259,7 @@ class _Actor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            if self.work is None:  # here, where an error can be told: Ray makes failed actors anew, for ever
+            if self.work is None:  # here, where an error can be reported: Ray restarts failed actors for ever
                 self.work = load_work(self.build, _loads(self.run))
             result = ("done", self.work(pickle.loads(row["piece"])))
         except Exception as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from handi.core.files import replacing, writing
+from handi.core.files import replacing, sha256_of, write_json, writing
 from handi.data import shards
-from handi.data.ledger import FAILED, KEPT, Row, write_rows
+from handi.data.ledger import FAILED, KEPT, Row, kind_of_reason, write_rows
 from handi.data.stages import PrepareSettings
 
+READABLE: dict[str, Any] = {"indent": 1, "ensure_ascii": False, "sort_keys": True}  # how JSON is written
 ROW_GROUP = 8192  # rows that are in memory at once
 TEXT, WHOLE, REAL, LIST = pa.string(), pa.int64(), pa.float64(), pa.list_
 COLUMNS: dict[str, Any] = {
@@ -37,37 +37,51 @@ def finish(
 ) -> dict[str, Any]:
     """Write everything that stands beside the shards, `prepared.json` last; gives what that says.
 
-    One shard's part is in memory at a time. Raises: InputError (a damaged part), OutputError.
+    Shards of other names, which hold none of the source's clips any more, are deleted. Raises: InputError
+    (a damaged part), OutputError.
     """
     with writing(out):
-        _forget_others(out, names)
-    tally = _Tally(settings.size)
+        for path in (out / shards.SHARDS).iterdir():
+            if re.fullmatch(r"(train|val|test)-\d{5,}", path.stem) and path.stem not in names:
+                path.unlink()
+    summary = derive(out, names, settings.as_dict(), notes, out)
+    summary["files"] = {name: sha256_of(out / name) for name in shards.BESIDE if (out / name).exists()}
+    summary["sha256"] = shards.hash_of_prepared(summary)
+    write_json(out / shards.PREPARED, summary, **READABLE)
+    return summary
+
+
+def derive(
+    folder: Path, names: Sequence[str], settings: dict[str, Any], notes: Sequence[str], into: Path
+) -> dict[str, Any]:
+    """Write into a folder what follows from these shards' parts; gives what PREPARED says, without hashes.
+
+    One shard's part is in memory at a time. Raises: InputError (a damaged part), OutputError.
+    """
+    tally = _Tally(settings["size"])
     with (
-        replacing(out / shards.INDEX) as index,
-        replacing(out / shards.LEDGER) as ledger,
+        replacing(into / shards.INDEX) as index,
+        replacing(into / shards.LEDGER) as ledger,
         pq.ParquetWriter(index, SCHEMA, compression="zstd", write_page_checksum=True) as table,
     ):
-        write_rows(ledger, _through(out, names, table, tally))
+        write_rows(ledger, _through(folder, names, table, tally))
     if tally.areas.any():
         mean = np.rint(tally.areas / tally.training * 65535).astype(np.uint16)
-        with replacing(out / shards.PRIOR) as temporary:
+        with replacing(into / shards.PRIOR) as temporary:
             temporary.write_bytes(shards.encode_picture(mean, "png"))
     else:
-        (out / shards.PRIOR).unlink(missing_ok=True)
-    _write_json(out / shards.STATISTICS, tally.statistics())
-    summary = {
+        (into / shards.PRIOR).unlink(missing_ok=True)
+    write_json(into / shards.STATISTICS, tally.statistics(), **READABLE)
+    return {
         "format": shards.FORMAT,
         "version": shards.VERSION,
-        "settings": settings.as_dict(),
-        "area": settings.truth or "hull",  # "hull", of the hands (paper §2.1), or "moved", all that changes
+        "settings": settings,
+        # "hull", of the hands (paper §2.1), or "moved", all that changes
+        "area": settings["truth"] or "hull",
         "splits": {name: split.counts() for name, split in sorted(tally.splits.items())},
         "shards": len(names),
         "notes": list(notes),
-        "files": {name: shards.hash_of(out / name) for name in shards.BESIDE if (out / name).exists()},
     }
-    summary["sha256"] = shards.hash_of_prepared(summary)
-    _write_json(out / shards.PREPARED, summary)
-    return summary
 
 
 def _through(out: Path, names: Sequence[str], table: pq.ParquetWriter, tally: _Tally) -> Iterator[Row]:
@@ -88,24 +102,10 @@ def _through(out: Path, names: Sequence[str], table: pq.ParquetWriter, tally: _T
         table.write_table(pa.Table.from_pylist(group, SCHEMA))
 
 
-def _forget_others(out: Path, names: Sequence[str]) -> None:
-    """Delete shards that hold none of the source's clips any more."""
-    ours = set(names)
-    for path in (out / shards.SHARDS).iterdir():
-        if re.fullmatch(r"(train|val|test)-\d{5,}", path.stem) and path.stem not in ours:
-            path.unlink()
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as temporary:
-        text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-        temporary.write_text(text, encoding="utf-8")
-
-
 class _Tally:
     """What is counted over all rows; integers and sums in a fixed order, so the same for any workers."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: Sequence[int]) -> None:
         self.areas = np.zeros(size, np.int64)  # training clips whose area holds the pixel
         self.splits: dict[str, _Split] = {}
 
@@ -140,7 +140,7 @@ class _Split:
     def add(self, row: Row) -> None:
         self.clips += 1
         if row["status"] != KEPT:
-            self.reasons[_kind(row["reason"])] += 1
+            self.reasons[kind_of_reason(row["reason"])] += 1
             self.failed += row["reason"].startswith(FAILED)
             return
         self.kept += 1
@@ -175,8 +175,3 @@ class _Split:
             "frames_with_hands": {str(count): frames for count, frames in enumerate(self.hands)},
             "means": {name: round(self.sums[name] / count, 6) for name, count in self.counts_of.items()},
         }
-
-
-def _kind(reason: str) -> str:
-    """A reason without its numbers and names, so that the same kind of mishap is counted together."""
-    return re.sub(r"\d+(\.\d+)?", "N", reason)

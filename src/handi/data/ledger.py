@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ def row_of(clip: Clip, *, reason: str | None = None, figures: Row | None = None)
         "end": clip.end,
         **(figures or {}),
     }
+
+
+def kind_of_reason(reason: str) -> str:
+    """A reason without its numbers, so that the same kind of mishap is counted together."""
+    return re.sub(r"\d+(\.\d+)?", "N", reason)
 
 
 def line(row: Row) -> str:

@@ -35,7 +35,7 @@ def make_plan(clips: Sequence[Clip], settings: PrepareSettings) -> list[Shard]:
     if not ids:
         raise InputError("the source holds no clips")
     if not 1 <= settings.clips_per_shard <= MOST_CLIPS:
-        raise InputError(f"{settings.clips_per_shard} clips a shard", hint=f"use 1 to {MOST_CLIPS}")
+        raise InputError(f"{settings.clips_per_shard} clips per shard", hint=f"use 1 to {MOST_CLIPS}")
     stamps = _Stamps()
     plan = []
     for split in sorted({clip.split for clip in clips}):
@@ -57,7 +57,7 @@ def _facts(clip: Clip) -> dict[str, Any]:
 
 
 class _Stamps:
-    """Bytes and time of change of clips' files, each looked at once: a video that changed is cut anew."""
+    """Bytes and time of change of clips' files, each read once: a video that changed is cut anew."""
 
     def __init__(self) -> None:
         self._known: dict[Path, list[int] | None] = {}

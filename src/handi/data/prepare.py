@@ -65,16 +65,11 @@ class ToolsMaker:
         detector = HandDetector.from_pretrained(self.complexity, threads=1)
         return lambda frames: detector.detect(torch.from_numpy(frames).to(device))
 
-    def _enrich(self, device: torch.device) -> Callable[[Picture, str], str | None]:
+    def _enrich(self, device: torch.device) -> Callable[[Picture, str], str]:
         enricher = open_enricher(
             str(self.enrich), model=self.enrich_model, cache=self.descriptions, device=str(device)
         )
-
-        def describe(picture: Picture, action: str) -> str | None:
-            (description,) = enricher.describe([action], [picture])
-            return description.text if description is not None else None
-
-        return describe
+        return lambda picture, action: enricher.describe(action, picture).text
 
     def on(self, number: int) -> torch.device:
         """The device of worker `number`: GPUs are dealt out in turn."""

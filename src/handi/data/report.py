@@ -1,27 +1,32 @@
-"""The data card of a folder of prepared clips: one HTML page, with nothing to load beside it."""
+"""The data card of a folder of prepared clips: one HTML page, with nothing to load beside it.
+
+This file collects what the page shows; how it looks is in assets/data_card.html.
+"""
 
 from __future__ import annotations
 
+import base64
 import heapq
-import re
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from html import escape
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import cv2
+import jinja2
 import numpy as np
 from PIL import Image
 
 from handi.core.errors import InputError
-from handi.core.files import replacing, sweep
+from handi.core.files import sweep, write_text
 from handi.core.images import resize
+from handi.core.reading import read_text
 from handi.core.types import BinaryMask, Picture
 from handi.core.video import even_indices
 from handi.data import shards
-from handi.data.charts import bars, histogram, image, page, table
-from handi.data.ledger import KEPT, Row
+from handi.data.ledger import KEPT, Row, kind_of_reason
 from handi.data.validate import Damage
 from handi.hands.joints import draw_hands
 
@@ -31,6 +36,7 @@ SHOWN, SHOWN_PX = 4, 168  # frames of a sample, and their height
 SMALL_AREA, LARGE_AREA = 0.01, 0.6  # shares of the picture beyond which a motion area looks odd
 CAMERA = 0.1  # of the width: a camera that moves as much has left the context frame
 EXAMPLES = 3  # clips named for a reason
+BINS, CHART = 24, (360, 96)  # of a histogram: columns, px
 
 
 def write_report(
@@ -51,14 +57,29 @@ def write_report(
         except (LookupError, TypeError) as error:
             what = f"the line of clip {row.get('id')} is damaged ({type(error).__name__}: {error})"
             raise InputError(what, where=folder / shards.LEDGER, hint=shards.AGAIN) from error
-    title = f"Data card: {folder.resolve().name}"
-    body = [f"<h1>{escape(title)}</h1>", *_head(about, damages)]
-    body += [*_counts(about, card), *_words(card), *_figures(card, folder)]
-    body += _samples(folder, about["settings"], samples)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(read_text(str(files("handi.assets") / "data_card.html"))).render(
+        title=f"Data card: {folder.resolve().name}",
+        about=_about(about["settings"]),
+        damages=damages,
+        notes=about["notes"],
+        card=card,
+        splits=_splits(about["splits"], card),
+        shared=_shared(card.participants),
+        rejected=[[kind, n, "; ".join(card.reasons[kind])] for kind, n in card.rejected.most_common()],
+        charts=[
+            histogram("Length", card.seconds, "s"),
+            histogram("Motion area", card.areas, "% of the picture"),
+            histogram("Camera motion", card.camera, "% of the width"),
+            *([histogram("In view after stabilising", card.valid, "% of the picture")] if card.valid else []),
+        ],
+        hands={f"{count} hand{'' if count == 1 else 's'}": card.hands[count] for count in (0, 1, 2)},
+        prior=_prior(folder / shards.PRIOR),
+        samples=_samples(folder, about["settings"], samples),
+    )
     out = out if out is not None else folder / REPORT
     sweep(out.parent)
-    with replacing(out) as temporary:
-        temporary.write_text(page(title, body), encoding="utf-8", errors="replace")
+    write_text(out, page, errors="replace")
     return out
 
 
@@ -83,7 +104,7 @@ class Card:
     def add(self, row: Row) -> None:
         """Count a line."""
         if row["status"] != KEPT:
-            kind = _kind(row["reason"])
+            kind = kind_of_reason(row["reason"])
             self.rejected[kind] += 1
             if len(self.reasons[kind]) < EXAMPLES:
                 self.reasons[kind].append(f"{row['id']}: {row['reason']}")
@@ -135,41 +156,22 @@ def concerns(row: Row) -> list[tuple[float, str]]:
 # ------------------------------------------------------------------------------------------ sections
 
 
-def _head(about: dict[str, Any], damages: Sequence[Damage] | None) -> Iterator[str]:
-    settings = about["settings"]
+def _about(settings: dict[str, Any]) -> str:
     kept = {"jpg": "as JPEG", "png": "as PNG", "none": "not kept"}[settings["pictures"]]
     models = ", ".join(f"{name} {str(value)[:12]}" for name, value in settings["models"].items())
     rate = "" if settings["fps"] is None else f" at {settings['fps']:g} per second"
     frames = "First frames" if settings["first_frames"] else f"{settings['frames']} frames{rate}"
-    size = escape("×".join(map(str, settings["size"])))
-    yield f'<p class="dim">{frames} of {size} px, {kept}; models: {escape(models or "none")}</p>'
-    if damages is not None:
-        if damages:
-            yield f'<p class="bad"><b>{len(damages):,} damages:</b></p>'
-            yield table([], [[str(damage)] for damage in damages[:50]])
-        else:
-            yield "<p>Validated: every clip was read again and is whole.</p>"
-    for note in about["notes"]:
-        yield f"<p>Note: {escape(note)}</p>"
+    return f"{frames} of {'×'.join(map(str, settings['size']))} px, {kept}; models: {models or 'none'}"
 
 
-def _counts(about: dict[str, Any], card: Card) -> Iterator[str]:
-    yield "<h2>Clips</h2>"
-    names = sorted(about["splits"], key=lambda name: (*SPLITS, name).index(name))
-    rows = []
-    for name in names:
-        split = about["splits"][name]
-        row = [name, split["clips"], split["kept"], split["rejected"], f"{card.hours[name]:.2f}"]
-        rows.append([*row, f"{split['bytes'] / 2**20:,.1f}", len(card.participants[name]) or "–"])
-    yield table(["split", "clips", "kept", "rejected", "hours", "MiB", "participants"], rows)
-    shared = _shared(card.participants)
-    if shared:
-        yield f"<p>Participants in more than one split: {escape(', '.join(shared))}.</p>"
-    yield f"<p>{card.described:,} of {card.kept:,} kept clips have a full description.</p>"
-    if card.rejected:
-        yield "<h2>Rejected</h2>"
-        examples = [[kind, n, "; ".join(card.reasons[kind])] for kind, n in card.rejected.most_common()]
-        yield table(["reason", "clips", "such as"], examples)
+def _splits(splits: dict[str, Any], card: Card) -> list[list[object]]:
+    """A row of the table of splits for each."""
+    rows: list[list[object]] = []
+    for name in sorted(splits, key=lambda name: (*SPLITS, name).index(name)):
+        counts = [splits[name][what] for what in ("clips", "kept", "rejected")]
+        hours, size = f"{card.hours[name]:.2f}", f"{splits[name]['bytes'] / 2**20:,.1f}"
+        rows.append([name, *counts, hours, size, len(card.participants[name]) or "–"])
+    return rows
 
 
 def _shared(participants: dict[str, set[str]]) -> list[str]:
@@ -177,77 +179,73 @@ def _shared(participants: dict[str, set[str]]) -> list[str]:
     return sorted(name for name, count in seen.items() if count > 1)[:20]
 
 
-def _words(card: Card) -> Iterator[str]:
-    yield "<h2>Actions</h2>"
-    both = bars("Verbs", list(card.verbs.items())) + bars("Nouns", list(card.nouns.items()))
-    yield f'<div class="columns">{both}</div>'
+def histogram(title: str, values: Sequence[float], unit: str) -> dict[str, Any]:
+    """Columns (x, width, height in px, title) over evenly wide bins from 0 (or the smallest) to the largest
+    value, and what is written below them."""
+    if not values:
+        return {"title": title, "columns": []}
+    array = np.asarray(values, float)
+    low = min(0.0, float(array.min()))
+    width = _round_width((float(array.max()) - low) / BINS or 1.0)
+    edges = low + width * np.arange(math.floor((float(array.max()) - low) / width) + 2)
+    counts, _ = np.histogram(array, edges)
+    step = CHART[0] / len(counts)
+    columns = [
+        (n * step + 0.5, max(step - 1, 1), CHART[1] * count / counts.max(),
+         f"{edges[n]:g}–{edges[n + 1]:g} {unit}: {count:,}")
+        for n, count in enumerate(counts)
+        if count
+    ]  # fmt: skip
+    tail, middle, top = np.quantile(array, (0.05, 0.5, 0.95))
+    summary = f"median {middle:.3g}, nine in ten {tail:.3g}–{top:.3g} {unit}; {len(array):,} clips"
+    ends = {"low": f"{edges[0]:g}", "high": f"{edges[-1]:g} {unit}"}
+    return {"title": title, "columns": columns, "summary": summary, **ends}
 
 
-def _figures(card: Card, folder: Path) -> Iterator[str]:
-    yield "<h2>Figures</h2>"
-    hands = [(f"{count} hand{'' if count == 1 else 's'}", card.hands[count]) for count in (0, 1, 2)]
-    charts = [
-        histogram("Length", card.seconds, "s"),
-        histogram("Motion area", card.areas, "% of the picture"),
-        histogram("Camera motion", card.camera, "% of the width"),
-        *([histogram("In view after stabilising", card.valid, "% of the picture")] if card.valid else []),
-        bars("Hands per frame", hands),
-        bars("Sides, in frames", list(card.sides.items())),
-    ]
-    if (folder / shards.PRIOR).is_file():
-        try:
-            prior = np.asarray(Image.open(folder / shards.PRIOR)).astype(np.float32) / 65535
-        except (OSError, ValueError, SyntaxError):
-            charts.append('<p class="bad">The prior mask cannot be read.</p>')
-        else:
-            colours = cv2.applyColorMap(np.rint(prior * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-            charts.append(
-                "<div><p><b>Prior mask</b></p>"
-                + image(colours[..., ::-1], "mean motion area of the training clips", width=240)
-                + f'<p class="dim">mean area of the training clips, at most {prior.max():.2f}</p></div>'
-            )
-    yield '<div class="columns">' + "".join(charts) + "</div>"
+def _round_width(width: float) -> float:
+    """The next 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(width))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= width * 0.999)
 
 
-def _samples(folder: Path, settings: dict[str, Any], count: int) -> Iterator[str]:
+def _prior(path: Path) -> dict[str, Any] | str | None:
+    """The prior mask in colours, or why it cannot be shown; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        prior = np.asarray(Image.open(path)).astype(np.float32) / 65535
+    except (OSError, ValueError, SyntaxError):
+        return "The prior mask cannot be read."
+    colours = cv2.applyColorMap(np.rint(prior * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    return {"source": _source(colours[..., ::-1]), "most": prior.max()}
+
+
+def _samples(folder: Path, settings: dict[str, Any], count: int) -> dict[str, Any]:
     """The worst clips, then an even draw of the others, worst first."""
-    rows = list(_rows(folder))
-    worst = heapq.nsmallest(
-        count - count // 2, range(len(rows)), key=lambda n: (-_weight(rows[n]), rows[n]["id"])
-    )
+    rows = shards.read_clip_rows(folder).to_pylist()
+
+    def place(n: int) -> tuple[float, str]:
+        return -sum(weight for weight, _ in concerns(rows[n])), rows[n]["id"]
+
+    worst = heapq.nsmallest(count - count // 2, range(len(rows)), key=place)
     others = [n for n in range(len(rows)) if n not in set(worst)]
-    drawn = (
-        [others[n] for n in even_indices(len(others), min(count // 2, len(others)))]
-        if others and count > 1
-        else []
-    )
-    chosen = sorted({*worst, *drawn}, key=lambda n: (-_weight(rows[n]), rows[n]["id"]))
-    yield f"<h2>Samples</h2><p>{len(chosen)} of {len(rows):,} clips: the {len(worst)} that look worst, "
-    yield f"then {len(drawn)} spread over the others. Outside the motion area the picture is darkened; "
-    yield "the left hand is blue, the right one orange.</p>"
-    for n in chosen:
-        row = rows[n]
+    most = min(count // 2, len(others))
+    drawn = [others[n] for n in even_indices(len(others), most)] if most else []
+    chosen = [rows[n] for n in sorted({*worst, *drawn}, key=place)]
+    shown = list(_shown(folder, settings, chosen))
+    return {"shown": shown, "of": len(rows), "worst": len(worst), "others": len(drawn)}
+
+
+def _shown(folder: Path, settings: dict[str, Any], rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        sample = {"id": row["id"], "action": row["action"], "description": row["description"] or ""}
         try:
-            picture = image(strip(shards.read_piece(folder, row), settings), row["id"])
+            sample["source"] = _source(strip(shards.read_piece(folder, row), settings))
         except (InputError, ValueError, KeyError) as error:
-            picture = f'<p class="bad">cannot be shown: {escape(str(error))}</p>'
-        said = (
-            "; ".join(text for weight, text in sorted(concerns(row), reverse=True) if weight > 0.02)
-            or "nothing odd"
-        )
-        caption = f"<b>{escape(row['action'])}</b> {escape(row['description'] or '')}<br>"
-        about = f"{row['id']}, {row['split']}, {row['seconds']:.1f} s, area {100 * row['area']:.1f} %: {said}"
-        caption += f'<span class="dim">{escape(about)}</span>'
-        yield f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
-
-
-def _rows(folder: Path) -> Iterable[Row]:
-    for batch in shards.read_clip_rows(folder).to_batches(max_chunksize=1024):
-        yield from batch.to_pylist()
-
-
-def _weight(row: Row) -> float:
-    return sum(weight for weight, _ in concerns(row))
+            sample |= {"source": None, "problem": f"cannot be shown: {error}"}
+        found = [text for weight, text in sorted(concerns(row), reverse=True) if weight > 0.02]
+        figures = f"{row['id']}, {row['split']}, {row['seconds']:.1f} s, area {100 * row['area']:.1f} %"
+        yield sample | {"about": f"{figures}: {'; '.join(found) or 'nothing odd'}"}
 
 
 def strip(members: dict[str, bytes], settings: dict[str, Any]) -> Picture:
@@ -275,6 +273,8 @@ def _shaded(frame: Picture, area: BinaryMask) -> Picture:
     return np.where(area[..., None], frame, frame // 2).astype(np.uint8)
 
 
-def _kind(reason: str) -> str:
-    """A reason without its numbers, so that the same kind of mishap is counted together."""
-    return re.sub(r"\d+(\.\d+)?", "N", reason)
+def _source(picture: Picture) -> str:
+    """A picture H×W×3 as a URL that holds it, as JPEG."""
+    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    assert done
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"

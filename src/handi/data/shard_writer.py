@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from handi.core.errors import HandiError, reason
-from handi.core.files import replacing, writing
+from handi.core.files import replacing, write_text, writing
 from handi.core.reading import read_json
 from handi.data import shards
 from handi.data.claim import WORK
@@ -84,9 +84,8 @@ class ShardWriter:
             kept = sum(row["status"] == KEPT for row in rows)
             if not kept:
                 tar.unlink()
-            with replacing(shards.part_path(self.out, shard.name)) as temporary:
-                text = shards.part_text(shard.key, size if kept else 0, areas, rows)
-                temporary.write_text(text, encoding="utf-8")
+            text = shards.part_text(shard.key, size if kept else 0, areas, rows)
+            write_text(shards.part_path(self.out, shard.name), text)
         trials.end()
         return Done(shard.name, len(shard.clips), len(rows) - kept)
 

@@ -309,15 +309,6 @@ def _check_prepared(content: dict[str, Any]) -> None:
         str(split["sha256"])
 
 
-def hash_of(path: Path) -> str:
-    """SHA-256 of a file. Raises: OSError."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def hash_of_prepared(content: Mapping[str, Any]) -> str:
     """SHA-256 of what PREPARED says, but for this hash."""
     rest = {name: value for name, value in content.items() if name != "sha256"}

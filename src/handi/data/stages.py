@@ -74,7 +74,7 @@ class Tools:
     detect: Callable[[Frames], Hands] | None = None  # None: only where hands are known
     encode: Callable[[Frames], np.ndarray] | None = None  # F×H×W×3 → latents F×C×h×w float16
     embed: Callable[[Sequence[str]], np.ndarray] | None = None  # S sentences → S×N×D float16
-    enrich: Callable[[Picture, str], str | None] | None = None  # context image, action → full description
+    enrich: Callable[[Picture, str], str] | None = None  # context image, action → full description
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections import Counter
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet as pq
 from PIL import Image
 
 from handi.core.errors import InputError
+from handi.core.files import sha256_of
 from handi.core.progress import Progress
 from handi.core.reading import parse_json, read_json, stream_lines
 from handi.data import shards
+from handi.data.finish import derive
 from handi.data.ledger import KEPT, Row
 from handi.data.stages import texts_of
-from handi.method.area import PriorMask
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ def validate(folder: str | Path) -> list[Damage]:
 
     Each clip: its hash, that all its members decode, have their shape and agree with its line. Then that
     shards hold their clips and nothing else, and that ledger, index, prior mask, statistics and the counts
-    of prepared.json are those of the clips. One clip is in memory at a time. Raises: InputError for a folder
-    that is not one of prepared clips, or not finished.
+    of prepared.json are those that follow from the shards. One clip is in memory at a time.
+    Raises: InputError for a folder that is not one of prepared clips, or not finished.
     """
     folder = Path(folder).expanduser()
     about = shards.read_prepared(folder)
@@ -47,42 +50,35 @@ def validate(folder: str | Path) -> list[Damage]:
 
 
 class Reading:
+    """A folder while it is read again."""
+
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         self.folder, self.about, self.settings = folder, about, about["settings"]
         self.size = (self.settings["size"][0], self.settings["size"][1])
         self.frames = int(self.settings["frames"])
         self.damages: list[Damage] = []
-        self.tallies: dict[str, _Tally] = {}
-        self.prior = PriorMask(*self.size)
+        self.names: list[str] = []  # of the shards whose parts could be read
+        self.whole = True  # that is: all of them
+        self.areas = np.zeros(self.size, np.int64)  # clips of a shard whose motion area holds the pixel
 
     def found(self, where: str, what: str) -> None:
         self.damages.append(Damage(where, what))
 
     def run(self) -> list[Damage]:
-        splits = self.about["splits"].values()
+        """Read everything."""
         self._hashes()
-        with Progress("validate", sum(split["clips"] for split in splits), "clips") as bar:
-            ledger, index = _Lines(self._ledger()), _Lines(self._index())
+        clips = sum(split["clips"] for split in self.about["splits"].values())
+        with Progress("validate", clips, "clips") as bar:
             ids: set[str] = set()
             for row in self._rows():
-                self._same(shards.LEDGER, ledger, row)
                 if row["id"] in ids:
                     self.found(shards.LEDGER, f"clip {row['id']} stands in it twice")
                 ids.add(row["id"])
-                tally = self.tallies.setdefault(row["split"], _Tally())
-                tally.add(row)
                 if row["status"] == KEPT:
-                    self._same(shards.INDEX, index, row)
                     self._clip(row)
                 bar.advance()
-            for name, lines in ((shards.LEDGER, ledger), (shards.INDEX, index)):
-                lines.skip()
-                if lines.alone:
-                    such = f"{lines.alone[0]} and {len(lines.alone) - 1} other clips"
-                    self.found(
-                        name, f"has {such if lines.alone[1:] else lines.alone[0]}, no shard's part has"
-                    )
-        self._beside()
+        if self.whole:  # else each clip of a damaged part would be a damage of every file beside the shards
+            self._beside()
         return self.damages
 
     def _hashes(self) -> None:
@@ -90,48 +86,10 @@ class Reading:
         if self.about.get("sha256") != shards.hash_of_prepared(self.about):
             self.found(shards.PREPARED, "is not as it was written")
         for name in shards.BESIDE:
-            try:
-                now = shards.hash_of(self.folder / name)
-            except FileNotFoundError:
-                now = None
-            except OSError as error:
-                self.found(name, f"cannot be read ({error})")
-                continue
+            path = self.folder / name
+            now = sha256_of(path) if path.exists() else None
             if now != dict(self.about.get("files", {})).get(name):
                 self.found(name, "is missing" if now is None else "is not as it was written")
-
-    # ------------------------------------------------------------------------------- lines of text
-
-    def _ledger(self) -> Iterator[Row]:
-        try:
-            yield from shards.read_ledger(self.folder)
-        except InputError as error:
-            self.found(shards.LEDGER, error.what)
-
-    def _index(self) -> Iterator[Row]:
-        try:
-            table = shards.read_clip_rows(self.folder)
-        except InputError as error:
-            self.found(shards.INDEX, error.what)
-            return
-        for batch in table.to_batches(max_chunksize=1024):
-            yield from batch.to_pylist()
-
-    def _same(self, name: str, lines: _Lines, row: Row) -> None:
-        """The line of another file must say the same as the shard's part, wherever it says something."""
-        other = lines.of(row)
-        if other is None:
-            if lines.ended:  # said once, not for every clip after it
-                if not any(damage.where == name and " clip " in damage.what for damage in self.damages):
-                    self.found(name, f"ends before clip {row['id']}")
-            else:
-                self.found(name, f"has no clip {row['id']}")
-            return
-        wrong = [key for key, value in other.items() if value != row.get(key)]
-        if name == shards.LEDGER:
-            wrong += [key for key in row if key not in other and key not in shards.PLACE]
-        if wrong:
-            self.found(name, f"clip {row['id']}: {', '.join(wrong)} not as in its shard's part")
 
     # ------------------------------------------------------------------------------------- shards
 
@@ -143,17 +101,23 @@ class Reading:
             self.found(shards.SHARDS, f"holds {len(names)} shards, there should be {self.about['shards']}")
         for name in sorted(names, key=lambda name: (name.partition("-")[0], len(name), name)):
             try:
-                _, rows = shards.read_part(self.folder, name)
+                areas, rows = shards.read_part(self.folder, name)
                 part = shards.part_path(self.folder, name)
                 key = parse_json(next(stream_lines(part), ""), part)["key"]
             except (InputError, OSError, ValueError, KeyError) as error:
                 what = error.what if isinstance(error, InputError) else str(error)
                 self.found(f"{shards.SHARDS}/{name}.jsonl", what)
+                self.whole = False
                 continue
+            self.names.append(name)
             if not shards.part_is_whole(self.folder, name, key):
                 self.found(f"{shards.SHARDS}/{name}.tar", "is missing, or not as long as it was")
             self._tiles(name, [row for row in rows if row["status"] == KEPT])
+            self.areas, before = np.zeros(self.size, np.int64), len(self.damages)
             yield from rows
+            said = np.zeros(self.size, np.int64) if areas is None else areas
+            if len(self.damages) == before and not np.array_equal(self.areas, said):
+                self.found(f"{shards.SHARDS}/{name}.jsonl", "its motion areas are not those of its clips")
 
     def _tiles(self, name: str, rows: list[Row]) -> None:
         """A tar is its clips one after the other, and zeros."""
@@ -181,9 +145,7 @@ class Reading:
                 self.found(where, what)
         except InputError as error:
             self.found(where, error.what.removeprefix(f"clip {row['id']} "))
-        except (
-            Exception
-        ) as error:  # whatever a decoder makes of bytes that were changed before they were hashed
+        except Exception as error:  # of a decoder, for bytes that were changed before they were hashed
             self.found(where, f"cannot be decoded ({type(error).__name__}: {error})")
 
     def _content(self, row: Row, members: dict[str, bytes]) -> Iterator[str]:
@@ -202,8 +164,7 @@ class Reading:
             share = float((area > 0).mean())
             if (not share and not self.settings["first_frames"]) or abs(share - row["area"]) > 1e-6:
                 yield f"its motion area is {share:.4f} of the picture, its line says {row['area']}"
-            if row["split"] == "train":
-                self.prior.add(area > 0)
+            self.areas += area > 0
         hands = shards.decode_array(left.pop("hands.npz"))
         for name, shape in (("joints", (42, 2)), ("visible", (2,)), ("rois", (2, 4)), ("presence", (2,))):
             if hands[name].shape != (self.frames, *shape) or not np.isfinite(hands[name]).all():
@@ -258,104 +219,47 @@ class Reading:
     # ------------------------------------------------------------------------------ the other files
 
     def _beside(self) -> None:
-        """prepared.json, statistics.json and the prior mask against what was read."""
-        for split in sorted({*self.about["splits"], *self.tallies}):
-            tally, said = self.tallies.get(split, _Tally()), self.about["splits"].get(split, {})
-            for name, value in tally.counts().items():
-                if said.get(name) != value:
-                    what = f"says {said.get(name)} for {name} of {split}, the shards say {value}"
-                    self.found(shards.PREPARED, what)
-        try:
-            statistics = dict(read_json(self.folder / shards.STATISTICS))
-        except (OSError, ValueError, TypeError) as error:
-            self.found(shards.STATISTICS, f"cannot be read ({error})")
-        else:
-            for split, tally in self.tallies.items():
-                said = statistics.get(split)
-                for name, value in tally.statistics().items():
-                    if not isinstance(said, dict) or said.get(name) != value:
-                        self.found(shards.STATISTICS, f"its {name} of {split} are not those of the clips")
-        self._prior()
-
-    def _prior(self) -> None:
-        path = self.folder / shards.PRIOR
-        if not self.prior.clips:
-            if path.exists():
-                self.found(shards.PRIOR, "is there, though no training clip is")
-            return
-        try:
-            prior = np.asarray(Image.open(path)).astype(np.int64)
-        except (OSError, ValueError, SyntaxError) as error:
-            self.found(shards.PRIOR, f"cannot be read ({error})")
-            return
-        if not np.array_equal(prior, np.rint(self.prior.counts / self.prior.clips * 65535)):
-            self.found(shards.PRIOR, "is not the mean of the training clips' motion areas")
+        """The files beside the shards, against those that follow from the shards' parts."""
+        with tempfile.TemporaryDirectory() as name:
+            again = Path(name)
+            said = derive(self.folder, self.names, self.settings, self.about["notes"], again)
+            for split in sorted({*said["splits"], *self.about["splits"]}):
+                true, written = (all["splits"].get(split, {}) for all in (said, self.about))
+                for key in sorted({*true, *written}):
+                    if true.get(key) != written.get(key):
+                        what = f"says {written.get(key)} for {key} of {split}, the shards say {true.get(key)}"
+                        self.found(shards.PREPARED, what)
+            for file, read in READERS.items():
+                if not (again / file).exists():
+                    if (self.folder / file).exists():
+                        self.found(file, "is there, and nothing in the shards that it would be made of")
+                    continue
+                try:
+                    pieces = zip_longest(read(self.folder / file), read(again / file))
+                    wrong = next((n for n, (one, other) in enumerate(pieces, start=1) if one != other), None)
+                except (OSError, ValueError, SyntaxError, pyarrow.ArrowException) as error:
+                    self.found(file, f"cannot be read ({error})")
+                else:
+                    if wrong is not None:
+                        self.found(file, f"is not what the shards say, from line {wrong} on")
 
 
-class _Lines:
-    """The lines of a file that has one for each clip, in order, beside those of the shards' parts."""
-
-    def __init__(self, rows: Iterator[Row]) -> None:
-        self._rows = rows
-        self._next = next(rows, None)
-        self.alone: list[str] = []  # clips that only this file has
-
-    @property
-    def ended(self) -> bool:
-        return self._next is None
-
-    def of(self, row: Row) -> Row | None:
-        """The line of a row's clip; None where there is none."""
-        self.skip(_place(row))
-        if self._next is None or _place(self._next) != _place(row):
-            return None
-        found, self._next = self._next, next(self._rows, None)
-        return found
-
-    def skip(self, place: tuple[str, str] | None = None) -> None:
-        """Pass by all lines before a clip's place, or all that are left."""
-        while self._next is not None and (place is None or _place(self._next) < place):
-            self.alone.append(str(self._next.get("id")))
-            self._next = next(self._rows, None)
+def _rows_of(path: Path) -> Iterator[Row]:
+    for batch in pq.read_table(path).to_batches(max_chunksize=1024):
+        yield from batch.to_pylist()
 
 
-def _place(row: Row) -> tuple[str, str]:
-    """By which rows are in order."""
-    return str(row.get("split")), str(row.get("id"))
+def _lines_of_picture(path: Path) -> Iterator[list[int]]:
+    yield from np.asarray(Image.open(path)).tolist()
 
 
-class _Tally:
-    """What is counted of a split, apart from what `handi prepare` counted."""
-
-    def __init__(self) -> None:
-        self.clips = self.kept = self.bytes = 0
-        self.hash = hashlib.sha256()
-        self.verbs: Counter[str] = Counter()
-        self.nouns: Counter[str] = Counter()
-        self.hands: Counter[int] = Counter({0: 0, 1: 0, 2: 0})
-
-    def add(self, row: Row) -> None:
-        self.clips += 1
-        if row["status"] == KEPT:
-            self.kept += 1
-            self.bytes += row["bytes"]
-            self.hash.update(f"{row['id']} {row['sha256']}\n".encode())
-            self.verbs[row["verb"] or ""] += 1
-            self.nouns[row["noun"] or ""] += 1
-            self.hands.update(row["hands"])
-
-    def counts(self) -> dict[str, Any]:
-        return {
-            "clips": self.clips,
-            "kept": self.kept,
-            "rejected": self.clips - self.kept,
-            "bytes": self.bytes,
-            "sha256": self.hash.hexdigest(),
-        }
-
-    def statistics(self) -> dict[str, Any]:
-        hands = {str(count): frames for count, frames in sorted(self.hands.items())}
-        return {"kept": self.kept, "verbs": self.verbs, "nouns": self.nouns, "frames_with_hands": hands}
+# What is compared of each file, piece by piece: not bytes, which may change with a library's version.
+READERS: dict[str, Callable[[Path], Iterable[Any]]] = {
+    shards.LEDGER: stream_lines,
+    shards.INDEX: _rows_of,
+    shards.PRIOR: _lines_of_picture,
+    shards.STATISTICS: lambda path: [read_json(path)],
+}
 
 
 def _listed(texts: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:

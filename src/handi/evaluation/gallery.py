@@ -25,7 +25,7 @@ from PIL import Image
 
 from handi import __version__
 from handi.core.errors import HandiError, InputError, failure, reason
-from handi.core.files import replacing, sweep
+from handi.core.files import sweep, write_text
 from handi.core.images import open_image, resize, to_mask
 from handi.core.progress import Progress
 from handi.core.reading import read_json, read_text
@@ -181,8 +181,7 @@ def build_gallery(
         script=Markup(read_text(str(assets / "gallery.js"))),
     )
     sweep(out.parent)
-    with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
+    write_text(out, text, errors="replace")
     return page.failures
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from handi.core.files import replacing
+from handi.core.files import write_text
 from handi.evaluation.results import ARROWS, number
 
 
@@ -69,8 +69,7 @@ class Table:
         """NAME.md, NAME.tex and NAME.csv; gives their paths. Raises: OutputError."""
         paths = []
         for suffix, text in ((".md", self.markdown()), (".tex", self.latex()), (".csv", self.csv())):
-            with replacing(folder / f"{name}{suffix}") as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(folder / f"{name}{suffix}", text)
             paths.append(folder / f"{name}{suffix}")
         return paths
 
@@ -146,7 +145,7 @@ class Table:
         return titles, rows, notes
 
     def csv(self) -> str:
-        """A line a row, full precision; each figure with the ends of its interval and its n."""
+        """A line per row, full precision; each figure with the ends of its interval and its n."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         parts = [f"{c.title}{part}" for c in self.columns for part in ("", " low", " high", " n")]

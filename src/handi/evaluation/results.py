@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from handi.core.errors import InputError
-from handi.core.files import replacing, writing
+from handi.core.files import replacing, write_json, writing
 from handi.core.reading import read_json
 
 FORMAT, VERSION = "handi-evaluation", 1
@@ -26,9 +25,8 @@ def write_results(folder: Path, results: Results) -> None:
     with writing(folder):  # killed in between, a run must not leave an older record beside its table
         path.unlink(missing_ok=True)
     _write_csv(folder / "results.csv", results)
-    with replacing(path) as temporary:  # last: if it is there, everything is
-        text = json.dumps({"format": FORMAT, "version": VERSION, **results}, indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    record = {"format": FORMAT, "version": VERSION, **results}
+    write_json(path, record, indent=1, allow_nan=False)  # last: if it is there, everything is
 
 
 def read_results(path: str | Path) -> Results:

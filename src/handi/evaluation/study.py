@@ -21,7 +21,7 @@ import numpy as np
 
 from handi import __version__
 from handi.core.errors import HandiError, InputError, OutputError, failure
-from handi.core.files import remove, replacing, staged, sweep, writing
+from handi.core.files import remove, staged, sweep, write_json, writing
 from handi.core.images import write_image
 from handi.core.inputs import check_seed
 from handi.core.names import check_name, distinct_names, place_in, safe_name
@@ -257,8 +257,7 @@ class Study:
         found = evaluate(
             pred, ref, folder, config, cache_folder=self.out / "features", say=self.say, loaded=self.metrics
         )
-        with replacing(folder / KEY) as temporary:
-            temporary.write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / KEY, key, indent=1)
         return self._counted(found, spec, data)
 
     def _counted(self, found: dict[str, Any], spec: Spec, data: str) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def table1(study: Study, *, runs: int = 3, authors: Sequence[str] = ()) -> Table
         rows += [replace(ours, remark=_remark(reasons)), Row(("", PAPER), values, PAPER)]
     columns = (
         Column("parameters", "parameters (10⁹)", "lower"),
-        Column("seconds", "seconds a video", "lower"),
+        Column("seconds", "seconds per video", "lower"),
         Column("stage1", "of these stage 1"),
         Column("stage2", "stage 2"),
     )

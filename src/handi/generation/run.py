@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from handi.core.device import choose_device, choose_dtype
 from handi.core.errors import HandiError, InputError, item_failure
-from handi.core.files import cache_folder, staged, sweep
+from handi.core.files import cache_folder, sha256_of, staged, sweep
 from handi.core.images import read_image
 from handi.core.names import place_in
 from handi.core.progress import Progress
 from handi.data.enrich import Description, open_enricher
-from handi.data.shards import hash_of
 from handi.generation.poses import follows, given_poses
 from handi.generation.record import OWNED, RUN_FILE, is_finished, result_record, versions, write_clip
 from handi.generation.requests import ClipRequest, GenerationSettings
@@ -51,7 +50,7 @@ def run_batch(
 ) -> list[HandiError]:
     """Generate each request into out/<id>, `batch_size` at a time; finished ones are skipped.
 
-    A request that fails is reported and the others go on. Gives the failures.
+    A request that fails is reported and the others continue. Gives the failures.
     """
     from handi.models.folder import require
 
@@ -107,8 +106,6 @@ def describe(
     """
     if settings.enrich is None or not requests:
         return {}, []
-    if settings.enrich == "stored":
-        raise InputError("a prompt has no stored description", where="--enrich", hint="name a model")
     device = choose_device(settings.device)
     enricher = open_enricher(
         settings.enrich,
@@ -122,9 +119,7 @@ def describe(
     with Progress("enrich", len(requests), "prompts") as bar:
         for request in requests:
             try:
-                (description,) = enricher.describe([request.prompt], [read_image(request.image_file)])
-                if description is not None:
-                    found[request.id] = description
+                found[request.id] = enricher.describe(request.prompt, read_image(request.image_file))
             except Exception as error:
                 errors.append(_of_request(error, request))
             bar.advance()
@@ -156,7 +151,7 @@ class Runner:
         self._lora_hash: str | None = None
         if settings.lora is not None:
             self.pipe.load_lora_weights(settings.lora)
-            self._lora_hash = hash_of(Path(settings.lora)) if Path(settings.lora).is_file() else None
+            self._lora_hash = sha256_of(Path(settings.lora)) if Path(settings.lora).is_file() else None
         if settings.offload and self.device != "cpu":
             self.pipe.enable_model_cpu_offload(device=self.device)
         else:

@@ -44,7 +44,7 @@ class Track:
 
 
 class HandDetector:
-    """Palm detection, then 21 landmarks a hand, at most two hands (the Υ of paper §2.1 and Eq. 2).
+    """Palm detection, then 21 landmarks per hand, at most two hands (the Υ of paper §2.1 and Eq. 2).
 
     `detect` finds hands; `landmarks` reads given regions and is differentiable with respect to the frames.
     Left and right are those of the person in ordinary footage. MediaPipe's labels are for mirrored selfies
@@ -62,7 +62,7 @@ class HandDetector:
         threads: int | None = None,
     ) -> None:
         self.weights = weights
-        self.detection_confidence = detection_confidence  # palms below it are not looked at
+        self.detection_confidence = detection_confidence  # palms below it are ignored
         self.presence_confidence = presence_confidence  # regions not above it hold no hand
         self.mirrored = mirrored
         self.backend = backend
@@ -78,7 +78,7 @@ class HandDetector:
     ) -> HandDetector:  # fmt: skip
         """Build the detector from MediaPipe's weights, found as `weights.load_hand_weights` says.
 
-        Raises: ModelError (weights that are not to be had, or are not what they should be).
+        Raises: ModelError (weights that cannot be obtained, or are not what they should be).
         """
         return cls(
             load_hand_weights(complexity, path=path),

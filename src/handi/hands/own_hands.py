@@ -27,7 +27,7 @@ def is_record(path: str | Path) -> bool:
 def recorded_poses(path: str | Path, frames: int) -> np.ndarray:
     """P, F×42×2, of a poses.json or joints.json, its time stretched to the clip's frames.
 
-    Raises: InputError for a file that is none, or holds no hand.
+    Raises: InputError for a file that is not one, or holds no hand.
     """
     record = read_joints(path)
     return _resampled(record.joints, record.visible, record.times, frames, path)

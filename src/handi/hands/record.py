@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from handi.core.errors import InputError
-from handi.core.files import replacing
+from handi.core.files import write_text
 from handi.core.reading import read_json
 from handi.hands.joints import JOINT_NAMES, JOINTS_A_HAND, SIDES
 
@@ -50,8 +50,7 @@ def write_joints(path: str | Path, record: HandRecord) -> None:
     lines = ",\n".join(json.dumps(_frame(record, number)) for number in range(len(record.joints)))
     fields = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
     text = "{" + ",\n ".join([*fields, f'"frames": [\n{lines}\n]']) + "}\n"
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _frame(record: HandRecord, number: int) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def project(landmarks: np.ndarray, region: Region, height: int, width: int) -> n
 def associate(regions: Sequence[Region]) -> list[Region]:
     """Drop regions that are the same hand: of two that overlap, the later one stays, as in MediaPipe.
 
-    Rotation is ignored. Palms come first and tracked regions last, so that tracking goes on undisturbed.
+    Rotation is ignored. Palms come first and tracked regions last, so that tracking continues undisturbed.
     """
     kept: list[Region] = []
     for region in regions:

@@ -53,7 +53,7 @@ class HandSettings:
     backend: Backend = "auto"
 
     def check(self) -> None:
-        """Raises: InputError for a confidence that is none."""
+        """Raises: InputError for a confidence outside 0 to 1."""
         for name in ("detection_confidence", "presence_confidence"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}", hint="use 0 to 1")
@@ -69,7 +69,7 @@ def report_hands(
 ) -> list[HandiError]:
     """Work through all footage of `source`; results of one piece go to `out`, of several to a folder each.
 
-    What is finished with the same settings is kept, what was stopped goes on. A piece that cannot be used
+    What is finished with the same settings is kept; what was stopped resumes. A piece that cannot be used
     is returned and the others are done. Raises: HandiError for what stops everything.
     """
     settings.check()

@@ -37,7 +37,7 @@ AREA_DEPTH = 1  # of stage 1's mover: one picture, where the reader has done mos
 class Preset:
     """Sizes of a model of the lean classes."""
 
-    size: int  # pixels a side
+    size: int  # pixels per side
     decoder: tuple[int, ...]  # widths of the autoencoder's decoder, from pixels to latents
     latent_channels: int
     width: int  # of the noise predictors, see LiteTransformer
@@ -107,7 +107,7 @@ def random_checkpoint(
 ) -> Checkpoint:
     """A small model of seeded random weights, both stages: to try the plumbing, to test, to time.
 
-    width: channels of the UNets' first level, a multiple of 32; size: pixels a side. Its pictures mean
+    width: channels of the UNets' first level, a multiple of 32; size: pixels per side. Its pictures mean
     nothing. Any sentence is accepted: the tokens are bytes.
     """
     with torch.random.fork_rng(devices=[]):

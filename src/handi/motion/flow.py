@@ -50,7 +50,7 @@ class MotionFlow:
         return (self.counts / max(self.pairs, 1)).astype(np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What must be kept to go on later (see `restore`)."""
+        """What must be kept to continue later (see `restore`)."""
         if self.counts is None or self._previous is None:
             raise ValueError("no frames")
         return {"counts": self.counts, "pairs": np.array(self.pairs), "previous": self._previous}

@@ -8,7 +8,7 @@ A homography a frame: exact for a camera that turns, and for one that moves abov
    (`align.Reference`), and the best one stays. Frames are then offered their successor's answer too, as a
    hand that covers half of one frame may be gone in the next.
 
-Neither stage is told where hands are. Edges are drawn evenly from all over the picture, so that a textured
+Neither stage knows where hands are. Edges are drawn evenly from all over the picture, so that a textured
 sleeve has no more say than a plain table.
 """
 

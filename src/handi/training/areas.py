@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -44,9 +44,7 @@ class Summary:
     iou: float  # mean overlap of the areas, as stage 2 is given them, with the true ones
 
 
-def make_areas(
-    model: str, folder: Path, settings: AreaSettings, *, say: Callable[[str], None] = print
-) -> Summary:
+def make_areas(model: str, folder: Path, settings: AreaSettings) -> Summary:
     """Sample stage 1 for the training clips and the held-out ones that training uses, one shard at a time.
 
     What is there already is kept; killed at any moment, the next run makes what is missing. A clip's area is

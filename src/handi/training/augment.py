@@ -1,7 +1,7 @@
-"""What a run changes about its samples on the device: zoom, colour, and the poses that stage 2 is told.
+"""What a run changes about its samples on the device: zoom, colour, and the poses that stage 2 is given.
 
 A batch comes with the clips as they are; here it becomes what the step sees. All chance comes from the
-generator, so that a run that was stopped goes on with the same samples.
+generator, so that a resumed run has the same samples.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def augmented(batch: Batch, recipe: DataRecipe, generator: torch.Generator) -> B
         batch = zoomed(batch, recipe.zoom, generator)
     if recipe.colour:
         batch = coloured(batch, recipe.colour, generator)
-    return replace(batch, poses=told_poses(batch.joints, recipe.poses, generator))
+    return replace(batch, poses=given_poses(batch.joints, recipe.poses, generator))
 
 
 def held_out(batch: Batch) -> Batch:
@@ -95,9 +95,9 @@ def coloured(batch: Batch, most: float, generator: torch.Generator) -> Batch:
     return replace(batch, frames=(255 * light.clamp(0, 1)).round().to(torch.uint8))
 
 
-def told_poses(joints: Tensor, recipe: PoseRecipe, generator: torch.Generator) -> Tensor:
+def given_poses(joints: Tensor, recipe: PoseRecipe, generator: torch.Generator) -> Tensor:
     """Poses B×F×42×2 as predicted ones are: off by a little, more so later in the clip; all zeros in those
-    samples that are told none."""
+    samples that are given none."""
     count, frames = joints.shape[:2]
     chance = torch.rand((2, count), generator=generator, device=generator.device).to(joints)
     shift = torch.randn((2, count, 1, 2, 1, 2), generator=generator, device=generator.device).to(joints)

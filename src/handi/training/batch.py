@@ -17,14 +17,14 @@ class Batch:
     frames: Tensor  # B×F×H×W×3 uint8; frame 0 is always the context image
     frame_index: Tensor  # B×F int64: which of the clip's frames (0 first)
     area: Tensor  # B×H×W float32 in {0, 1}: the true motion area
-    texts: list[str]  # a sentence a clip, "" where dropped for classifier-free guidance
+    texts: list[str]  # a sentence per clip, "" where dropped for classifier-free guidance
     joints: Tensor  # B×F×42×2 in [0, 1], left hand first, zeros for a hand that is not there
     visible: Tensor  # B×F×2 bool: the hand can be read in that frame
     rois: Tensor  # B×F×2×4 as `Hands.rois` (px of the frame), side 0 where not visible
     latents: Tensor | None = None  # B×C×F×h×w float16, where they are cached
     embeddings: Tensor | None = None  # B×N×D float16 where they are cached; zeros for the text ""
     referents: Tensor | None = None  # B×2×H×W float32 in {0, 1} where known, as of a clip
-    poses: Tensor | None = None  # B×F×42×2: the joints that stage 2 is told; zeros: it is not told
+    poses: Tensor | None = None  # B×F×42×2: the joints that stage 2 is given; zeros: none
     generated: Tensor | None = None  # B×H×W float32 in {0, 1} where stored, as of a clip
     frame_areas: Tensor | None = None  # B×F×H×W float32 in {0, 1} where asked for, as of a clip
     kinds: Sequence[str] | None = None  # of the areas that stage 2 is given (`MaskRecipe`); None: all true

@@ -11,7 +11,7 @@ GIB = 2**30
 
 
 def table(found: Estimate) -> Table:
-    """One row a figure, memory from what stays to what comes and goes."""
+    """One row per figure, memory from what stays to what comes and goes."""
     out = Table(
         box=None, show_header=False, pad_edge=False, title=f"{found.recipe or found.stage}, one process"
     )

@@ -9,7 +9,6 @@ user planned (`--minutes`) ends with 0.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -25,7 +24,7 @@ import torch
 from accelerate import PartialState
 
 from handi.core.errors import HandiError
-from handi.core.files import replacing
+from handi.core.files import write_json
 from handi.training.batch import Batch
 
 WINDOW, ENOUGH = 200, 20  # steps that the median is taken over, and that it needs
@@ -137,8 +136,7 @@ class Guard:
             for batch, each in zip(batches, terms, strict=True)
         ]
         report = {"step": step, "what": why, "median_of": list(self._late), "passes": passes}
-        with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        write_json(self.path, report, indent=1, ensure_ascii=False)
         listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         return BadBatch(
             f"step {step}: {why}; clips: {listed}",

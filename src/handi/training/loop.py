@@ -27,7 +27,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from handi.core.errors import InputError
-from handi.core.files import replacing, sweep, writing
+from handi.core.files import sweep, write_text, writing
 from handi.core.progress import Progress
 from handi.hands.detector import HandDetector
 from handi.training import build, setup
@@ -113,8 +113,7 @@ class Run:
         if saved is not None:
             self._load(saved)
         if self.rank == 0:
-            with replacing(self.folder / "recipe.yaml") as temporary:
-                temporary.write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+            write_text(self.folder / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
 
     @property
     def step_size(self) -> int:

@@ -14,25 +14,17 @@ from handi.training.recipe import LossRecipe
 from handi.training.step import (
     Networks,
     Terms,
-    grounding_step,
     poses_step,
     stage1_step,
     stage2_step,
     vae_step,
 )
 
-PARTS = (
-    "unet",
-    "area_unet",
-    "pose_net",
-    "vae",
-    "text_encoder",
-)  # as in a model folder; names of weights begin so
-
+# As in a model folder; names of weights begin so.
+PARTS = ("unet", "area_unet", "pose_net", "vae", "text_encoder")
 
 STEPS: dict[str, Callable[[Networks, Batch, LossRecipe, torch.Generator], Terms]] = {
     "vae": vae_step,
-    "grounding": grounding_step,
     "stage1": stage1_step,
     "poses": poses_step,
     "stage2": stage2_step,

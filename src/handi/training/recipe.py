@@ -199,9 +199,7 @@ class Recipe:
 
     name: Annotated[str, tyro.conf.Suppress] = field(default="", compare=False, kw_only=True)  # of its file
 
-    # What is trained. grounding: stage 1's finder alone, what words mean in a picture; poses: where the hands
-    # will be.
-    stage: Literal["vae", "grounding", "stage1", "poses", "stage2"]
+    stage: Literal["vae", "stage1", "poses", "stage2"]  # what is trained; poses: where the hands will be
 
     model: ModelRecipe = ModelRecipe()
     data: DataRecipe = DataRecipe()
@@ -276,11 +274,7 @@ def _check(recipe: Recipe, where: str | Path) -> None:
         "leave it out: only stage 2 is given an area",
     )
     need(data.fps is None or data.fps > 0, f"data.fps is {data.fps}", "use more than 0, or none")
-    need(
-        stage in ("grounding", "poses") or data.frames >= 2,
-        f"data.frames is {data.frames} for {stage}",
-        "use 2 or more",
-    )
+    need(stage == "poses" or data.frames >= 2, f"data.frames is {data.frames} for {stage}", "use 2 or more")
     need(
         data.target == "union" or stage == "stage1",
         f"data.target is {data.target} for {stage}",

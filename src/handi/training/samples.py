@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from handi.core.images import resize
 from handi.data.dataset import PreparedClips, TrainingClip
 from handi.hands import HandDetector
 from handi.hands.joints import draw_hands
 from handi.method.pipeline import HandiPipeline
-from handi.models.finder import likelihood
 from handi.models.parts import Checkpoint
 from handi.training.sheets import Sample, sample_sheet
 
@@ -31,14 +29,14 @@ def write_samples(
 ) -> list[Path]:
     """Write `path`.png and .mp4: what a stage makes of the first `count` clips; gives both paths.
 
-    vae: the reconstruction. grounding: what the words mean, and what was found. stage1: the motion area.
+    vae: the reconstruction. stage1: the motion area.
     poses: the hands' paths over the context image. stage2: the clip, given the true area and poses, so that
     the sheet shows this stage's mistakes and not the other's. Each clip has its own fixed noise.
     Raises: OutputError.
     """
     pipe = HandiPipeline.from_checkpoint(parts)
     pipe.set_progress_bar_config(disable=True)
-    kinds = {"vae": _reconstruction, "grounding": _found, "stage1": _area, "poses": _way, "stage2": _clip}
+    kinds = {"vae": _reconstruction, "stage1": _area, "poses": _way, "stage2": _clip}
     pictured = kinds[stage]
     chosen = range(min(count, len(clips)))
     samples = [pictured(pipe, _with_text(clips[index], text), index) for index in chosen]
@@ -57,18 +55,6 @@ def _reconstruction(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sampl
     return Sample(clip.texts["short"][0], clip.frames, generated, joints=clip.joints)
 
 
-def _found(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
-    """The things and hands that are meant as the area, and where the finder sees them as stage 1's."""
-    assert clip.referents is not None
-    meant = np.asarray(clip.referents.any(axis=0))
-    text = clip.texts["short"][0]
-    context = pipe.encode_images(np.array(clip.frames[:1]))[:, :, 0].permute(0, 2, 3, 1)
-    scores = pipe.area_unet.finder(context, pipe.encode_text([text]))
-    likely = likelihood(scores)[0].amax(-1).float().cpu().numpy()
-    found = resize(likely, *clip.frames.shape[1:3])
-    return Sample(text, clip.frames, area=meant, stage1=found)
-
-
 def _area(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
     height, width = clip.frames.shape[1:3]
     output = pipe(
@@ -76,7 +62,7 @@ def _area(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
         clip.texts["short"][0],
         height=height,
         width=width,
-        num_inference_steps=1,  # of stage 2, which is not looked at
+        num_inference_steps=1,  # of stage 2, whose result is not used
         guidance_scale=1.0,
         output_type="latent",
         generator=torch.Generator().manual_seed(seed),

@@ -31,7 +31,6 @@ from handi.training.recipe import Recipe
 # That a stage trains.
 NETWORK = {
     "vae": "vae",
-    "grounding": "area_unet",
     "stage1": "area_unet",
     "poses": "pose_net",
     "stage2": "unet",
@@ -81,7 +80,7 @@ def kind_of_area(recipe: Recipe) -> str:
 def _open_clips(recipe: Recipe, path: str, split: str) -> PreparedClips:
     data = recipe.data
     clips = PreparedClips(path, split, unfinished=data.unfinished)
-    if clips.first_frames and recipe.stage not in ("grounding", "poses"):
+    if clips.first_frames and recipe.stage != "poses":
         raise InputError(
             f"holds first frames alone, {recipe.stage} needs clips",
             where=path,
@@ -176,7 +175,7 @@ def check_areas(recipe: Recipe, clips: Sequence[PreparedClips], parts: Checkpoin
 
 
 def _why_not(recipe: Recipe, part: str, clips: PreparedClips, parts: Checkpoint) -> str | None:
-    """Why what a network made of the clips beforehand is of no use to a run; None: it is of use."""
+    """Why a run cannot use what a network has cached of the clips; None: it can."""
     if part not in clips.models:
         return "there are none"
     if recipe.stage == "vae":
@@ -199,9 +198,7 @@ def training_batches(recipe: Recipe, clips: PreparedClips) -> Batches:
         raise InputError(
             "its clips do not say which things and hands their words mean",
             where=clips.name,
-            hint="set loss.grounding to 0"
-            if recipe.stage == "stage1"
-            else "use clips or first frames of the world",
+            hint="set loss.grounding to 0, or use clips of the world",
         )
     masks = tuple(asdict(data.mask).items())
     sampling = Sampling(data.frames, data.choice == "random", data.flip, data.texts, data.dropout, masks)
@@ -260,7 +257,7 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     if recipe.stage == "stage2" and (recipe.model.poses or recipe.model.area_only):
         parts = replace(parts, unet=grown(parts.unet, recipe, parts.source))
     if recipe.data.target == "per_frame" and parts.backbone().traits(parts.area_unet).one_mask:
-        what = "data.target: this model's stage 1 makes one mask a clip"
+        what = "data.target: this model's stage 1 makes one mask per clip"
         raise InputError(what, where=parts.source, hint="use the target union")
     if recipe.stage == "stage2" and recipe.model.from_stage1:
         if parts.area_unet is None:
@@ -271,7 +268,7 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
 
 def grounds(recipe: Recipe) -> bool:
     """Whether the recipe's loss asks stage 1's finder what words mean."""
-    return recipe.stage == "grounding" or (recipe.stage == "stage1" and recipe.loss.grounding > 0)
+    return recipe.stage == "stage1" and recipe.loss.grounding > 0
 
 
 def needs_finder(recipe: Recipe) -> bool:

@@ -13,7 +13,6 @@ the process leaves the old checkpoints and at most a scratch folder that the nex
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import json
 import math
 import os
@@ -32,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from handi.core.errors import HandiError, InputError, ModelError
-from handi.core.files import sweep, umask, unfinished_folder, writing
+from handi.core.files import sha256_of, sweep, umask, unfinished_folder, writing
 from handi.core.reading import read_json
 from handi.training.recipe import Recipe
 
@@ -289,19 +288,11 @@ def _describe(folder: Path) -> dict[str, dict[str, Any]]:
     """Name → size and SHA-256 of each file but the manifest; hashed side by side (hashlib frees the GIL)."""
     paths = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     with ThreadPoolExecutor() as pool:
-        hashes = list(pool.map(_sha256, paths))
+        hashes = list(pool.map(sha256_of, paths))
     return {
         path.name: {"bytes": path.stat().st_size, "sha256": digest}
         for path, digest in zip(paths, hashes, strict=True)
     }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _flush(path: Path) -> None:

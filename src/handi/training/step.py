@@ -65,22 +65,10 @@ def vae_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: to
     return {"l1": error.abs().mean(), "l2": error.square().mean().sqrt(), "edges": edges}
 
 
-def grounding_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
-    """Stage 1's finder alone: which things and hands the words mean in the context image.
-
-    A picture that a batch has several times, with other words, is looked at once.
-    """
-    finder = networks.area_unet.finder
-    context, picture = pictures_of(networks, batch)
-    cells = finder.see(context)[picture]
-    scores = finder.answer(cells, text_states(networks, batch))
-    return _grounding(scores.mT.unflatten(2, context.shape[1:3]), batch)
-
-
 def poses_step(networks: Networks, batch: Batch, recipe: LossRecipe, generator: torch.Generator) -> Terms:
     """P of whole clips, of which the context images and the words are known; stage 1's finder looks.
 
-    A picture that a batch has several times, with other words, is looked at once.
+    A picture that a batch has several times, with other words, is encoded once.
     """
     if batch.way is None:
         raise ValueError("poses need the joints of whole clips")
@@ -181,7 +169,7 @@ def _grounding(scores: Tensor, batch: Batch) -> Terms:
 
 
 def places_of(inside: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` cells a clip (or all there are), B×count: those inside the area B×1×1×h×w, any of them where
+    """`count` cells per clip (or all there are), B×count: those inside the area B×1×1×h×w, any of them where
     there are too many, then those around it where there are too few."""
     inside = inside[:, 0]  #                                                          B×1×h×w
     around = F.avg_pool2d(inside, 5, 1, 2, count_include_pad=False)

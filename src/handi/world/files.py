@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from handi.core.errors import InputError
-from handi.core.files import replacing
+from handi.core.files import write_json
 from handi.core.images import read_image, write_image
 from handi.core.kinds import some
 from handi.core.reading import read_json
@@ -30,11 +29,6 @@ BITS: dict[Area, int] = {"moved": MOVED_BIT, "hull": HULL_BIT}
 def name_of(seed: int, sibling: int | None = None) -> str:
     """The stem of a clip's files; `sibling` counts those of one seed."""
     return f"{seed:010d}" if sibling is None else f"{seed:010d}-{sibling}"
-
-
-def seed_of(name: str) -> int:
-    """The seed in the stem of a clip's files."""
-    return int(name.partition("-")[0])
 
 
 def strays(folder: Path, names: Iterable[str], lists: Iterable[str] = ()) -> list[str]:
@@ -88,8 +82,7 @@ def write_clip(
         "visible": clip.visible.tolist(),
     }
     path = folder / f"{stem}.json"
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(record, separators=(",", ":")) + "\n")
+    write_json(path, record, separators=(",", ":"))
     return path
 
 

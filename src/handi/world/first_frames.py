@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handi.core.errors import InputError
-from handi.core.files import replacing
+from handi.core.files import replacing, write_json
 from handi.core.images import read_image, write_image
 from handi.core.reading import read_json
 from handi.core.types import Picture
@@ -110,8 +109,7 @@ def write_first_frame(folder: str | Path, first: FirstFrame) -> Path:
         "requests": [asdict(request) | {"joints": n} for n, request in enumerate(first.requests)],
     }
     path = folder / f"{stem}.json"
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(record, separators=(",", ":")) + "\n")
+    write_json(path, record, separators=(",", ":"))
     return path
 
 

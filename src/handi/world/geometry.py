@@ -244,8 +244,3 @@ def to_box(centre: Sequence[float] | Array, half: Sequence[float] | Array, rotat
         return np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(1), 0)
 
     return distance
-
-
-def to_any(*distances: Distance) -> Distance:
-    """Distance to the union of bodies."""
-    return lambda points: np.min([distance(points) for distance in distances], axis=0)

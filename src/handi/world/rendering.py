@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from handi.core.errors import HandiError, InputError, item_failure
-from handi.core.files import replacing, sweep, writing
+from handi.core.files import sweep, write_json, writing
 from handi.core.processes import begin_worker
 from handi.core.progress import Progress
 from handi.core.reading import read_json
@@ -147,8 +146,7 @@ def _claim(out: Path, settings: WorldSettings) -> None:
         raise InputError("is a file, not a folder", where=out, hint="choose another --out")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+    write_json(path, manifest, indent=2)
 
 
 def _each(out: Path, seeds: list[int], settings: WorldSettings, workers: int) -> Iterator[str | None]:
@@ -165,7 +163,7 @@ def _each(out: Path, seeds: list[int], settings: WorldSettings, workers: int) ->
     except BrokenProcessPool as error:
         raise HandiError(
             "a process that renders has died", where=out,
-            hint="use fewer --workers if memory is short; run it again and it goes on",
+            hint="use fewer --workers if memory is short; run it again to resume",
         ) from error  # fmt: skip
     finally:
         pool.shutdown(cancel_futures=True)  # what is being rendered is finished and kept
@@ -206,5 +204,4 @@ def _write_captions(out: Path) -> None:
     for path in sorted(out.glob("[0-9]*.json")):
         record = read_record(path)
         rows.append({"caption": record["text"], "video": record["video"]})
-    with replacing(out / CAPTIONS) as temporary:
-        temporary.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(out / CAPTIONS, rows, indent=1)

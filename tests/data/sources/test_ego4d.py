@@ -190,16 +190,6 @@ def test_a_narration_of_both_passes_is_used_once(tmp_path):
     assert found.notes[1:] == ["narration.json: 2 narrations are there more than once: aa.1.2, aa.2.0"]
 
 
-def test_the_ego4d_cases(shared):
-    found = read_source("ego4d", shared / "cases/ego4d/v2")
-    problems = {clip.id: str(clip.problem) for clip in found.clips}
-    assert problems["aaaa.1.5"] == "is at 3.4 s; aaaa is 3 s long"
-    assert problems["aaaa.1.6"] == "has no timestamp_sec"
-    assert {name for name, problem in problems.items() if "once more" in problem} == {"aaaa.1.3", "aaaa.2.0"}
-    assert sum("more than once" in note for note in found.notes) == 1
-    assert {clip.id: clip.action for clip in found.clips}["cccc.1.11"] == "C's hand picks."
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [

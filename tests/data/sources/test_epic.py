@@ -14,43 +14,22 @@ from handi.data.sources.epic import read_epic
 VALIDATION = "EPIC_100_validation.csv"
 
 
-@pytest.fixture
-def published(shared) -> Path:
-    folder = shared / "data" / "epic_kitchens"
-    if not (folder / VALIDATION).is_file():
-        pytest.skip("needs the published annotations")
-    return folder
-
-
 def one(tmp_path: Path, row: dict[str, str], name: str = VALIDATION):
     """The clip of a table with one row."""
     write_table(tmp_path / name, [row])
     return read_epic(tmp_path / name, [tmp_path]).clips[0]
 
 
-def test_the_published_validation_set_is_read_whole(published, tmp_path):
-    found = read_epic(published, [tmp_path])
-    assert len(found.clips) == 9668  # as published, so that no note says otherwise
-    assert found.notes == [
-        "EPIC_100_train.csv is not there",
-        # EPIC_100_validation_missing_timestamp_narrations.csv lists as many
-        f"{VALIDATION}: 70 annotations have no narration timestamp; their start and stop are used",
-    ]
-    assert {clip.split for clip in found.clips} == {"val"}
-    assert {clip.problem for clip in found.clips if clip.id.startswith("P01_11_")} == {
+def test_frame_numbers_and_times_agree_at_sixty_a_second(tmp_path):
+    """Footage as frames gives the same moments as footage as video: the rate of the frames is right."""
+    rows = [epic_row(f"P01_11_{n}", 1 + n, 3 + 1.7 * n, "cut carrot") for n in range(30)]
+    write_table(tmp_path / VALIDATION, rows)
+    by_time = {clip.id: clip for clip in read_epic(tmp_path / VALIDATION, [tmp_path]).clips}
+    assert {str(clip.problem) for clip in by_time.values()} == {
         "there is no video P01_11.MP4 and there are no frames of it"
     }
-    first = found.clips[0]
-    assert (first.id, first.participant, first.start, first.end) == ("P01_11_0", "P01", 0.0, 1.89)
-    assert (first.action, first.verb, first.noun) == ("Take plate.", "take", "plate")
-    assert found.clips[1].verb == "put"  # the class of "put-down"
-
-
-def test_published_frame_numbers_and_times_agree_at_sixty_a_second(published, tmp_path):
-    """Footage as frames gives the same moments as footage as video: the rate of the frames is right."""
-    by_time = {clip.id: clip for clip in read_epic(published, [tmp_path]).clips}
     write_frames(tmp_path / "P01" / "rgb_frames" / "P01_11", range(1, 3000))
-    by_frame = [clip for clip in read_epic(published, [tmp_path]).clips if clip.id.startswith("P01_11_")]
+    by_frame = read_epic(tmp_path / VALIDATION, [tmp_path]).clips
     usable = [clip for clip in by_frame if clip.problem is None]
     assert len(usable) > 5
     assert {clip.fps for clip in usable} == {60.0}
@@ -58,6 +37,15 @@ def test_published_frame_numbers_and_times_agree_at_sixty_a_second(published, tm
         assert clip.start == pytest.approx(by_time[clip.id].start, abs=0.035)
         assert clip.end == pytest.approx(by_time[clip.id].end, abs=0.035)
     assert all("there are 2999 of P01_11" in str(clip.problem) for clip in by_frame if clip.problem)
+
+
+def test_annotations_without_a_narration_timestamp_are_counted(tmp_path):
+    rows = [epic_row(f"P01_11_{n}", 1 + n, 3 + n, "cut carrot") for n in range(3)]
+    write_table(tmp_path / VALIDATION, [rows[0], rows[1] | {"narration_timestamp": ""}, rows[2]])
+    found = read_epic(tmp_path, [tmp_path])
+    said = "1 annotations have no narration timestamp; their start and stop are used"
+    assert f"{VALIDATION}: {said}" in found.notes
+    assert f"{VALIDATION}: 3 annotations, published are 9,668" in found.notes
 
 
 def test_videos_are_found_in_the_official_layout(tmp_path):

@@ -83,12 +83,21 @@ def test_a_folder_of_videos_and_texts(tmp_path):
     assert found.notes == ["text without a video: z.txt", "neither picture nor video, not read: notes.pdf"]
 
 
-def test_the_caption_cases(shared):
-    clips = {clip.id: clip for clip in read_source("folder", shared / "cases/caption").clips}
+def test_captions_in_other_encodings(tmp_path):
+    texts = {
+        "bom.txt": b"\xef\xbb\xbfCut the carrot.",
+        "utf16.txt": "Cut the carrot.".encode("utf-16"),
+        "upper.TXT": b"Cut the carrot.",
+        "cp1252.txt": "Cut the car\u2019rot.".encode("cp1252"),
+    }
+    for name, content in texts.items():
+        (tmp_path / name).write_bytes(content)
+        touch((tmp_path / name).with_suffix(".MP4" if name == "upper.TXT" else ".mp4"))
+    clips = {clip.id: clip for clip in read_source("folder", tmp_path).clips}
     assert {name: clip.action for name, clip in clips.items() if not clip.problem} == dict.fromkeys(
         ("bom", "upper", "utf16"), "Cut the carrot."
     )
-    assert clips["cp1252"].problem == "cp1252.txt is not UTF-8 text (byte 0x92 in line 1, number 13 of it)"
+    assert clips["cp1252"].problem == "cp1252.txt is not UTF-8 text (byte 0x92 in line 1, number 12 of it)"
 
 
 def test_two_videos_of_one_name_are_told_apart(tmp_path):

@@ -18,7 +18,7 @@ FILES: dict[Split, str] = {"train": "EPIC_100_train.csv", "val": "EPIC_100_valid
 PUBLISHED = {"EPIC_100_train.csv": 67_217, "EPIC_100_validation.csv": 9_668}  # rows
 COLUMNS = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp", "narration")
 SUFFIXES = (".MP4", ".mp4")
-# Pictures a second of the published frames, which the annotated frame numbers count. The videos themselves
+# Pictures per second of the published frames, which the annotated frame numbers count. The videos themselves
 # have other rates (59.94, 50, and a few 29.97, 47.95 and 90): those are cut by time.
 OLD_RATE, NEW_RATE = 60.0, 50.0  # of PXX_YY (EPIC-KITCHENS-55) and of PXX_1YY
 

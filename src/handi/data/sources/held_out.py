@@ -19,7 +19,7 @@ def hold_out(found: Found, share: float) -> Found:
 
     Which ones is a function of each video alone: it stays where it is when it is renamed or copied, and when
     others are added. Where the hash picks none of two videos or more, the nearest one is held out.
-    Raises: InputError for a share that is none.
+    Raises: InputError for a share outside 0 to 1.
     """
     if not 0 <= share < 1:
         raise InputError(f"--held-out {share:g}", hint="use a share of the videos from 0 to less than 1")

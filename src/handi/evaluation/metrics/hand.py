@@ -119,7 +119,7 @@ def matched_error(generated: Joints, true: Joints) -> tuple[float, float]:
 
 
 def _pairing(made: list[np.ndarray], truth: list[np.ndarray]) -> list[float]:
-    """Errors of the pairing with the least sum; two hands a side at most, so all pairings are tried."""
+    """Errors of the pairing with the least sum; two hands per side at most, so all pairings are tried."""
     few, many = sorted((made, truth), key=len)
     ways = (
         [float(np.square(a - b).sum(-1).mean()) for a, b in zip(few, chosen, strict=True)]

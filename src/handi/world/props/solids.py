@@ -108,7 +108,6 @@ VEGETABLES = {  # outside, inside, radius, taper, length
     "zucchini": ((44, 84, 44), (226, 226, 180), 0.0190, 0.10, 0.18),
 }
 BOARD_TOP = 0.016
-HANDLE = 0.115  # from the knife's tip-side end of the handle to its middle, behind the blade's heel
 
 
 @dataclass(frozen=True, kw_only=True)
