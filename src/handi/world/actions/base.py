@@ -21,14 +21,16 @@ Choice = dict[str, str]
 class Action:
     """One thing that hands can do in a scene.
 
-    A subclass lists its `choices` in a scene and, made for one of them, tells the states of what changes
-    and the tracks of the hands that act. Everything else in the scene stays as it is. At time 0 nothing
-    has changed: the first frame of a clip must not tell which action follows.
+    A subclass says what it `acts_on` (or lists its `choices`) and, made for one of them, gives the states of
+    what changes and the tracks of the hands that act. Everything else in the scene stays as it is. At time 0
+    nothing has changed: the first frame of a clip must not tell which action follows.
     """
 
     name: ClassVar[str]
     # How likely it is among those that a scene affords: less where many scenes do, so that all are common.
     weight: ClassVar[float] = 1.0
+    acts_on: ClassVar[type[Prop]]
+    both_hands: ClassVar[bool] = False  # it takes two, both of them free
 
     def __init__(self, scene: Scene, choice: Choice, rng: np.random.Generator) -> None:
         self.scene, self.choice, self.rng = scene, choice, rng
@@ -38,8 +40,11 @@ class Action:
 
     @classmethod
     def choices(cls, scene: Scene) -> Iterator[Choice]:
-        """The ways in which a scene affords this action."""
-        raise NotImplementedError
+        """The ways in which a scene affords this action: on every prop of its kind that can be reached."""
+        for prop in scene.props:
+            able = len(scene.free_hands) == 2 if cls.both_hands else scene.within_reach(prop)
+            if able and isinstance(prop, cls.acts_on):
+                yield {"object": prop.name}
 
     def plan(self) -> None:
         """Lay down the tracks."""

@@ -222,13 +222,7 @@ class LiftPot(Action):
 
     name = "lift pot"
     weight = 2.0
-
-    @classmethod
-    def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if len(scene.free_hands) == 2:
-            for prop in scene.props:
-                if isinstance(prop, Pot):
-                    yield {"object": prop.name}
+    acts_on, both_hands = Pot, True
 
     def plan(self) -> None:
         pot = self.prop()

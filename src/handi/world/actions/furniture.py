@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 class MoveDrawer(Action):
     """Pull a drawer out or push it in by its handle."""
 
-    @classmethod
-    def choices(cls, scene: Scene) -> Iterator[Choice]:
-        for prop in scene.props:
-            if isinstance(prop, Drawer) and scene.within_reach(prop):
-                yield {"object": prop.name}
+    acts_on = Drawer
 
     def goal(self, drawer: Drawer) -> float:
         """How far out it ends, metres."""
@@ -79,12 +75,7 @@ class MoveLid(Action):
     """Swing a chest's lid by its knob."""
 
     end: float  # radians
-
-    @classmethod
-    def choices(cls, scene: Scene) -> Iterator[Choice]:
-        for prop in scene.props:
-            if isinstance(prop, Chest) and scene.within_reach(prop):
-                yield {"object": prop.name}
+    acts_on = Chest
 
     def plan(self) -> None:
         chest = self.prop()
@@ -135,12 +126,7 @@ class TurnDial(Action):
 
     sign: int  # +1 anticlockwise, seen from above
     heat: float  # in the end
-
-    @classmethod
-    def choices(cls, scene: Scene) -> Iterator[Choice]:
-        for prop in scene.props:
-            if isinstance(prop, Stove) and scene.within_reach(prop):
-                yield {"object": prop.name}
+    acts_on = Stove
 
     def plan(self) -> None:
         stove = self.prop()

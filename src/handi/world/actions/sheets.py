@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
-from handi.world.actions.base import Action, Choice
+from handi.world.actions.base import Action
 from handi.world.choreography import Track, carried, ease
 from handi.world.geometry import turn
 from handi.world.grasps import pinch
@@ -15,22 +14,13 @@ from handi.world.hand import Grip
 from handi.world.poses import facing
 from handi.world.props import Cloth, Paper, State
 
-if TYPE_CHECKING:
-    from handi.world.scenes import Scene
-
 
 class MoveStrip(Action):
     """Take an outer strip of a cloth by its corners and swing it over."""
 
     strip: str  # "near" or "far"
     end: float  # 1 folded, 0 flat
-
-    @classmethod
-    def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if len(scene.free_hands) == 2:
-            for prop in scene.props:
-                if isinstance(prop, Cloth):
-                    yield {"object": prop.name}
+    acts_on, both_hands = Cloth, True
 
     def plan(self) -> None:
         self.cloth = cast(Cloth, self.prop())
@@ -82,13 +72,7 @@ class Tear(Action):
 
     name = "tear"
     weight = 3.0
-
-    @classmethod
-    def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if len(scene.free_hands) == 2:
-            for prop in scene.props:
-                if isinstance(prop, Paper):
-                    yield {"object": prop.name}
+    acts_on, both_hands = Paper, True
 
     def plan(self) -> None:
         self.paper = cast(Paper, self.prop())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handi.world.actions.base import Action, Choice
+from handi.world.actions.base import Action
 from handi.world.choreography import Track, ease, shifted, take_hold
 from handi.world.geometry import Array, between, to_box, to_cylinder
 from handi.world.grasps import pinch
@@ -18,21 +16,13 @@ from handi.world.props import Board, Bowl, Sponge, State
 from handi.world.props.base import number, vector
 from handi.world.props.solids import BOARD_TOP, SPONGE
 
-if TYPE_CHECKING:
-    from handi.world.scenes import Scene
-
 
 class Wipe(Action):
     """Wipe spilt spots off the table with a sponge."""
 
     name = "wipe"
     weight = 1.5
-
-    @classmethod
-    def choices(cls, scene: Scene) -> Iterator[Choice]:
-        for prop in scene.props:
-            if isinstance(prop, Sponge) and scene.within_reach(prop):
-                yield {"object": prop.name}
+    acts_on = Sponge
 
     def plan(self) -> None:
         sponge = self.prop()
@@ -81,12 +71,7 @@ class Stir(Action):
 
     name = "stir"
     weight = 1.0
-
-    @classmethod
-    def choices(cls, scene: Scene) -> Iterator[Choice]:
-        for prop in scene.props:
-            if isinstance(prop, Bowl) and scene.within_reach(prop):
-                yield {"object": prop.name}
+    acts_on = Bowl
 
     def plan(self) -> None:
         bowl = self.prop()
@@ -135,13 +120,7 @@ class Cut(Action):
 
     name = "cut"
     weight = 3.0
-
-    @classmethod
-    def choices(cls, scene: Scene) -> Iterator[Choice]:
-        if len(scene.free_hands) == 2:
-            for prop in scene.props:
-                if isinstance(prop, Board):
-                    yield {"object": prop.name}
+    acts_on, both_hands = Board, True
 
     def plan(self) -> None:
         board = self.prop()
