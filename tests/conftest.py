@@ -16,8 +16,8 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before transformers is impor
 os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and a worker a core uses the cores better
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for a network
 
-# Why a test may be skipped: what it needs is a GPU, or a file that cannot be in the repository.
-MAY_SKIP = re.compile(r"CUDA|hand models|a Chromium that starts|root may write anywhere")
+# Why a test may be skipped: what it needs cannot be installed with the tests.
+MAY_SKIP = re.compile(r"CUDA|a Chromium that starts|root may write anywhere")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,13 +9,9 @@ import torch
 from handi.core.errors import InputError, ModelError
 from handi.hands import HandDetector, Hands, Track
 from handi.hands import networks as networks_module
-from handi.hands.networks import litert_installed
 from handi.hands.regions import F32
 
-BACKENDS = [
-    "torch",
-    pytest.param("litert", marks=pytest.mark.skipif(not litert_installed(), reason="no litert")),
-]
+BACKENDS = ["torch", "litert"]
 
 
 def same(one: Hands, other: Hands, px: float = 0.1) -> None:
@@ -111,7 +107,6 @@ def test_tracking_needs_no_palms_while_two_hands_are_followed(weights, clips, mo
     assert calls == [1, 1]
 
 
-@pytest.mark.skipif(not litert_installed(), reason="no litert")
 def test_backends_agree_and_are_chosen(weights, clips):
     auto = HandDetector(weights)
     found = auto.detect(clips["cut"])

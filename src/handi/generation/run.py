@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handi.core.device import choose_device, choose_dtype
-from handi.core.errors import HandiError, InputError, item_failure
+from handi.core.errors import HandiError, item_failure
 from handi.core.files import cache_folder, sha256_of, staged, sweep
 from handi.core.images import read_image
 from handi.core.names import place_in
