@@ -35,7 +35,7 @@ from handi.data import shards
 from handi.data.executors import executor
 from handi.data.ledger import read_rows
 from handi.data.prepare import ToolsMaker, write_shards
-from handi.data.sources.common import Clip, Found
+from handi.data.sources.common import Clip, SourceClips
 from handi.data.stages import PrepareSettings, Tools
 from handi.world import render_clip
 from handi.world.files import FPS
@@ -53,11 +53,11 @@ def film(out: Path, scenes: int = 8) -> Path:
     return path
 
 
-def clips_of(video: Path, count: int) -> Found:
+def clips_of(video: Path, count: int) -> SourceClips:
     """Parts of a video, each a little later than the one before."""
     length = frame_times(video).end or 0.0
     starts = [(length - SECONDS) * n / max(1, count - 1) for n in range(count)]
-    return Found(
+    return SourceClips(
         [
             Clip(f"clip_{n:05d}", video, start, start + SECONDS, action="Use the hand.")
             for n, start in enumerate(starts)

@@ -19,7 +19,7 @@ from handi.core.inputs import check_clip, check_numbers, check_prompt
 from handi.core.video import read_video, write_video
 from handi.data.executors import Serial
 from handi.data.prepare import write_shards
-from handi.data.sources.common import Found
+from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings
 from handi.generation import run as generating
 from handi.hands import report as hand_report
@@ -203,7 +203,9 @@ def test_prepare_goes_on_after_any_exception_and_says_so(tmp_path):
 
         return type(right)(detect)
 
-    summary = write_shards(Found(clips), tmp_path / "out", PrepareSettings(size=(32, 32)), tools, Serial())
+    summary = write_shards(
+        SourceClips(clips), tmp_path / "out", PrepareSettings(size=(32, 32)), tools, Serial()
+    )
     (counts,) = summary["splits"].values()
     assert (counts["kept"], counts["failed"]) == (2, 1)
     rows = [json.loads(line) for line in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()]

@@ -20,7 +20,7 @@ from handi.data import shards
 from handi.data.executors import Serial
 from handi.data.prepare import write_shards
 from handi.data.report import concerns, write_report
-from handi.data.sources.common import Found
+from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings
 from handi.data.validate import Reading, validate
 
@@ -41,7 +41,7 @@ def whole(tmp_path_factory) -> Path:
     clips.append(clip_of(video, "short", start=7.0, end=7.3))
     clips.append(clip_of(video, "gone", problem="its video is missing"))
     clips.append(clip_of(video, "z", split="test", participant="P01"))
-    found = Found(clips, notes=["12 annotations have no times"])
+    found = SourceClips(clips, notes=["12 annotations have no times"])
     write_shards(found, folder / "out", SETTINGS, simple_tools, Serial())
     return folder / "out"
 
@@ -296,7 +296,7 @@ def test_clips_without_frames_and_clips_that_cannot_be_read_are_shown_as_far_as_
     video = movie(tmp_path / "a.mp4", frames=40)
     clips = [clip_of(video, "a"), clip_of(video, "b")]
     settings = PrepareSettings(size=(32, 32), pictures="none", clips_per_shard=1, models={"vae": "test"})
-    write_shards(Found(clips), tmp_path / "out", settings, simple_tools, Serial())
+    write_shards(SourceClips(clips), tmp_path / "out", settings, simple_tools, Serial())
     assert validate(tmp_path / "out") == []
     (tmp_path / "out/shards/train-00001.tar").write_bytes(b"")
     page = Page(write_report(tmp_path / "out"))

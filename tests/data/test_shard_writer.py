@@ -25,7 +25,7 @@ from handi.data.plan import make_plan
 from handi.data.prepare import write_shards
 from handi.data.shard_writer import TRIES, Done
 from handi.data.sources import read_source
-from handi.data.sources.common import Found
+from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings, Tools
 
 SETTINGS = PrepareSettings(size=(32, 32), clips_per_shard=3)
@@ -41,7 +41,7 @@ def found(tmp_path_factory):
     splits = ("train", "train", "test")
     clips = [clip_of(video, f"a.{n:02d}", start=n / 4, end=n / 4 + 3, split=splits[n % 3]) for n in range(20)]
     bad = [clip_of(dark, split="val"), clip_of(home / "broken.mp4")]
-    return Found([*reversed(clips), *bad], ["one thing about the whole"])
+    return SourceClips([*reversed(clips), *bad], ["one thing about the whole"])
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def child(work: Callable[[], object]) -> int:
 def test_ten_kills_at_random_points_of_two_hundred_clips_leave_no_trace(tmp_path):
     video = movie(tmp_path / "a.mp4", frames=40, size=(32, 32))
     clips = [clip_of(video, f"a{n}", start=(n % 20) / 10, split=("train", "val")[n % 2]) for n in range(200)]
-    found = Found([*clips, clip_of(tmp_path / "gone.mp4")])
+    found = SourceClips([*clips, clip_of(tmp_path / "gone.mp4")])
     settings = replace(SETTINGS, clips_per_shard=8, camera="ignore")
     begin = time.monotonic()
     write_shards(found, tmp_path / "whole", settings, simple_tools, Serial())
@@ -166,7 +166,9 @@ def test_a_clip_that_kills_its_workers_is_rejected_and_costs_no_other(tmp_path):
                 yield Done(piece.name, 4, 1)
 
     executor = Replaced()
-    write_shards(Found(clips), tmp_path / "out", replace(SETTINGS, clips_per_shard=5), deadly_tools, executor)
+    write_shards(
+        SourceClips(clips), tmp_path / "out", replace(SETTINGS, clips_per_shard=5), deadly_tools, executor
+    )
     assert executor.deaths == TRIES
     rows = {row["id"]: row["reason"] for row in read_rows(tmp_path / "out" / shards.LEDGER)}
     assert rows.pop("good1.deadly") == "the worker died on it, 3 times"
@@ -177,13 +179,13 @@ def test_a_changed_video_is_prepared_anew_and_nothing_else(tmp_path):
     a, b = movie(tmp_path / "a.mp4"), movie(tmp_path / "b.mp4")
     clips = [clip_of(a, f"a{n}") for n in range(3)] + [clip_of(b, f"b{n}") for n in range(3)]
     out = tmp_path / "out"
-    first = write_shards(Found(clips), out, SETTINGS, simple_tools, Serial())
+    first = write_shards(SourceClips(clips), out, SETTINGS, simple_tools, Serial())
     kept = (out / "shards" / "train-00000.tar").stat().st_mtime_ns
     movie(tmp_path / "b.mp4", frames=30, brightness=150)
-    second = write_shards(Found(clips), out, SETTINGS, simple_tools, Serial())
+    second = write_shards(SourceClips(clips), out, SETTINGS, simple_tools, Serial())
     assert first["splits"]["train"]["sha256"] != second["splits"]["train"]["sha256"]
     assert (out / "shards" / "train-00000.tar").stat().st_mtime_ns == kept
-    third = write_shards(Found(clips[:2]), out, SETTINGS, simple_tools, Serial())
+    third = write_shards(SourceClips(clips[:2]), out, SETTINGS, simple_tools, Serial())
     assert third["splits"]["train"]["kept"] == 2
     assert not (out / "shards" / "train-00001.tar").exists()
 
@@ -199,7 +201,7 @@ def test_folders_that_cannot_be_used(found, whole, tmp_path):
     with pytest.raises(InputError, match="is a file"):
         write_shards(found, tmp_path / "photo.jpg", SETTINGS, simple_tools, Serial())
     assert (tmp_path / "photo.jpg").read_bytes() == b"mine"
-    twice = Found([found.clips[0], found.clips[0]])
+    twice = SourceClips([found.clips[0], found.clips[0]])
     with pytest.raises(InputError, match="two clips have the id"):
         make_plan(twice.clips, SETTINGS)
     with pytest.raises(InputError, match="use 1 to 65535"):

@@ -15,7 +15,7 @@ from handi.data import shards
 from handi.data.dataset import PreparedClips
 from handi.data.executors import Serial
 from handi.data.prepare import write_shards
-from handi.data.sources.common import Found
+from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings, prepare_clip
 from handi.method.area import PriorMask
 from handi.training.batches import Batches, Sampling
@@ -32,7 +32,7 @@ def prepared(tmp_path):
         for n in range(5)
     ]
     clips.append(clip_of(video, "z", split="test", description="All\u2028of it."))
-    write_shards(Found(clips), tmp_path / "out", SETTINGS, simple_tools, Serial())
+    write_shards(SourceClips(clips), tmp_path / "out", SETTINGS, simple_tools, Serial())
     return tmp_path / "out", clips
 
 

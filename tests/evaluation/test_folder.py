@@ -15,7 +15,7 @@ from handi.core.video import write_video
 from handi.data.dataset import PreparedClips
 from handi.data.executors import Serial
 from handi.data.prepare import write_shards
-from handi.data.sources.common import Found
+from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings
 from handi.evaluation.folder import read_videos
 
@@ -116,7 +116,7 @@ def test_prepared_clips(tmp_path):
     clips = [clip_of(video, "P01.a_0")]
     clips += [clip_of(video, f"z.{n}", split="test", start=float(n), action=f"Do {n}.") for n in range(2)]
     settings = PrepareSettings(size=(32, 32), pictures="png", models={"vae": "test"})
-    write_shards(Found(clips), tmp_path / "out", settings, simple_tools, Serial())
+    write_shards(SourceClips(clips), tmp_path / "out", settings, simple_tools, Serial())
     side, shards = read_videos(tmp_path / "out"), PreparedClips(tmp_path / "out", "test")
     assert list(side) == ["z.0", "z.1"]
     for n, entry in enumerate(side.values()):
@@ -125,7 +125,7 @@ def test_prepared_clips(tmp_path):
         np.testing.assert_array_equal(entry.area(), shards[n].area)
         assert entry.text == f"Do {n}."
     settings = replace(settings, pictures="none")
-    write_shards(Found(clips[:1]), tmp_path / "blind", settings, simple_tools, Serial())
+    write_shards(SourceClips(clips[:1]), tmp_path / "blind", settings, simple_tools, Serial())
     with pytest.raises(InputError, match="no clips of the split 'val'"):
         read_videos(tmp_path / "blind")
 

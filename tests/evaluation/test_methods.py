@@ -26,7 +26,7 @@ from handi.evaluation.methods.base import (
 )
 from handi.evaluation.methods.model import Handi
 from handi.evaluation.methods.program import Command
-from handi.evaluation.study import Sampling, generate_clips, is_generated, task_of
+from handi.evaluation.study import ClipOptions, generate_clips, is_generated, task_of
 from handi.method.area import prior_area
 from handi.method.latents import area_at
 
@@ -413,8 +413,8 @@ def test_what_is_made_is_kept_and_what_failed_is_tried_again(tmp_path):
     other = Counting(about="y")
     generate_clips(other, data, out)
     assert other.asked == ["1", "2", "3"]  # another method, another seed: not the same clip
-    assert is_generated(other, task_of(data["1"], Sampling(seed=0), ground_truth=False), out / "1")
-    assert not is_generated(other, task_of(data["1"], Sampling(seed=1), ground_truth=False), out / "1")
+    assert is_generated(other, task_of(data["1"], ClipOptions(seed=0), ground_truth=False), out / "1")
+    assert not is_generated(other, task_of(data["1"], ClipOptions(seed=1), ground_truth=False), out / "1")
 
 
 def test_another_context_image_of_the_same_id_is_another_clip(tmp_path):
@@ -444,10 +444,10 @@ def test_clips_are_asked_for_by_their_enriched_text_where_they_have_one(tmp_path
         ("enriched", ["A hand pushes 0.", "Push square 1."]),
         ("short", ["Push square 0.", "Push square 1."]),
     ):
-        assert [task_of(entry, Sampling(kind)).prompt for entry in data.values()] == prompts
+        assert [task_of(entry, ClipOptions(kind)).prompt for entry in data.values()] == prompts
     generate_clips(Counting(), data, tmp_path / "out")
     again = Counting()
-    generate_clips(again, data, tmp_path / "out", Sampling("short"))
+    generate_clips(again, data, tmp_path / "out", ClipOptions("short"))
     assert again.asked == ["1"]  # the other one's words are the same
 
 

@@ -16,11 +16,11 @@ from helpers.small_footage import clip_of, movie, simple_tools
 from handi.core.errors import InputError
 from handi.data.executors import Serial
 from handi.data.prepare import write_shards
-from handi.data.sources.common import Found
+from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings as Prepared
 from handi.evaluation import paper, tables
 from handi.evaluation.folder import read_videos
-from handi.evaluation.layout import Cell, Column, Row, Table
+from handi.evaluation.layout import Cell, Column, FigureRow, Table
 from handi.evaluation.methods import parse_spec
 from handi.evaluation.results import number
 from handi.evaluation.run import EvaluationConfig
@@ -87,12 +87,12 @@ def test_what_keeps_figures_apart():
 def sample_table() -> Table:
     columns = (Column("err", "HS-Err", "lower"), Column("sim", "CLIP_GT", "higher"), Column("n", "n"))
     rows = [
-        Row(("world", "a"), {"err": Cell(0.2, (0.1, 0.3)), "sim": Cell(0.5), "n": Cell(3)}, "g"),
-        Row(
+        FigureRow(("world", "a"), {"err": Cell(0.2, (0.1, 0.3)), "sim": Cell(0.5), "n": Cell(3)}, "g"),
+        FigureRow(
             ("", "b_1"), {"err": Cell(0.1), "sim": Cell(0.9), "n": Cell(3)}, "g", "not comparable: other data"
         ),
-        Row(("", "c"), {"err": Cell(0.3), "sim": Cell(why="no weights")}, "g", "comparable"),
-        Row(("", "paper"), {"err": Cell(0.01512), "sim": Cell(0.1)}, "h"),
+        FigureRow(("", "c"), {"err": Cell(0.3), "sim": Cell(why="no weights")}, "g", "comparable"),
+        FigureRow(("", "paper"), {"err": Cell(0.01512), "sim": Cell(0.1)}, "h"),
     ]
     return Table("Table & test", ("Data", "Method"), columns, rows, ["A note."])
 
@@ -130,8 +130,8 @@ def test_latex_is_escaped_and_whole():
 
 
 def test_a_figure_of_fewer_videos_than_its_row_says_so():
-    row = Row(("a", "here, n = 5"), {"err": Cell(0.2, (0.1, 0.3), n=5), "sim": Cell(0.5, (0.4, 0.6), n=3),
-                                     "n": Cell(1.0, n=1)}, "g", n=5)  # fmt: skip
+    cells = {"err": Cell(0.2, (0.1, 0.3), n=5), "sim": Cell(0.5, (0.4, 0.6), n=3), "n": Cell(1.0, n=1)}
+    row = FigureRow(("a", "here, n = 5"), cells, "g", n=5)
     table = replace(sample_table(), rows=[row])
     cells = table.markdown().splitlines()[4].split(" | ")
     assert cells[2:] == [
@@ -247,7 +247,7 @@ def test_only_some_clips_of_a_prepared_folder(handi, tmp_path):
     video = movie(tmp_path / "a.mp4", frames=40)
     clips = [clip_of(video, f"z.{n}", split="test", start=n / 2, action=f"Do {n}.") for n in range(3)]
     prepared = Prepared(size=(32, 32), pictures="png", models={"vae": "test"})
-    write_shards(Found(clips), tmp_path / "data", prepared, simple_tools, Serial())
+    write_shards(SourceClips(clips), tmp_path / "data", prepared, simple_tools, Serial())
     code, out, err = handi("bench", "table2", "--data", f"few={tmp_path / 'data'}", "--methods", "static",
                            "--metrics", "pixels", "--no-intensive", "--clips", "2",
                            "--out", tmp_path / "out")  # fmt: skip

@@ -111,7 +111,7 @@ def prepare(
             or list) names no splits: whole videos, chosen by a hash of what they hold. 0: none.
     """
     from handi.core.inputs import parse_size
-    from handi.data.prepare import ToolsMaker, Work, prepare_source
+    from handi.data.prepare import ToolsMaker, Workers, prepare_source
 
     if model is None and pictures == "none":
         usage("prepare", "--pictures none keeps latents alone: say whose, by --model")
@@ -131,7 +131,7 @@ def prepare(
     summary = prepare_source(
         kind, source, out, asked,
         ToolsMaker(device, complexity, model, text_states, enrich, enrich_model),
-        Work(executor, workers, ray_address, gpus_per_worker),
+        Workers(executor, workers, ray_address, gpus_per_worker),
         truth=truth, videos=videos, annotations=annotations, limit=limit, held_out=held_out, say=say,
     )  # fmt: skip
     return say_summary(summary, out)

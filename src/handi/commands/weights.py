@@ -11,7 +11,7 @@ import tyro
 from handi.commands.options import Switch, optional, say, usage
 
 if TYPE_CHECKING:
-    from handi.evaluation.catalogue import Entry
+    from handi.evaluation.catalogue import Listed
 
 
 def weights(
@@ -58,7 +58,7 @@ def weights(
     return 0
 
 
-def _show(listed: list[Entry]) -> None:
+def _show(listed: list[Listed]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -23,7 +23,7 @@ from handi.data.executors import executor as make_executor
 from handi.data.finish import finish
 from handi.data.plan import make_plan
 from handi.data.shard_writer import BuildWorker
-from handi.data.sources import ClipLength, Found, Kind, read_source
+from handi.data.sources import ClipLength, Kind, SourceClips, read_source
 from handi.data.sources.held_out import SHARE, hold_out
 from handi.data.stages import PrepareSettings, Tools
 from handi.hands import HandDetector
@@ -102,7 +102,7 @@ class ToolsMaker:
 
 
 @dataclass(frozen=True)
-class Work:
+class Workers:
     """How the work is shared out; it has no part in the results."""
 
     executor: str = "processes"
@@ -112,7 +112,7 @@ class Work:
 
 
 def write_shards(
-    found: Found,
+    found: SourceClips,
     out: Path,
     settings: PrepareSettings,
     tools: Callable[[int], Tools],
@@ -163,7 +163,7 @@ def prepare_world(seeds: list[int], world: WorldSettings, out: Path, workers: in
 
 
 def prepare_source(
-    kind: Kind, path: Path, out: Path, asked: Mapping[str, Any], models: ToolsMaker, work: Work, *,
+    kind: Kind, path: Path, out: Path, asked: Mapping[str, Any], models: ToolsMaker, work: Workers, *,
     truth: Truth = "auto", videos: Sequence[Path] = (), annotations: Path | None = None,
     limit: int | None = None, held_out: float = SHARE, say: Callable[[str], None] = print,
 ) -> dict[str, Any]:  # fmt: skip
@@ -199,7 +199,7 @@ def prepare_source(
     return write_shards(found, out, settings, models, executor, source=about)
 
 
-def some_of(found: Found, limit: int) -> Found:
+def some_of(found: SourceClips, limit: int) -> SourceClips:
     """`limit` clips, spread evenly over the source's order; all where it has no more."""
     count = len(found.clips)
     if limit >= count:

@@ -46,10 +46,10 @@ def validate(folder: str | Path) -> list[Damage]:
     """
     folder = Path(folder).expanduser()
     about = shards.read_prepared(folder)
-    return Reading(folder, about).run()
+    return ShardCheck(folder, about).run()
 
 
-class Reading:
+class ShardCheck:
     """A folder while it is read again."""
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:

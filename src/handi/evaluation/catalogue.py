@@ -23,7 +23,7 @@ MODELS = "models"  # in the user cache
 
 
 @dataclass(frozen=True)
-class Entry:
+class Listed:
     """One weight file, folder or model, as `handi weights` shows it."""
 
     kind: Literal["model", "hands", "metric"]
@@ -38,24 +38,24 @@ class Entry:
     hint: str = ""
 
 
-def entries() -> Iterator[Entry]:
+def entries() -> Iterator[Listed]:
     """All of them. Files that are here are read, to hash them; nothing is fetched."""
     size = sum(path.stat().st_size for path in MINI.rglob("*")) / 1e6
-    yield Entry("model", "mini", "--model mini, the default", "Apache-2.0", round(size, 1), "",
+    yield Listed("model", "mini", "--model mini, the default", "Apache-2.0", round(size, 1), "",
                 "this package", "ships", str(MINI))  # fmt: skip
     for model in PUBLISHED:
         found = _model_place(model)
-        yield Entry(
+        yield Listed(
             "model", model.name, model.serves, model.licence, None, "", model.hub or model.address,
             "missing" if found is None else "here", str(found or _where(model)),
         )  # fmt: skip
     size = sum(path.stat().st_size for path in HANDS.iterdir()) / 1e6
-    yield Entry("hands", "hands", "finding hands, the hand loss, HS-Err", "Apache-2.0", round(size, 1), "",
+    yield Listed("hands", "hands", "finding hands, the hand loss, HS-Err", "Apache-2.0", round(size, 1), "",
                 VERSION, "ships", str(HANDS))  # fmt: skip
     for place in metrics.survey():
         each = place.weights
         state: State = "here" if place.state == "found" else place.state
-        yield Entry(
+        yield Listed(
             "metric", each.name, each.serves, each.licence, each.size, each.sha256, each.origin, state,
             place.text if state != "missing" else str(each.places[-1]), place.hint,
         )  # fmt: skip

@@ -74,7 +74,7 @@ class ShownMethod:
 
 
 @dataclass(frozen=True)
-class Row:
+class GalleryRow:
     """Two rows of a block: the context image (or nothing) and films; area and motion flow below them."""
 
     context: Shown | None
@@ -85,13 +85,13 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Block:
+class GalleryBlock:
     """What the page shows of one sample, or of one context image."""
 
     title: str
     small: str  # beside the title
     heads: list[str]  # of the columns
-    rows: list[Row]
+    rows: list[GalleryRow]
     texts: list[tuple[str, str | None]]
     scores: Sequence[list[tuple[str, float]] | str] = ()  # (title, value) per column, or why none
 
@@ -194,7 +194,7 @@ class _Page:
         self.frames = 0  # of the longest
         self.failures: list[HandiError] = []
 
-    def method_blocks(self, samples: dict[str, Entry], methods: Sequence[ShownMethod]) -> list[Block]:
+    def method_blocks(self, samples: dict[str, Entry], methods: Sequence[ShownMethod]) -> list[GalleryBlock]:
         """A block per sample: context and videos; area and motion flow; scores; texts."""
         blocks = []
         scored = any(method.results for method in methods)
@@ -203,15 +203,15 @@ class _Page:
                 clips = [self.clip(method, sample) for method in methods]
                 films = [self.film(clip) for clip in clips]
                 below = [(None, self.flow(clip)) for clip in clips]
-                rows = [Row(self.context(sample), films, "", self.area(sample, methods), below)]
+                rows = [GalleryRow(self.context(sample), films, "", self.area(sample, methods), below)]
                 text, heads = sample.text or sample.id, [method.name for method in methods]
                 texts = [("Text prompt", text), ("Enriched", sample.description)]
                 scores = [_scores(method, sample.id) for method in methods] if scored else []
-                blocks.append(Block(text, f"{count} · {sample.id}", heads, rows, texts, scores))
+                blocks.append(GalleryBlock(text, f"{count} · {sample.id}", heads, rows, texts, scores))
                 bar.advance()
         return blocks
 
-    def action_blocks(self, samples: dict[str, Entry], methods: Sequence[ShownMethod]) -> list[Block]:
+    def action_blocks(self, samples: dict[str, Entry], methods: Sequence[ShownMethod]) -> list[GalleryBlock]:
         """A block per context image that several actions start from: each method's videos, areas, flows."""
         groups: dict[bytes, list[Entry]] = {}
         for sample in samples.values():
@@ -228,16 +228,20 @@ class _Page:
         blocks = []
         with Progress("gallery", len(several), "context images") as bar:
             for count, group in enumerate(several, start=1):
-                rows: list[Row] = []
+                rows: list[GalleryRow] = []
                 for method in methods:
                     context = None if rows else self.context(group[0])
                     clips = [self.clip(method, sample) for sample in group]
                     areas = [self.own_area(method, sample) for sample in group]
                     below = list(zip(areas, map(self.flow, clips), strict=True))
-                    rows.append(Row(context, [self.film(clip) for clip in clips], method.name, None, below))
+                    rows.append(
+                        GalleryRow(context, [self.film(clip) for clip in clips], method.name, None, below)
+                    )
                 heads = [sample.text or sample.id for sample in group]
                 texts = [(head, sample.description) for head, sample in zip(heads, group, strict=True)]
-                blocks.append(Block(f"Context image {count}", f"{len(group)} actions", heads, rows, texts))
+                blocks.append(
+                    GalleryBlock(f"Context image {count}", f"{len(group)} actions", heads, rows, texts)
+                )
                 bar.advance()
         return blocks
 

@@ -39,7 +39,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """A row: its words, its figures, and among which rows it is ranked."""
 
     heads: tuple[str, ...]
@@ -62,7 +62,7 @@ class Table:
     title: str
     heads: tuple[str, ...]
     columns: tuple[Column, ...]
-    rows: list[Row]
+    rows: list[FigureRow]
     notes: list[str] = field(default_factory=list)
 
     def write(self, folder: Path, name: str) -> list[Path]:
@@ -169,7 +169,7 @@ class Table:
         """1 where any row has a remark, else 0: then there is no column for them."""
         return int(any(row.remark for row in self.rows))
 
-    def _place(self, row: Row, column: Column) -> int:
+    def _place(self, row: FigureRow, column: Column) -> int:
         """1 for the best of its group, 2 for the second, 0 otherwise."""
         value = row.cells.get(column.key, Cell()).value
         if value is None or column.better == "neither" or not row.group:

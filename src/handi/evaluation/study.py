@@ -44,7 +44,7 @@ KEY = "key.json"
 
 
 @dataclass(frozen=True)
-class Sampling:
+class ClipOptions:
     """How the clips of a data set are generated."""
 
     text: TextKind = "enriched"  # if a clip has one
@@ -52,7 +52,7 @@ class Sampling:
     areas: TrueAreas | None = None  # finds areas that no file gives; None: there are none then
 
 
-def task_of(entry: Entry, sampling: Sampling = Sampling(), *, ground_truth: bool = True) -> Task:
+def task_of(entry: Entry, sampling: ClipOptions = ClipOptions(), *, ground_truth: bool = True) -> Task:
     """What a method is asked for one clip of a data set. The true video's next frame and area are added only
     if they may be used.
 
@@ -77,7 +77,7 @@ def task_of(entry: Entry, sampling: Sampling = Sampling(), *, ground_truth: bool
 
 
 def generate_clips(
-    method: Method, data: Mapping[str, Entry], out: Path, sampling: Sampling = Sampling(),
+    method: Method, data: Mapping[str, Entry], out: Path, sampling: ClipOptions = ClipOptions(),
     *, what: str = "generate",
 ) -> dict[str, HandiError]:  # fmt: skip
     """Generate each clip that is missing: OUT/NAME/ with frames/ (lossless), video.mp4, motion_area.png and
@@ -173,7 +173,7 @@ class Study:
     def __post_init__(self) -> None:
         sweep(self.out, depth=4)  # tables, results, videos/DATA/METHOD/ID
         self.areas = TrueAreas(self.config.device, FeatureCache(self.out / "features"))
-        self.sampling = Sampling(self.text, self.seed, self.areas)
+        self.sampling = ClipOptions(self.text, self.seed, self.areas)
 
     def check(self, *, scores: bool = True, areas: bool = False) -> None:
         """Find what is missing before anything is loaded or generated: data, texts, methods, weights.

@@ -13,7 +13,7 @@ from typing import Any
 from handi.core.errors import HandiError, InputError, OutputError, failure
 from handi.core.reading import read_lines
 from handi.evaluation import paper
-from handi.evaluation.layout import COMPARABLE, NOT_COMPARABLE, Cell, Column, Row, Table
+from handi.evaluation.layout import COMPARABLE, NOT_COMPARABLE, Cell, Column, FigureRow, Table
 from handi.evaluation.methods import Spec
 from handi.evaluation.methods.base import Method
 from handi.evaluation.study import Study, task_of
@@ -92,14 +92,14 @@ def table1(study: Study, *, runs: int = 3, authors: Sequence[str] = ()) -> Table
                 why = str(failure(error))
                 study.lose(f"{spec.name} could not be measured: {why}")
         cells = cells or dict.fromkeys(("parameters", "seconds"), Cell(why=why))
-        ours = Row((_label(spec.name), f"{HERE}{f', {device}' if device else ''}"), cells, HERE)
+        ours = FigureRow((_label(spec.name), f"{HERE}{f', {device}' if device else ''}"), cells, HERE)
         if (key := paper.method_key(spec.name)) is None:
             rows.append(ours)
             continue
         reasons = ["the paper does not name its device, batch or steps"]
         reasons += [] if spec.name in authors else ["weights that are not the authors'"]
         values = dict(zip(("parameters", "seconds"), map(_printed, paper.TABLE1[key]), strict=True))
-        rows += [replace(ours, remark=_remark(reasons)), Row(("", PAPER), values, PAPER)]
+        rows += [replace(ours, remark=_remark(reasons)), FigureRow(("", PAPER), values, PAPER)]
     columns = (
         Column("parameters", "parameters (10⁹)", "lower"),
         Column("seconds", "seconds per video", "lower"),
@@ -162,8 +162,8 @@ class _Comparison:
 
     def __init__(self, study: Study, columns: dict[str, str], authors: Sequence[str]) -> None:
         self.study, self.columns, self.authors = study, columns, authors
-        self.rows: list[Row] = []
-        self.more: list[Row] = []  # the same with further figures of ours
+        self.rows: list[FigureRow] = []
+        self.more: list[FigureRow] = []  # the same with further figures of ours
         self.titles: dict[str, tuple[str, str]] = {}
 
     def add(
@@ -178,13 +178,13 @@ class _Comparison:
         except Exception as error:  # a method that cannot run leaves its row empty
             self.study.say(f"error: {spec.name} on {data}: {failure(error)}")
             self.study.lose(f"{spec.name} on {data} has no figures")
-            self.rows.append(Row((*heads, HERE), {}, "", f"{NOT_COMPARABLE}: {failure(error)}"))
+            self.rows.append(FigureRow((*heads, HERE), {}, "", f"{NOT_COMPARABLE}: {failure(error)}"))
             return
         n, metrics = found["n"], found["metrics"]
         titles = {key: (metrics[key]["title"], metrics[key]["better"]) for key in MORE if key in metrics}
         self.titles |= {key: titles[key] for key in titles if "value" in metrics[key]}
-        ours = Row((*heads, f"{HERE}, n = {n}"), _cells(metrics, self.columns), f"{place} {HERE}", n=n)
-        self.more.append(Row(ours.heads, _cells(metrics, MORE), ours.group, n=n))
+        ours = FigureRow((*heads, f"{HERE}, n = {n}"), _cells(metrics, self.columns), f"{place} {HERE}", n=n)
+        self.more.append(FigureRow(ours.heads, _cells(metrics, MORE), ours.group, n=n))
         if printed is None:
             self.rows.append(ours)
             return
@@ -192,7 +192,7 @@ class _Comparison:
         values = dict(zip(self.columns, map(_printed, printed), strict=True))
         theirs = (*("" for _ in heads), f"{PAPER}, {source}")
         self.rows += [
-            replace(ours, remark=_remark(reasons)), Row(theirs, values, f"{place} {PAPER}")
+            replace(ours, remark=_remark(reasons)), FigureRow(theirs, values, f"{place} {PAPER}")
         ]  # fmt: skip
 
     def tables(self, title: str, more_title: str, heads: tuple[str, ...]) -> list[Table]:

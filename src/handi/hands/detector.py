@@ -17,7 +17,7 @@ from handi.core.errors import InputError
 from handi.core.types import Hands
 from handi.hands.crops import crop
 from handi.hands.joints import JOINTS_A_HAND, assign_slots
-from handi.hands.networks import LiteRTNetworks, Networks, Reading, TorchNetworks, litert_installed
+from handi.hands.networks import HandNetworks, LiteRTNetworks, Reading, TorchNetworks, litert_installed
 from handi.hands.regions import (
     HAND_INPUT,
     MAX_HANDS,
@@ -121,7 +121,7 @@ class HandDetector:
                 raise ValueError(f"mode must be 'image' or 'video', not {mode!r}")
         return self._pack(found, height, width, networks, frames.device)
 
-    def _each(self, networks: Networks, frames: Tensor) -> list[list[_Found]]:
+    def _each(self, networks: HandNetworks, frames: Tensor) -> list[list[_Found]]:
         """Image mode: all palms of the chunk, then all hands of the chunk."""
         height, width = frames.shape[1:3]
         rows, regions = [], []
@@ -135,7 +135,7 @@ class HandDetector:
                 found[row].append(hand)
         return found
 
-    def _follow(self, networks: Networks, frames: Tensor, track: Track) -> list[list[_Found]]:
+    def _follow(self, networks: HandNetworks, frames: Tensor, track: Track) -> list[list[_Found]]:
         """Video mode: frame by frame, as the regions come from the frame before."""
         height, width = frames.shape[1:3]
         found, ahead = [], None
@@ -160,7 +160,7 @@ class HandDetector:
         return associate([palm_region(palm, height, width) for palm in palms])
 
     def _read(
-        self, networks: Networks, frames: Tensor, rows: Sequence[int], regions: Sequence[Region]
+        self, networks: HandNetworks, frames: Tensor, rows: Sequence[int], regions: Sequence[Region]
     ) -> list[_Found | None]:
         """The hand in each region; None where there is none."""
         if not regions:
@@ -186,7 +186,7 @@ class HandDetector:
         return 1 - score if self.mirrored else score
 
     def _pack(
-        self, found: list[list[_Found]], height: int, width: int, networks: Networks, device: torch.device
+        self, found: list[list[_Found]], height: int, width: int, networks: HandNetworks, device: torch.device
     ) -> Hands:
         """Put the hands of each frame into their slots."""
         count = len(found)
@@ -257,7 +257,7 @@ class HandDetector:
 
     # ------------------------------------------------------------------------------------ backends
 
-    def _networks(self, device: torch.device) -> Networks:
+    def _networks(self, device: torch.device) -> HandNetworks:
         """The backend for frames on a device: LiteRT on a CPU where it is installed, else torch."""
         on_cpu = device.type == "cpu"
         if self.backend == "litert" and not on_cpu:
@@ -278,7 +278,7 @@ class HandDetector:
         networks = self._torch_on(device)
         return [networks.palm_net, networks.hand_net]
 
-    def _label(self, networks: Networks) -> str:
+    def _label(self, networks: HandNetworks) -> str:
         return f"{networks.name}, {self.weights.complexity}"
 
 

@@ -37,7 +37,7 @@ class Reading:
     features: tuple[Tensor, ...] = ()
 
 
-class Networks(Protocol):
+class HandNetworks(Protocol):
     """What the detector needs of a backend. Frames are B×H×W×3 uint8 on the backend's device."""
 
     name: str

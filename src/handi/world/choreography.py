@@ -46,7 +46,7 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Track:
+class HandPath:
     """A hand's way through a clip: keys in the order of their times, the first at 0."""
 
     keys: tuple[Key, ...]

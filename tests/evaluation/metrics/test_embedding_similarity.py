@@ -138,9 +138,9 @@ def test_clip_scores(clip_folder, monkeypatch):
 
 
 def unchecked(weights, path):
-    from handi.evaluation.metrics.weights import Found, digests_of
+    from handi.evaluation.metrics.weights import FoundWeights, digests_of
 
-    return Found(weights, path, digests_of(path / "model.safetensors" if path.is_dir() else path)[0])
+    return FoundWeights(weights, path, digests_of(path / "model.safetensors" if path.is_dir() else path)[0])
 
 
 # --------------------------------------------------------------------------------------------------- BLIP

@@ -24,7 +24,7 @@ from handi.evaluation.metrics.networks.folders import load_words
 from handi.evaluation.metrics.networks.i3d import I3D
 from handi.evaluation.metrics.networks.inception import Inception
 from handi.evaluation.metrics.protocol import Pair
-from handi.evaluation.metrics.weights import CATALOGUE, Found
+from handi.evaluation.metrics.weights import CATALOGUE, FoundWeights
 from handi.world import render_clip
 
 KINDS = ("truth", "still", "shuffled", "noise")
@@ -50,7 +50,7 @@ def videos() -> dict[str, np.ndarray]:
 def test_clip(videos, monkeypatch, tmp_path):
     folder = tiny_clip(tmp_path)
     monkeypatch.setitem(clip.SHAPES, "ViT-L/14", (16, 2, 8))
-    monkeypatch.setattr(similarity, "find", lambda name: Found(CATALOGUE[name], folder, "0"))
+    monkeypatch.setattr(similarity, "find", lambda name: FoundWeights(CATALOGUE[name], folder, "0"))
     metric = similarity.ClipImages()
     scores = {
         kind: metric.scores(
@@ -68,8 +68,8 @@ def test_clip(videos, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("kind", [similarity.EgoVlp, similarity.EgoVlpEgo4d, similarity.EgoVlpStills])
 def test_egovlp(kind, videos, monkeypatch):
-    monkeypatch.setattr(similarity, "find", lambda name: Found(CATALOGUE[name], None, "0"))
-    monkeypatch.setattr(Found, "record", {})
+    monkeypatch.setattr(similarity, "find", lambda name: FoundWeights(CATALOGUE[name], None, "0"))
+    monkeypatch.setattr(FoundWeights, "record", {})
     monkeypatch.setattr(similarity, "read_tensors", lambda found: {})
     monkeypatch.setattr(similarity, "build_egovlp", lambda tensors, where, slots: thin_egovlp(slots))
     metric = kind()
@@ -122,7 +122,7 @@ def test_clip_text_of_a_seeded_model(videos, monkeypatch, tmp_path):
     """All that random weights can show: one frame held is its own score, and the order of frames is none."""
     folder = tiny_clip(tmp_path)
     monkeypatch.setitem(clip.SHAPES, "ViT-B/32", (16, 2, 8))
-    monkeypatch.setattr(similarity, "find", lambda name: Found(CATALOGUE[name], folder, "0"))
+    monkeypatch.setattr(similarity, "find", lambda name: FoundWeights(CATALOGUE[name], folder, "0"))
     metric = similarity.ClipText()
 
     def score(video: np.ndarray) -> float:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from handi.core.errors import InputError
-from handi.data.sources.common import FRAMES, PAPER, Clip, ClipLength, Found, Split, sound, unique
+from handi.data.sources.common import FRAMES, PAPER, Clip, ClipLength, SourceClips, Split, sound, unique
 from handi.data.sources.ego4d import read_ego4d
 from handi.data.sources.epic import read_epic
 from handi.data.sources.lego import read_lego
 from handi.data.sources.listing import read_captions, read_folder
 
-__all__ = ["FRAMES", "KINDS", "Clip", "ClipLength", "Found", "Kind", "Split", "read_source"]
+__all__ = ["FRAMES", "KINDS", "Clip", "ClipLength", "Kind", "SourceClips", "Split", "read_source"]
 
 Kind = Literal["epic-kitchens", "ego4d", "lego", "json", "folder", "world"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -23,7 +23,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 def read_source(
     kind: Kind, path: str | Path, *, videos: Sequence[str | Path] = (),
     annotations: str | Path | None = None, length: ClipLength = PAPER,
-) -> Found:  # fmt: skip
+) -> SourceClips:  # fmt: skip
     """The clips of a source, each with an id of its own and, where it cannot be used, a `problem`.
 
     path, by kind:
@@ -65,10 +65,10 @@ def read_source(
         reason, count = Counter(str(clip.problem) for clip in clips).most_common(1)[0]
         what = f"none of {len(clips):,} clips can be used; {count:,} of them: {reason}"
         raise InputError("; ".join([what, *found.notes[:3]]), where=path)
-    return Found(clips, [sound(note) for note in found.notes], found.has_splits)
+    return SourceClips(clips, [sound(note) for note in found.notes], found.has_splits)
 
 
-def _epic(path: Path, roots: list[Path], annotations: Path | None, length: ClipLength) -> Found:
+def _epic(path: Path, roots: list[Path], annotations: Path | None, length: ClipLength) -> SourceClips:
     """EPIC-KITCHENS-100, whose annotations come from another place than its footage."""
     if annotations is None:
         places = [path, path / "annotations", path / "epic-kitchens-100-annotations"]

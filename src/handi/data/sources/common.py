@@ -46,7 +46,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceClips:
     """What a source yields. Every annotation is a clip or is counted in a note."""
 
     clips: list[Clip]
@@ -70,7 +70,7 @@ PAPER = ClipLength()  # 16 frames, spread over the action
 
 
 @dataclass(frozen=True)
-class Entry:
+class Annotation:
     """A clip with the names that its data set knows it by, so that another list can be joined to it."""
 
     clip: Clip

@@ -11,12 +11,12 @@ from typing import Any
 from handi.core.errors import InputError
 from handi.core.kinds import some
 from handi.core.reading import finite, read_json, stream_array
-from handi.data.sources.common import PAPER, Clip, ClipLength, Entry, Found, clip_id, sentence
+from handi.data.sources.common import PAPER, Annotation, Clip, ClipLength, SourceClips, clip_id, sentence
 from handi.data.sources.ego4d_layout import (
     KINDS_OF_VIDEO,
     METADATA,
-    Footage,
     Metadata,
+    VideoFinder,
     dicts,
     mapping,
     positive,
@@ -29,7 +29,7 @@ FPS = 30.0  # of the canonical videos, where their metadata do not say
 ALPHA = 4.9  # s
 
 
-def read_ego4d(path: Path, videos: Sequence[Path], length: ClipLength = PAPER) -> Found:
+def read_ego4d(path: Path, videos: Sequence[Path], length: ClipLength = PAPER) -> SourceClips:
     """All annotated actions of Ego4D, each at least `length` long.
 
     path: the folder that the `ego4d` command wrote to, or the one of the version in it; its fho_main.json is
@@ -37,12 +37,12 @@ def read_ego4d(path: Path, videos: Sequence[Path], length: ClipLength = PAPER) -
     hold full_scale/UID.mp4, video_540ss/UID.mp4 or clips/UID.mp4. Raises: InputError.
     """
     notes: list[str] = []
-    return Found([entry.clip for entry in ego4d_entries(path, videos, notes, length)], notes)
+    return SourceClips([entry.clip for entry in ego4d_entries(path, videos, notes, length)], notes)
 
 
 def ego4d_entries(
     path: Path, videos: Sequence[Path], notes: list[str], length: ClipLength, *, curated: bool = False
-) -> Iterator[Entry]:
+) -> Iterator[Annotation]:
     """`read_ego4d` with the names that other lists may use. Appends to `notes`. Raises: InputError.
 
     curated: another list has chosen among the actions and split them, so that only what keeps one from being
@@ -51,11 +51,11 @@ def ego4d_entries(
     file = _annotations(path, notes)
     home = file.parent.parent if file.parent.name == "annotations" else file.parent
     metadata = Metadata([home, file.parent], file.parent, curated)
-    footage = Footage([home, *videos])
+    finder = VideoFinder([home, *videos])
     if file.name == MAIN:
-        yield from _actions(file, metadata, footage, length)
+        yield from _actions(file, metadata, finder, length)
     else:
-        yield from _narrations(file, metadata, footage, length, notes)
+        yield from _narrations(file, metadata, finder, length, notes)
 
 
 def _annotations(path: Path, notes: list[str]) -> Path:
@@ -80,7 +80,7 @@ def _annotations(path: Path, notes: list[str]) -> Path:
 # ------------------------------------------------------------------------------------ hands and objects
 
 
-def _actions(file: Path, metadata: Metadata, footage: Footage, length: ClipLength) -> Iterator[Entry]:
+def _actions(file: Path, metadata: Metadata, finder: VideoFinder, length: ClipLength) -> Iterator[Annotation]:
     """The actions of fho_main.json, in its order."""
     for video in stream_array(file, "videos"):
         if not isinstance(video, dict) or not isinstance(video.get("video_uid"), str):
@@ -88,7 +88,7 @@ def _actions(file: Path, metadata: Metadata, footage: Footage, length: ClipLengt
         total = 0
         for interval in dicts(video.get("annotated_intervals")):
             for number, action in enumerate(dicts(interval.get("narrated_actions"))):
-                yield _action(action, interval, video, (str(number), str(total)), metadata, footage, length)
+                yield _action(action, interval, video, (str(number), str(total)), metadata, finder, length)
                 total += 1
 
 
@@ -98,14 +98,14 @@ def _action(
     video: Mapping[str, Any],
     numbers: tuple[str, str],
     metadata: Metadata,
-    footage: Footage,
+    finder: VideoFinder,
     length: ClipLength,
-) -> Entry:
+) -> Annotation:
     uid, piece = video["video_uid"], interval.get("clip_uid")
     facts = mapping(video.get("video_metadata"))
     fps = positive(facts.get("fps")) or metadata.fps.get(uid, FPS)
     text = str(action.get("narration_text") or "")
-    path, whole = footage.find(uid, piece)
+    path, whole = finder.find(uid, piece)
     window = _window(action.get("critical_frames" if whole else "clip_critical_frames"))
     split = metadata.split(uid, piece)
     problem = (
@@ -125,7 +125,7 @@ def _action(
     if window and there and until >= there:
         problem = problem or f"stops at frame {until}; {uid} has {there:g}"
     name = action.get("uid")
-    return Entry(
+    return Annotation(
         Clip(
             id=clip_id(name if isinstance(name, str) and name else f"{uid}.{numbers[1]}"),
             video=path,
@@ -182,8 +182,8 @@ def _plain(name: object) -> str | None:
 
 
 def _narrations(
-    file: Path, metadata: Metadata, footage: Footage, length: ClipLength, notes: list[str]
-) -> Iterator[Entry]:
+    file: Path, metadata: Metadata, finder: VideoFinder, length: ClipLength, notes: list[str]
+) -> Iterator[Annotation]:
     """The narrations of narration.json, each a moment that a clip is laid around.
 
     One that is there again, in the other pass or in its own, is a clip with a problem, and counted in a note.
@@ -203,12 +203,12 @@ def _narrations(
             for number, narration in enumerate(narrations):
                 text, time = str(narration.get("narration_text") or ""), _time(narration)
                 half = max(gap / (2 * ALPHA), length.frames / 2 / (length.fps or metadata.fps.get(uid, FPS)))
-                clip = _narrated(uid, f"{uid}.{name[-1]}.{number}", text, time, half, metadata, footage)
+                clip = _narrated(uid, f"{uid}.{name[-1]}.{number}", text, time, half, metadata, finder)
                 first = seen.setdefault((" ".join(text.casefold().split()), time), clip.id)
                 if first != clip.id and not metadata.curated:
                     again.append(clip.id)
                     clip = replace(clip, problem=clip.problem or f"is {first} once more")
-                yield Entry(
+                yield Annotation(
                     clip,
                     text,
                     groups=(uid,),
@@ -220,10 +220,10 @@ def _narrations(
 
 
 def _narrated(
-    uid: str, name: str, text: str, time: float | None, half: float, metadata: Metadata, footage: Footage
+    uid: str, name: str, text: str, time: float | None, half: float, metadata: Metadata, finder: VideoFinder
 ) -> Clip:
     """The clip of a narration, `half` s to both sides of its moment."""
-    path, _ = footage.find(uid, None)
+    path, _ = finder.find(uid, None)
     split = metadata.split(uid, None)
     start = max(0.0, (time or 0.0) - half)
     length = metadata.durations.get(uid)

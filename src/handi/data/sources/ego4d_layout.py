@@ -71,7 +71,7 @@ def _splits_of_pieces(folder: Path) -> Iterator[tuple[str, Split]]:
                         yield str(uid), split
 
 
-class Footage:
+class VideoFinder:
     """Finds videos as the `ego4d` command lays them out."""
 
     def __init__(self, roots: Sequence[Path]) -> None:

@@ -12,7 +12,17 @@ from pathlib import Path
 from handi.core.errors import InputError
 from handi.core.kinds import some
 from handi.core.reading import Row, read_csv
-from handi.data.sources.common import PAPER, SPLITS, Clip, ClipLength, Entry, Found, Split, clip_id, sentence
+from handi.data.sources.common import (
+    PAPER,
+    SPLITS,
+    Annotation,
+    Clip,
+    ClipLength,
+    SourceClips,
+    Split,
+    clip_id,
+    sentence,
+)
 
 FILES: dict[Split, str] = {"train": "EPIC_100_train.csv", "val": "EPIC_100_validation.csv"}
 PUBLISHED = {"EPIC_100_train.csv": 67_217, "EPIC_100_validation.csv": 9_668}  # rows
@@ -23,19 +33,19 @@ SUFFIXES = (".MP4", ".mp4")
 OLD_RATE, NEW_RATE = 60.0, 50.0  # of PXX_YY (EPIC-KITCHENS-55) and of PXX_1YY
 
 
-def read_epic(annotations: Path, videos: Sequence[Path], length: ClipLength = PAPER) -> Found:
+def read_epic(annotations: Path, videos: Sequence[Path], length: ClipLength = PAPER) -> SourceClips:
     """All annotated actions of EPIC-KITCHENS-100; those shorter than `length` have a problem.
 
     annotations: the folder of the published CSV files, or one of them. videos: the folders that hold
     PXX/videos/PXX_YY.MP4, or frames as PXX/rgb_frames/PXX_YY/frame_0000000001.jpg. Raises: InputError.
     """
     notes: list[str] = []
-    return Found([entry.clip for entry in epic_entries(annotations, videos, notes, length)], notes)
+    return SourceClips([entry.clip for entry in epic_entries(annotations, videos, notes, length)], notes)
 
 
 def epic_entries(
     annotations: Path, videos: Sequence[Path], notes: list[str], length: ClipLength
-) -> list[Entry]:
+) -> list[Annotation]:
     """`read_epic` with the names that other lists may use. Appends to `notes`. Raises: InputError."""
     files = _files(annotations, notes)
     folder = files[0][1].parent
@@ -43,7 +53,7 @@ def epic_entries(
     durations = _durations(folder / "EPIC_100_video_info.csv")
     verbs = _classes(folder / "EPIC_100_verb_classes.csv")
     nouns = _classes(folder / "EPIC_100_noun_classes.csv")
-    entries: list[Entry] = []
+    entries: list[Annotation] = []
     for split, path in files:
         rows = read_csv(path, COLUMNS)
         if not rows:
@@ -86,7 +96,7 @@ def _entry(
     verb: str | None,
     noun: str | None,
     length: ClipLength,
-) -> Entry:
+) -> Annotation:
     name, video_id = row["narration_id"], row["video_id"]
     rate = NEW_RATE if re.fullmatch(r"P\d+_\d{3,}", video_id) else OLD_RATE
     problem = row.problem
@@ -131,7 +141,7 @@ def _entry(
         fps=fps,
     )
     number = name.rpartition("_")[2]
-    return Entry(clip, row["narration"], (video_id,), (name, number), (first or 0, last or 0))
+    return Annotation(clip, row["narration"], (video_id,), (name, number), (first or 0, last or 0))
 
 
 def _seconds(text: str) -> float | None:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from handi.core.errors import InputError
-from handi.data.sources.common import Found
+from handi.data.sources.common import SourceClips
 
 SHARE = 0.05  # of the videos
 EDGE = 1 << 16  # bytes at both ends of a file that are hashed, beside its size
 
 
-def hold_out(found: Found, share: float) -> Found:
+def hold_out(found: SourceClips, share: float) -> SourceClips:
     """The clips with about `share` of their videos in the split "val", where the source names no splits.
 
     Which ones is a function of each video alone: it stays where it is when it is renamed or copied, and when

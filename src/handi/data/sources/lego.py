@@ -12,7 +12,16 @@ from typing import Any
 from handi.core.errors import InputError
 from handi.core.kinds import some
 from handi.core.reading import read_json
-from handi.data.sources.common import PAPER, Clip, ClipLength, Entry, Found, Split, clip_id, sentence
+from handi.data.sources.common import (
+    PAPER,
+    Annotation,
+    Clip,
+    ClipLength,
+    SourceClips,
+    Split,
+    clip_id,
+    sentence,
+)
 from handi.data.sources.ego4d import ego4d_entries, spoken
 from handi.data.sources.epic import FILES as EPIC_FILES
 from handi.data.sources.epic import epic_entries
@@ -48,7 +57,7 @@ class _Item:
 
 def read_lego(
     path: Path, videos: Sequence[Path], annotations: Path | None = None, length: ClipLength = PAPER
-) -> Found:
+) -> SourceClips:
     """LEGO's clips with their enriched descriptions, and times from the annotations that they came from.
 
     path: LEGO's folder, or one of its lists. videos: the roots of EPIC-KITCHENS-100 and of Ego4D, as for
@@ -71,7 +80,7 @@ def read_lego(
             matches = [index.find(item) for item in items]
             notes += _counts(file, items, matches)
             clips += [_joined(item, match) for item, match in zip(items, matches, strict=True)]
-    return Found(clips, notes)
+    return SourceClips(clips, notes)
 
 
 def _lists(path: Path) -> dict[str, list[Path]]:
@@ -92,7 +101,7 @@ def _lists(path: Path) -> dict[str, list[Path]]:
 
 def _entries(
     dataset: str, videos: Sequence[Path], annotations: Path | None, notes: list[str], length: ClipLength
-) -> Iterable[Entry] | None:
+) -> Iterable[Annotation] | None:
     """All annotations of a data set; None where they are not to be found."""
     if dataset == "ego4d":
         for root in videos:
@@ -139,9 +148,9 @@ def _frame(action: dict[str, Any]) -> int | None:
 class _Index:
     """Finds the annotation that an item was made from."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self._said: dict[tuple[str, str], list[Entry]] = defaultdict(list)  # by group and words
-        self._names: dict[str, list[Entry]] = defaultdict(list)
+    def __init__(self, entries: Iterable[Annotation]) -> None:
+        self._said: dict[tuple[str, str], list[Annotation]] = defaultdict(list)  # by group and words
+        self._names: dict[str, list[Annotation]] = defaultdict(list)
         for entry in entries:
             own = [name for name in entry.names if not name.isdigit()]  # a number names nothing by itself
             for name in dict.fromkeys(own):
@@ -149,7 +158,7 @@ class _Index:
             for group in dict.fromkeys([*entry.groups, *own]):
                 self._said[group, _plain(entry.text)].append(entry)
 
-    def find(self, item: _Item) -> list[Entry]:
+    def find(self, item: _Item) -> list[Annotation]:
         """The annotations that an item can be meant by: one, if all is well.
 
         Its words and its name must agree; where they do not, either alone counts that is without doubt.
@@ -171,7 +180,7 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _joined(item: _Item, found: list[Entry]) -> Clip:
+def _joined(item: _Item, found: list[Annotation]) -> Clip:
     """The item as a clip; one that no annotation, or more than one, can be meant by has a problem."""
     if len(found) == 1:
         return replace(found[0].clip, id=item.id, description=item.description, split=item.split)
@@ -183,7 +192,7 @@ def _joined(item: _Item, found: list[Entry]) -> Clip:
     return Clip(item.id, None, 0.0, None, action, item.description, item.split, problem=problem)
 
 
-def _counts(file: Path, items: list[_Item], matches: list[list[Entry]]) -> list[str]:
+def _counts(file: Path, items: list[_Item], matches: list[list[Annotation]]) -> list[str]:
     """What does not agree with what is published, by name."""
     notes = []
     if (published := PUBLISHED.get(file.name)) not in (None, len(items)):

@@ -11,14 +11,14 @@ from typing import Any
 from handi.core.errors import InputError
 from handi.core.kinds import files_in, named, some
 from handi.core.reading import check_plain, read_csv, read_json, read_jsonl, text_beside
-from handi.data.sources.common import Clip, Found, Split, check_split, clip_id, sentences_of
+from handi.data.sources.common import Clip, SourceClips, Split, check_split, clip_id, sentences_of
 
 LISTS = {".csv", ".jsonl"}
 WORDS = ("action", "caption", "prompt", "text")  # columns for the action, the first one that is there counts
 COLUMNS = ("id", "video", "start", "end", *WORDS, "description", "split", "verb", "noun", "participant")
 
 
-def read_captions(path: Path, videos: Sequence[Path]) -> Found:
+def read_captions(path: Path, videos: Sequence[Path]) -> SourceClips:
     """AnimateAnything's list [{"caption", "video"}]; each video is a clip.
 
     videos: the folders that the videos are named from; without any, the list's own. Raises: InputError.
@@ -32,7 +32,7 @@ def read_captions(path: Path, videos: Sequence[Path]) -> Found:
     return _listed(rows, "item", videos or [path.parent])
 
 
-def read_folder(path: Path, videos: Sequence[Path]) -> Found:
+def read_folder(path: Path, videos: Sequence[Path]) -> SourceClips:
     """A folder of videos, each with a text file of the same name; or a CSV or JSON Lines list of clips.
 
     videos: the folders that a list's videos are named from; without any, the list's own. Raises: InputError.
@@ -57,7 +57,7 @@ def read_folder(path: Path, videos: Sequence[Path]) -> Found:
     notes = [f"text without a video: {some(alone)}"] if alone else []
     notes += [f"pictures, not read: {some(file.name for file in files.pictures)}"] if files.pictures else []
     notes += files.passed_over(texts)
-    return Found(clips, notes, has_splits=False)
+    return SourceClips(clips, notes, has_splits=False)
 
 
 def _clip(video: Path) -> Clip:
@@ -72,7 +72,7 @@ def _clip(video: Path) -> Clip:
     )
 
 
-def _list(path: Path, roots: Sequence[Path]) -> Found:
+def _list(path: Path, roots: Sequence[Path]) -> SourceClips:
     """A CSV or JSON Lines file with a clip a line."""
     if path.suffix.lower() == ".csv":
         table = read_csv(path, ("video",))
@@ -100,7 +100,7 @@ def _checked(number: int, value: object) -> tuple[int, dict[str, Any] | None, st
 
 def _listed(
     rows: Iterable[tuple[int, dict[str, Any] | None, str | None]], unit: str, roots: Sequence[Path]
-) -> Found:
+) -> SourceClips:
     for root in roots:
         if not root.is_dir():
             raise InputError("no such folder of videos", where=root)
@@ -116,7 +116,7 @@ def _listed(
             clip = replace(clip, id=clip_id(f"{clip.id}.{unit}-{number}"))
         used.add(clip.id)
         clips.append(clip)
-    return Found(clips, [f"not read: {some(unknown)}"] if unknown else [], has_splits)
+    return SourceClips(clips, [f"not read: {some(unknown)}"] if unknown else [], has_splits)
 
 
 def _of_row(row: dict[str, Any], place: str, problem: str | None, roots: Sequence[Path]) -> Clip:

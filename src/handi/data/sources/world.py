@@ -14,7 +14,7 @@ import numpy as np
 from handi.core.errors import InputError
 from handi.core.reading import read_json
 from handi.core.types import BinaryMask, Frames
-from handi.data.sources.common import Clip, Found, check_split
+from handi.data.sources.common import Clip, SourceClips, check_split
 from handi.data.stages import PrepareSettings
 from handi.hands.regions import tracked_region
 from handi.world.clip import WorldClip, meant_ids
@@ -58,10 +58,10 @@ class Seed:
     settings: WorldSettings
 
 
-def read_world(folder: Path) -> Found:
+def read_world(folder: Path) -> SourceClips:
     """All clips or first frames of a world folder, each in its seed's split. Raises: InputError."""
     paths = _records(folder)
-    return Found([_clip(path) for path in paths], strays(folder, [path.stem for path in paths], LISTS))
+    return SourceClips([_clip(path) for path in paths], strays(folder, [path.stem for path in paths], LISTS))
 
 
 def world_settings(folder: Path, truth: Literal["auto", "hull", "moved", "none"]) -> PrepareSettings:
@@ -91,9 +91,9 @@ def settings_for(world: WorldSettings) -> PrepareSettings:
     )
 
 
-def rendered_world(seeds: list[int], settings: WorldSettings) -> Found:
+def rendered_world(seeds: list[int], settings: WorldSettings) -> SourceClips:
     """The clips of these seeds, which are rendered when their shards are made."""
-    return Found([_planned(seed, settings) for seed in seeds])
+    return SourceClips([_planned(seed, settings) for seed in seeds])
 
 
 def _planned(seed: int, settings: WorldSettings) -> Clip:

@@ -15,7 +15,7 @@ from handi.evaluation.metrics.networks.i3d import LEAST_FRAMES, ScriptedI3D, bui
 from handi.evaluation.metrics.networks.inception import build_inception
 from handi.evaluation.metrics.networks.running import as_tensor, device_of, measuring, ready
 from handi.evaluation.metrics.protocol import Figure, Unscored
-from handi.evaluation.metrics.weights import CATALOGUE, Found, find, read_tensors
+from handi.evaluation.metrics.weights import CATALOGUE, FoundWeights, find, read_tensors
 
 ENOUGH = 2048  # samples under which a Fréchet distance is mostly bias
 
@@ -57,13 +57,13 @@ class I3DFeatures:
 
 
 @lru_cache(maxsize=1)  # two metrics share the network
-def load_inception(found: Found) -> torch.nn.Module:
+def load_inception(found: FoundWeights) -> torch.nn.Module:
     """FID's network. Raises: ModelError."""
     return build_inception(read_tensors(found), found.path)
 
 
 @lru_cache(maxsize=1)
-def load_i3d(found: Found) -> torch.nn.Module:
+def load_i3d(found: FoundWeights) -> torch.nn.Module:
     """VideoGPT's network, or StyleGAN-V's script, which is called alike. Raises: ModelError."""
     if found.weights.name == "i3d":
         return build_i3d(read_tensors(found), found.path)
@@ -72,7 +72,7 @@ def load_i3d(found: Found) -> torch.nn.Module:
     return ScriptedI3D(torch.jit.load(found.path, map_location="cpu"))
 
 
-def _find_i3d() -> Found:
+def _find_i3d() -> FoundWeights:
     """VideoGPT's weights, else StyleGAN-V's script; a variable that is set goes first."""
     names = sorted(("i3d", "i3d-script"), key=lambda name: not os.environ.get(CATALOGUE[name].variable))
     try:

@@ -16,7 +16,7 @@ from handi.evaluation.metrics.networks.egovlp import EgoVLP, build_egovlp, even_
 from handi.evaluation.metrics.networks.folders import load_words
 from handi.evaluation.metrics.networks.running import as_tensor, device_of, measuring, ready
 from handi.evaluation.metrics.protocol import Features, Figure, Pair, PairMetric, Unscored
-from handi.evaluation.metrics.weights import Found, find, read_tensors
+from handi.evaluation.metrics.weights import FoundWeights, find, read_tensors
 
 LONGEST_TEXT = 512  # tokens that DistilBERT reads
 
@@ -100,12 +100,12 @@ class ClipText(PairMetric):
 
 
 @lru_cache(maxsize=2)  # EPIC-KITCHENS' and Ego4D's; seven metrics share them
-def _egovlp(found: Found, slots: int, device: str) -> EgoVLP:
+def _egovlp(found: FoundWeights, slots: int, device: str) -> EgoVLP:
     return ready(build_egovlp(read_tensors(found), found.path, slots=slots), device)
 
 
 @lru_cache(maxsize=2)  # base and large; four metrics share them
-def _captioner(found: Found, words: Found, size: str, device: str) -> Captioner:
+def _captioner(found: FoundWeights, words: FoundWeights, size: str, device: str) -> Captioner:
     tokenizer = load_words(words.path)
     if found.path.is_dir():
         return load_blip_folder(found.path, tokenizer, size, device)

@@ -90,7 +90,7 @@ CATALOGUE = {
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundWeights:
     """A weight file on this machine, its hash checked if the right one is known."""
 
     weights: Weights
@@ -114,7 +114,7 @@ class Place:
     hint: str = ""
 
 
-def find(name: str) -> Found:
+def find(name: str) -> FoundWeights:
     """The weight file of a name in `CATALOGUE`.
 
     Raises: ModelError, in one line that says where to get it and where to put it; also for a wrong hash.
@@ -126,12 +126,12 @@ def find(name: str) -> Found:
     return check(weights, path)
 
 
-def check(weights: Weights, path: Path) -> Found:
+def check(weights: Weights, path: Path) -> FoundWeights:
     """Hash a file or folder and compare with what is published, if that is known. Raises: ModelError."""
     file = _weight_file(weights, path)
     if file.name == (weights.hashed or weights.file):
         check_content(weights, file)
-    return Found(weights, path, digests_of(file)[0], _origin_of(file))
+    return FoundWeights(weights, path, digests_of(file)[0], _origin_of(file))
 
 
 def check_content(weights: Weights, file: Path) -> None:
@@ -175,7 +175,7 @@ def survey() -> list[Place]:
     return seen
 
 
-def read_tensors(found: Found) -> dict[str, Tensor]:
+def read_tensors(found: FoundWeights) -> dict[str, Tensor]:
     """The weights of a file by name: safetensors, or pickled ones through the restricted unpickler.
 
     Raises: ModelError.
@@ -246,7 +246,7 @@ def _weight_file(weights: Weights, path: Path) -> Path:
     raise ModelError("has no model.safetensors and no pytorch_model.bin", where=path, hint="copy it again")
 
 
-def _is_published(found: Found) -> bool:
+def _is_published(found: FoundWeights) -> bool:
     weights = found.weights
     file = _weight_file(weights, found.path)
     return bool(weights.sha256 or weights.git) and file.name == (weights.hashed or weights.file)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from handi.world.choreography import Key, Moving, Track, shifted
+from handi.world.choreography import HandPath, Key, Moving, shifted
 from handi.world.hand import Grip, Hand
 from handi.world.props.base import Prop, State
 
@@ -34,7 +34,7 @@ class Action:
 
     def __init__(self, scene: Scene, choice: Choice, rng: np.random.Generator) -> None:
         self.scene, self.choice, self.rng = scene, choice, rng
-        self.tracks: dict[str, Track] = {}
+        self.tracks: dict[str, HandPath] = {}
         self.either_hand = False  # chance chose: nothing in the scene or the words tells which hand it is
         self.plan()
 

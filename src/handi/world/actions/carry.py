@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handi.world.actions.base import Action, Choice
-from handi.world.choreography import Key, Track, carried, ease, shifted, take_hold
+from handi.world.choreography import HandPath, Key, carried, ease, shifted, take_hold
 from handi.world.geometry import Array
 from handi.world.grasps import around_vessel, from_above, on_bar
 from handi.world.hand import Grip, Hand
@@ -56,7 +56,7 @@ class PickUp(Action):
         self.way = np.array([inward, self.rng.uniform(-0.05, -0.03), self.rng.uniform(0.085, 0.115)])
         back = (hand.sign * 0.055, -0.045, 0.012) if isinstance(prop, Vessel) else (0, -0.02, 0.05)
         keys = self.reach(hand, opened, lambda t: shifted(closed, self.way * self.lifted(t)), back=back)
-        self.tracks[hand.side] = Track(tuple(keys))
+        self.tracks[hand.side] = HandPath(tuple(keys))
 
     def lifted(self, time: float) -> float:
         """How far up it is, 0..1."""
@@ -88,7 +88,7 @@ class PutDown(Action):
         self.way = prop.origin - vector(prop.initial, "position")
         opened, _ = around_vessel(hand, prop, {**prop.initial, "position": prop.origin.tolist()})
         away = np.array([hand.sign * 0.07, -0.07, 0.03])
-        self.tracks[hand.side] = Track(
+        self.tracks[hand.side] = HandPath(
             (
                 Key(0.0, start),
                 Key(0.60, lambda t: shifted(start, self.way * self.lowered(t))),
@@ -147,7 +147,7 @@ class Push(Action):
             )
             back = (0.0, -0.03, 0.045)
         keys = self.reach(hand, opened, lambda t: shifted(closed, self.way(t)), back=back)
-        self.tracks[hand.side] = Track(tuple(keys))
+        self.tracks[hand.side] = HandPath(tuple(keys))
 
     def way(self, time: float) -> Array:
         """How far the box has gone."""
@@ -201,7 +201,7 @@ class Stack(Action):
             Grip(final.position, final.rotation, POSES["relaxed"]), (hand.sign * 0.07, -0.07, 0.06)
         )
         keys += [Key(0.78, lambda t: shifted(closed, self.way(t))), Key(0.84, final), Key(1.0, rest)]
-        self.tracks[hand.side] = Track(tuple(keys))
+        self.tracks[hand.side] = HandPath(tuple(keys))
 
     def way(self, time: float) -> Array:
         """Up, across and down."""
@@ -239,7 +239,7 @@ class LiftPot(Action):
                 lambda t, grip=closed: shifted(grip, self.way * self.lifted(t)),  # type: ignore[misc]
                 back=(hand.sign * 0.04, -0.03, 0.03),
             )
-            self.tracks[side] = Track(tuple(keys))
+            self.tracks[side] = HandPath(tuple(keys))
 
     def lifted(self, time: float) -> float:
         """How far up it is, 0..1."""
@@ -295,7 +295,7 @@ class Pour(Action):
         before = cup.frame(cup.initial)
         self.goal = bowl.origin + [self.hand.sign * 0.015, -0.012, 0.080]
         keys.append(Key(self.begin + 0.001, lambda t: carried(closed, before, cup.frame(self._cup(t)))))
-        self.tracks[self.hand.side] = Track(tuple(keys))
+        self.tracks[self.hand.side] = HandPath(tuple(keys))
 
     def _cup(self, time: float) -> State:
         """The cup's state: it is carried so that its lip comes to the goal, then tilts about the lip."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from handi.world.actions.base import Action, Choice
-from handi.world.choreography import Key, Track, ease, grip_at, shifted, take_hold
+from handi.world.choreography import HandPath, Key, ease, grip_at, shifted, take_hold
 from handi.world.geometry import turn
 from handi.world.grasps import from_above, pinch
 from handi.world.hand import Grip
@@ -41,7 +41,7 @@ class MoveDrawer(Action):
             opened="relaxed", closed="fist", away=rotation[:, 1],
         )  # fmt: skip
         keys = self.reach(hand, opened, lambda t: shifted(closed, (0, self.begin - self.opening(t), 0)))
-        self.tracks[hand.side] = Track(tuple(keys))
+        self.tracks[hand.side] = HandPath(tuple(keys))
 
     def opening(self, time: float) -> float:
         """How far out it is, metres."""
@@ -95,7 +95,7 @@ class MoveLid(Action):
             knob = chest.knob({"lid": self.lid(time)})
             return Grip(knob + turned @ (closed.position - point), turned @ closed.rotation, closed.angles)
 
-        self.tracks[hand.side] = Track(tuple(self.reach(hand, opened, held)))
+        self.tracks[hand.side] = HandPath(tuple(self.reach(hand, opened, held)))
 
     def lid(self, time: float) -> float:
         """The lid's angle, radians."""
@@ -144,7 +144,7 @@ class TurnDial(Action):
             turned = turn("z", 0.6 * self.turned(time))
             return Grip(centre + turned @ (closed.position - centre), turned @ closed.rotation, closed.angles)
 
-        self.tracks[hand.side] = Track(tuple(self.reach(hand, opened, held)))
+        self.tracks[hand.side] = HandPath(tuple(self.reach(hand, opened, held)))
 
     def turned(self, time: float) -> float:
         """The dial's angle, radians."""
@@ -199,7 +199,7 @@ class PressButton(Action):
             return shifted(touch, (0, 0, -0.008 * self.pressed(time)))
 
         away = shifted(touch, (hand.sign * 0.06, -0.065, 0.06))
-        self.tracks[hand.side] = Track(
+        self.tracks[hand.side] = HandPath(
             (
                 Key(0.0, self.start(hand)),
                 Key(0.30 + self.jitter(), shifted(touch, (0.01 * hand.sign, -0.015, 0.035)), 0.03),

@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 
 from handi.world.actions.base import Action
-from handi.world.choreography import Track, carried, ease
+from handi.world.choreography import HandPath, carried, ease
 from handi.world.geometry import turn
 from handi.world.grasps import pinch
 from handi.world.hand import Grip
@@ -27,7 +27,7 @@ class MoveStrip(Action):
         for side in ("left", "right"):
             self.tracks[side] = self._track(side)
 
-    def _track(self, side: str) -> Track:
+    def _track(self, side: str) -> HandPath:
         cloth, hand = self.cloth, self.scene.hands[side]
         point = cloth.edge(cloth.initial, self.strip, hand.sign)
         rotation = facing((-0.24 * hand.sign, 0.94, -0.22), (0.22 * hand.sign, 0.02, 0.96))
@@ -40,7 +40,7 @@ class MoveStrip(Action):
             turned = turn("x", 0.30 * swing)
             return Grip(now + turned @ (closed.position - point), turned @ closed.rotation, closed.angles)
 
-        return Track(tuple(self.reach(hand, opened, held, back=(0.0, -0.035, 0.03))))
+        return HandPath(tuple(self.reach(hand, opened, held, back=(0.0, -0.035, 0.03))))
 
     def folded(self, time: float) -> float:
         """How far the strip is folded over, 0..1."""
@@ -79,7 +79,7 @@ class Tear(Action):
         for side in ("left", "right"):
             self.tracks[side] = self._track(side)
 
-    def _track(self, side: str) -> Track:
+    def _track(self, side: str) -> HandPath:
         paper, hand = self.paper, self.scene.hands[side]
         point = paper.edge(paper.initial, hand.sign)
         rotation = facing((-0.50 * hand.sign, 0.84, -0.22), (0.30 * hand.sign, 0.02, 0.94))
@@ -90,7 +90,7 @@ class Tear(Action):
             return carried(closed, before, paper.half_frame(self.states(time)[paper.name], hand.sign))
 
         keys = self.reach(hand, opened, held, back=(hand.sign * 0.03, -0.03, 0.03), times=(0.22, 0.29, 0.35))
-        return Track(tuple(keys))
+        return HandPath(tuple(keys))
 
     def states(self, time: float) -> dict[str, State]:
         return {

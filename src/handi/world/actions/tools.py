@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from handi.world.actions.base import Action
-from handi.world.choreography import Track, ease, shifted, take_hold
+from handi.world.choreography import HandPath, ease, shifted, take_hold
 from handi.world.geometry import Array, between, to_box, to_cylinder
 from handi.world.grasps import pinch
 from handi.world.hand import Grip
@@ -39,7 +39,7 @@ class Wipe(Action):
         keys = self.reach(
             hand, opened, lambda t: shifted(closed, self.where(t) - place), times=(0.20, 0.25, 0.30)
         )
-        self.tracks[hand.side] = Track(tuple(keys))
+        self.tracks[hand.side] = HandPath(tuple(keys))
 
     def where(self, time: float) -> Array:
         """The sponge's place: to and fro over the spots."""
@@ -92,7 +92,7 @@ class Stir(Action):
         def held(time: float) -> Grip:
             return shifted(closed, self._hold(self.states(time)[bowl.name]) - point)
 
-        self.tracks[side] = Track(
+        self.tracks[side] = HandPath(
             tuple(
                 self.reach(hand, opened, held, back=(hand.sign * 0.03, -0.04, 0.03), times=(0.20, 0.26, 0.31))
             )
@@ -161,7 +161,7 @@ class Cut(Action):
             return Grip(now + rotation @ flat.T @ (closed.position - point), rotation, closed.angles)
 
         keys = self.reach(hand, opened, held, times=(0.20, 0.27, 0.33), back=(sign * 0.02, -0.03, 0.05))
-        self.tracks[hand.side] = Track(tuple(keys))
+        self.tracks[hand.side] = HandPath(tuple(keys))
 
     def _plan_other(self) -> None:
         board = self.board
@@ -175,7 +175,7 @@ class Cut(Action):
             hand, point, rotation, (0.0, -0.040, -0.112), body, opened="relaxed", closed="fist",
             away=rotation[:, 1],
         )  # fmt: skip
-        self.tracks[hand.side] = Track(
+        self.tracks[hand.side] = HandPath(
             tuple(self.reach(hand, opened, lambda t: closed, times=(0.22, 0.29, 0.36)))
         )
 
