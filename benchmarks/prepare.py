@@ -129,7 +129,7 @@ def made_up(frames: Frames) -> Hands:
 
 @dataclass(frozen=True)
 class Watched:
-    """A worker's models; each use of the detector, one a clip, writes down the worker's resident memory."""
+    """A worker's models; each use of the detector, one per clip, writes down the worker's resident memory."""
 
     models: ToolsMaker
     log: Path

@@ -1,7 +1,7 @@
 """Figures of `train.py`, with intervals over seeds and clips, and paired differences between arms.
 
-A run's rows are those of `mini_scores.score_videos`, one a clip; the reference are the rows of the plain
-reconstruction: a hand that Υ does not find there cannot be asked of stage 2.
+A run's rows are those of `experiments.mini.measures.score_videos`, one per clip; the reference is the plain
+reconstruction's rows: a hand that Υ does not find there cannot be asked of stage 2.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
     python -m experiments.hand_loss.train mini_stage2 --init MODEL --world TEST_CLIPS --out OUT \\
         --steps 1000 --seeds 0 1 2 --clips 64
 
-Every arm goes on from the same model folder with the same recipe; within a seed all arms see the same clips,
+Every arm starts from the same model folder with the same recipe; within a seed all arms see the same clips,
 words, timesteps and noise, and differ in the loss alone. Each trained model then makes the test clips in
 their true areas. Further arms: `--arm "roi x10" loss.hand.weight=1`; recipe entries for all arms:
 `--set data.path=FOLDER`.
 
-Started again after any interruption it goes on where it stopped, and with more seeds or arms it adds them.
+Started again after an interruption it resumes where it stopped, and with more seeds or arms it adds them.
 OUT/hand_loss.md has the tables, OUT/hand_loss.json every number.
 """
 
@@ -87,14 +87,14 @@ def train_arm(plan: Plan, arm: str, seed: int) -> Path:
         return folder / "model"
     print(f"--- {arm}, seed {seed}", flush=True)
     if code := train(load_recipe(plan.recipe, overrides)):
-        raise SystemExit(code)  # stopped by a signal: to be gone on with
+        raise SystemExit(code)  # stopped by a signal: run it again to resume
     with replacing(marker) as temporary:
         temporary.write_text(json.dumps(key))
     return folder / "model"
 
 
 def measure(bench: Bench, name: str, steps: int | None) -> Rows:
-    """A row a clip of what `bench.model` generates in the true areas."""
+    """A row per clip of what `bench.model` generates in the true areas."""
 
     def make(clips: list[WorldClip], _: slice) -> np.ndarray:
         areas = np.stack([clip.area_moved for clip in clips])
@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipe", type=find_recipe, help="of stage 2: a file, or the name of a bundled one")
-    parser.add_argument("--init", required=True, help="model folder that every arm goes on from")
+    parser.add_argument("--init", required=True, help="model folder that every arm starts from")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--world", type=Path, default=Path("data/world-test"), help="missing clips are rendered"

@@ -67,7 +67,7 @@ def shuffled(clips: Sequence[WorldClip]) -> list[str]:
 
 
 class Store:
-    """Rows of figures, one a clip, in one JSON file a condition: what is there is not measured again."""
+    """Rows of figures, one per clip, in one JSON file per condition: what is there is not measured again."""
 
     def __init__(self, folder: Path, model: str) -> None:
         self.folder, self.model = folder, model
@@ -102,8 +102,8 @@ class Store:
         any_model: bool = False,
         **about: Any,
     ) -> list[Row]:
-        """As `rows`, for what takes long: `piece` clips are measured at a time and kept at once, so that
-        what was stopped goes on from there. Where the file has the first of these seeds, or more than these,
+        """As `rows`, for what takes long: `piece` clips are measured at a time and kept at once, so a
+        run that was stopped resumes there. Where the file has the first of these seeds, or more than these,
         they are not measured again."""
         path = self.folder / f"{name.replace(' ', '_')}.json"
         model = "any" if any_model else self.model

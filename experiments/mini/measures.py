@@ -114,7 +114,7 @@ def score_videos(
     bench: Bench, clips: Sequence[WorldClip], make: Callable[[list[WorldClip], slice], np.ndarray],
     *, hands: bool = True,
 ) -> list[Row]:  # fmt: skip
-    """A row a clip for the videos that `make` gives, some clips at a time (and their place among all)."""
+    """A row per clip for the videos that `make` gives, some clips at a time (and their place among all)."""
     rows = []
     for first in range(0, len(clips), BATCH):
         place = slice(first, first + BATCH)

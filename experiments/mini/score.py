@@ -4,7 +4,7 @@
 
 Sections: autoencoder, stage1, stage2, prompts, curve, sheets, speed, summary. Each prints Markdown and writes
 it to OUT/SECTION.md; `all` writes OUT/report.md too. What was measured is kept in OUT/scores and not measured
-again for the same weights, clips and settings (but for `speed`), so a run that was stopped goes on. Figures
+again for the same weights, clips and settings (but for `speed`), so a run that was stopped resumes. Figures
 have 95 % intervals, bootstrapped over clips (over groups for siblings). Clips that are missing are rendered:
 into OUT/world and OUT/siblings, if not elsewhere.
 """

@@ -15,22 +15,22 @@ from handi.core.images import write_image
 from handi.world import WorldClip
 
 COLUMNS = 8
-CLIPS_A_PAGE = 4
+CLIPS_PER_PAGE = 4
 
 
 def sheets(bench: Bench, clips: int = 12, groups: int = 4) -> str:
     """Write the PNGs; gives their names as Markdown."""
     chosen, names = bench.clips[:clips], []
-    for first in range(0, len(chosen), CLIPS_A_PAGE):
-        part = chosen[first : first + CLIPS_A_PAGE]
-        names.append(_save(bench.out / f"clips_{first // CLIPS_A_PAGE + 1}.png", clip_page(bench, part)))
+    for first in range(0, len(chosen), CLIPS_PER_PAGE):
+        part = chosen[first : first + CLIPS_PER_PAGE]
+        names.append(_save(bench.out / f"clips_{first // CLIPS_PER_PAGE + 1}.png", clip_page(bench, part)))
     for group in bench.groups[:groups]:
         names.append(_save(bench.out / f"siblings_{group[0].seed}.png", sibling_page(bench, group)))
     return "Sheets, the first of the test seeds, unpicked: " + ", ".join(names) + "\n"
 
 
 def clip_page(bench: Bench, clips: Sequence[WorldClip]) -> np.ndarray:
-    """Three rows a clip, truth, reconstruction and generated, each with an area at its end: the true one,
+    """Three rows per clip: truth, reconstruction and generated, each with an area at its end: the true one,
     stage 1's soft mask, and the area that was used (with the true one's outline in red)."""
     texts = [clip.text for clip in clips]
     soft, areas = bench.model.areas(clips, texts)
@@ -49,7 +49,7 @@ def clip_page(bench: Bench, clips: Sequence[WorldClip]) -> np.ndarray:
 
 
 def sibling_page(bench: Bench, group: Sequence[WorldClip]) -> np.ndarray:
-    """Two rows a sibling, truth and generated, from the one first frame."""
+    """Two rows per sibling, truth and generated, all from one first frame."""
     texts = [clip.text for clip in group]
     _, areas = bench.model.areas(group, texts)
     made = bench.model.videos(group, texts, areas)

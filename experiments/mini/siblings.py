@@ -18,9 +18,9 @@ PIECE = 8  # groups whose clips are made between two looks at the disk
 
 
 def area_groups(bench: Bench) -> list[Row]:
-    """Stage 1, a row a group: its areas; for each ordered pair of siblings, whether the area made for the one
-    overlaps more with its own true area than with the other's (1, 0, a half); and whether the two act on
-    different things."""
+    """Stage 1, a row per group: its areas; for each ordered pair of siblings, whether the area made for the
+    first overlaps more with its own true area than with the other's (1, 0, a half); and whether the two act
+    on different things."""
 
     def compute() -> list[Row]:
         flat = [clip for group in bench.groups for clip in group]
@@ -50,7 +50,7 @@ def on_other_things(a: WorldClip, b: WorldClip) -> bool:
 
 
 def clip_groups(bench: Bench) -> list[Row]:
-    """Both stages, a row a group: `judges.same_context` of the generated clips, of the truth, of stills."""
+    """Both stages, a row per group: `judges.same_context` of the generated clips, of the truth, of stills."""
 
     groups, areas = bench.groups, area_groups(bench)
 

@@ -4,13 +4,13 @@
     python -m experiments.mini.train --out out/more --go-on mini --scenes 9000 --first 6000 --workers 13 \
         --beside --minutes 6 2.3 2.2 3.6 --train-steps 4000 2400 2400 2400 --bundle out/mini
 
-Run it again and it goes on where it stopped, in every part. The parts are the autoencoder, stage 1, the pose
+Run it again and every part resumes where it stopped. The parts are the autoencoder, stage 1, the pose
 predictor, and stage 2 with five of a clip's frames, once more so with the clips that there are by then, and
 with all frames. With --go-on MODEL they are those from the pose predictor on, from a trained model.
 
 --minutes are those of each part; what a piece does not finish the next one does, and the model is bundled
 from what there is. --train-steps are each part's, and its schedule's; by default its recipe's. Parts of one
-recipe go on with one run, so a later one needs more steps than an earlier one, or minutes for both. --beside
+recipe continue one run, so a later part needs more steps than an earlier one, or minutes for both. --beside
 renders while it trains: every part takes the clips that there are when it begins, and the pose predictor is
 trained beside stage 2, as soon as its first frames are there. Further options of stage 2's recipe stand after
 "--", such as `-- --optim.lr 5e-4`.
@@ -49,7 +49,7 @@ class Part:
     clips: int | None = None  # of a step on a GPU, all in one pass
     start: str | None = None  # the part whose model it starts from; None: a fresh one
     data: str = "train"  # the folder of its clips; val_… has the held-out ones
-    steps: int | None = None  # of the run, where a part goes on with one that has done its recipe's
+    steps: int | None = None  # of the run, where a part continues one that has done its recipe's
 
 
 CLIPS = (

@@ -1,6 +1,6 @@
 """Contact sheets of the synthetic world: python -m experiments.world.sheets OUT [--size 128] [--seeds 2]
 
-One row a clip, every action, the first seeds from `--first` on whose scenes afford it: unpicked. Writes
+One row per clip, every action, the first seeds from `--first` on whose scenes afford it: unpicked. Writes
 JPEG pages of ten rows, and one page of siblings: different actions from the identical first frame.
 """
 

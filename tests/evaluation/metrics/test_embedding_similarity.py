@@ -298,7 +298,7 @@ def test_blip_score(ego_files, words_file, monkeypatch, tmp_path, towers):
 
 
 class _Mean(torch.nn.Module):
-    """A stand-in whose features are known: channel means, a row a frame (4-d input) or a clip (5-d)."""
+    """A stand-in whose features are known: channel means, one row per frame (4-d input) or per clip (5-d)."""
 
     def __init__(self) -> None:
         super().__init__()
