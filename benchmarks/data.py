@@ -110,7 +110,7 @@ def main() -> None:
             count = arguments.batch * arguments.batches
             print(
                 f"{name}: {size / 1000:.0f} kB a clip, {threads} threads: {count / seconds:.1f} clips/s, "
-                f"{1000 * cpu / count:.1f} CPU ms a clip",
+                f"{1000 * cpu / count:.1f} CPU ms per clip",
                 flush=True,
             )
             speeds.append((f"{name}, {threads} threads", count / seconds))

@@ -56,7 +56,7 @@ def pairs(count: int) -> Iterator[Pair]:
 
 
 def speed(metric: Metric, count: int) -> list[object]:
-    """A metric's row: CPU seconds a video (median, range), videos a minute, of how many videos."""
+    """A metric's row: CPU seconds per video (median, range), videos per minute, number of videos."""
     seconds = []
     for pair in pairs(count):
         begin = time.process_time()

@@ -99,7 +99,9 @@ def main() -> None:
     runs = [(backend, "cpu") for backend in options.backends if backend == "torch" or litert_installed()]
     runs += [("torch", "cuda")] if torch.cuda.is_available() else []
     detectors = {run: HandDetector.from_pretrained(backend=run[0]) for run in runs}  # type: ignore[arg-type]
-    print("| mode | backend | frames/s, median (range) | ratio to native | CPU ms a frame |\n|" + "---|" * 5)
+    print(
+        "| mode | backend | frames/s, median (range) | ratio to native | CPU ms per frame |\n|" + "---|" * 5
+    )
     for mode in ("image", "video"):
         speeds: dict[str, list[tuple[float, float]]] = {}
         for _ in range(options.rounds):

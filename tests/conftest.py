@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before transformers is imported, as in the command
-os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and a worker a core uses the cores better
+os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and a worker per core uses the cores better
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for a network
 
 # Why a test may be skipped: what it needs cannot be installed with the tests.

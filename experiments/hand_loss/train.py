@@ -130,7 +130,7 @@ TRAINING = {
     "hand": "hand",
     "hand_features": "hand_features",
     "_presence": "presence",
-    "_hands": "hands a step",
+    "_hands": "hands per step",
     "_hand_error": "joint error",
 }
 GRADIENTS = ("noise", "hand", "hand_features")

@@ -30,7 +30,7 @@ from handi.world.truth import OUTSIDE
 
 FRAME, SIZE = 9, 128
 BEND = 6.0  # px, sd of the random flow's 3×3 vectors
-GRID, STEPS, RATE = 5, 30, 0.4  # of the fit; px a step
+GRID, STEPS, RATE = 5, 30, 0.4  # of the fit; px per step
 FAR = 20.0  # px: a hand that is farther off, or not found, counts as missed
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # picture, true picture, regions → loss

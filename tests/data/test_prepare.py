@@ -62,7 +62,7 @@ def test_only_the_part_is_decoded(tmp_path, monkeypatch):
 
 def test_a_varying_frame_rate_is_sampled_in_time(tmp_path):
     steady = movie(tmp_path / "steady.mp4", frames=40)
-    # twice as many frames a second in the second half
+    # twice as many frames per second in the second half
     times = [0.2 * n for n in range(20)] + [4 + 0.1 * n for n in range(20)]
     video = tmp_path / "uneven.mp4"
     remux(steady, video, times=[round(1000 * time) for time in times])

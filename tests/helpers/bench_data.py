@@ -13,7 +13,7 @@ SIZE, FRAMES = 64, 16
 
 
 def clip(seed: int, *, speed: int = 1) -> np.ndarray:
-    """16 frames of a square that moves `speed` px a frame over a still background; the context is the same
+    """16 frames of a square that moves `speed` px per frame over a still background; the context is the same
     for every speed."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ def texture(height: int, width: int) -> np.ndarray:
 
 
 def sliding_box(frames: int, step: float, *, height: int = 64, width: int = 112) -> np.ndarray:
-    """A still scene in which the right half slides by `step` px a frame."""
+    """A still scene in which the right half slides by `step` px per frame."""
     scene = texture(height, width)
     half = width // 2
     clip = np.repeat(scene[None], frames, axis=0)

@@ -200,7 +200,7 @@ def _common_size(opened: Sequence[tuple[Image.Image, str]], area: int, multiple:
     for image, name in opened:
         wide, high = image.size
         if min(wide, high) < MIN_SIDE:
-            raise InputError(f"{wide}×{high} is too small: {MIN_SIDE} px a side at least", where=name)
+            raise InputError(f"{wide}×{high} is too small: at least {MIN_SIDE} px per side", where=name)
         if max(wide, high) > MAX_ASPECT * min(wide, high):
             raise InputError(
                 f"{wide}×{high} is too long: at most {MAX_ASPECT:g}:1", where=name, hint="crop it"

@@ -116,7 +116,7 @@ def rendered(clip: Clip) -> list[Clip]:
 
 
 def _reason(error: Exception) -> str:
-    """Why a clip is rejected. Raises: what is not this clip's fault: of a disk, a server, a machine."""
+    """Why a clip is rejected. Raises the error again where the clip is not at fault."""
     if isinstance(error, Rejected):
         return str(error)
     if isinstance(error, HandiError | MemoryError | torch.OutOfMemoryError):

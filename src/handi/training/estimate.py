@@ -136,7 +136,7 @@ def _result(
 ) -> Estimate:
     optim, run = recipe.optim, recipe.run
     if trial.eight_bit_counted:
-        notes.append("the 8-bit optimiser is taken for 2 bytes a weight")
+        notes.append("the 8-bit optimiser is counted as 2 bytes per weight")
     if recipe.stage == "vae" and trial.frames > 1:
         notes.append("one frame of each clip is reconstructed")
     return Estimate(

@@ -134,7 +134,7 @@ def _claim(out: Path, settings: WorldSettings) -> None:
     path = out / MANIFEST
     if path.exists():
         found = read_json(path)
-        if isinstance(found, dict):  # folders of before say less
+        if isinstance(found, dict):  # older folders say less
             known = {"frames": FRAMES, "fps": FPS}
             found = known | ({} if settings.first_frames else {"area": kind_of_area(out)}) | found
         if found != manifest:
