@@ -22,7 +22,7 @@ from handi.data.prepare import write_shards
 from handi.data.report import concerns, write_report
 from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings
-from handi.data.validate import Reading, validate
+from handi.data.validate import ShardCheck, validate
 
 SETTINGS = PrepareSettings(size=(32, 32), pictures="png", clips_per_shard=2, models={"vae": "test"})
 ODD = 'Do <b>5</b> & "more".'
@@ -257,7 +257,7 @@ def test_clips_that_hash_well_but_say_something_else_are_found(whole, tmp_path):
     (ledger,) = [line for line in shards.read_ledger(whole) if line["id"] == "z"]
     ledger = {**ledger, **{name: row[name] for name in shards.PLACE}}
     members = shards.read_piece(whole, row)
-    reading = Reading(whole, shards.read_prepared(whole))
+    reading = ShardCheck(whole, shards.read_prepared(whole))
     assert list(reading._content(ledger, members)) == []
     hands = dict(shards.decode_array(members["hands.npz"]))
     blind = {**hands, "visible": np.zeros_like(hands["visible"])}
