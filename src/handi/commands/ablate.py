@@ -48,11 +48,11 @@ def ablate(
         out: Folder for the trainings, videos, results and the table.
         masks: Rows: true, generated (by stage 1), prior (mean of the training areas), full (the whole frame).
         hrl: Rows: without and with the Hand Refinement Loss.
-        hand_weight: Its weight η where it is on.
+        hand_weight: The loss's weight η in the rows that have it.
         scopes: Full frames, and the true motion area: what lies outside is black (area-mask) or cut off.
         metrics: Only these, as `handi evaluate --metrics`.
         clips: Only the first N test clips.
-        seed: Of sampling.
+        seed: Seed of the sampling.
         text: What test clips are sampled with: the enriched text if a clip has one, or the short action.
         minutes: Stop training after so many minutes in all; run it again to continue.
         device: For the metrics.

@@ -32,10 +32,10 @@ def areas(
     Args:
         model: The model whose stage 1 makes the areas: what stage 2 will be trained from.
         data: What `handi prepare … --out` wrote.
-        steps: Denoising steps; the model's own without it.
-        guidance: Classifier-free guidance; the model's own without it.
+        steps: Denoising steps; by default the model's own.
+        guidance: Classifier-free guidance; by default the model's own.
         batch: Clips that are sampled together.
-        seed: Of the noise; each clip has its own, from this number and its id.
+        seed: Seed of the noise; each clip's noise follows from this number and its id.
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: Precision; auto is bfloat16 on a GPU, float32 on a CPU.
     """

@@ -40,21 +40,21 @@ def bench(
             --methods generated-on=handi:out/ablation/train/true-on/model
 
     Args:
-        table: Which one.
+        table: table1, table2, table3 or table4.
         data: True videos with texts, folders or manifests as `handi evaluate --ref` takes them. The names
             epic-kitchens and ego4d say that the clips are the paper's.
         methods: What to compare; SPEC is videos:FOLDER, handi:MODEL, animate-anything:FOLDER, pia:FOLDER,
             cogvideox:FOLDER, static, flow, or a FILE.yaml with a program's command line (docs/baselines.md).
         out: Folder for the table, the videos and the results.
-        metrics: Only these, as `handi evaluate --metrics`; without it all.
+        metrics: Only these, as `handi evaluate --metrics`; by default all.
         authors: Methods that run with the authors' own weights, which handi cannot know.
         clips: Only the first N of each data set.
-        seed: Of generation.
+        seed: Seed of the generation.
         text: What videos are generated from: the enriched text if a clip has one, as in the paper, or the
             short action. The table says which.
         runs: Clips that table 1 times.
         intensive: Table 2 includes the tenth of the first data set that moves most.
-        scopes: Of table 3.
+        scopes: Scopes that table 3 shows.
         device: For the metrics; methods choose their own.
     """
     from handi.evaluation.methods import parse_specs

@@ -35,11 +35,11 @@ def hands(
         input: A picture, a video, a folder of these, or an image sequence: a pattern such as
             frames/%04d.png, or a folder of evenly numbered pictures of one size.
         out: Folder for the results.
-        mode: video follows hands from frame to frame, image takes each frame for itself; auto follows them
+        mode: video follows hands from frame to frame, image treats each frame by itself; auto follows them
             in clips.
         complexity: MediaPipe's full networks, or its lite ones: faster, less exact.
-        detection_confidence: Palms below it are ignored.
-        presence_confidence: A region below it holds no hand.
+        detection_confidence: Palms found with less confidence are ignored.
+        presence_confidence: A region with less presence counts as empty.
         mirrored: The footage is mirrored, as a selfie camera shows it: left and right are swapped.
         hull: The motion area is one hull for each hand, or one over all hands of a frame.
         flow: Measure motion flow too; it takes longer than the hands do.

@@ -77,35 +77,36 @@ def prepare(
         kind: epic-kitchens, ego4d, lego, json, folder, world.
         source: The source's folder or list.
         out: Folder for the shards.
-        videos: Further folders of footage, where it does not lie in SOURCE.
-        annotations: EPIC-KITCHENS-100's CSV files, where they do not lie in SOURCE.
+        videos: Folders of footage that is not in SOURCE.
+        annotations: Folder of EPIC-KITCHENS-100's CSV files, if they are not in SOURCE.
         size: Height and width of the frames; they are cropped around their middle to its aspect. Clips of the
             world keep their own without it.
-        frames: Of a clip, the context image included. Of the world: as many as it was rendered with.
-        fps: Frames per second, from the clip's start on; a clip that is too short for it is rejected. Without
+        frames: Frames per clip, the context image included. Clips of the world keep their own number.
+        fps: Frames per second, from the clip's start; a clip that is too short is rejected. Without
             it the frames are spread evenly over the whole action.
         pictures: How frames are kept: jpg, or png, which is lossless and what clips of the world are kept as.
             none: latents alone, which needs --model; stage 1 and 2 can be trained on them, by the model that
             made them.
         model: Cache the latents of this model's autoencoder, in float16.
-        text_states: Cache its text encoder's states too: 118 kB per sentence at full size, and little gained.
+        text_states: Cache its text encoder's states too: 118 kB per sentence at full size, for little gain.
         enrich: Have a vision-language model write out in full what the hands do, where the source has no
             description: a transformers folder or hub id, or the address of an OpenAI-compatible server.
             Answers are kept in OUT/descriptions.
         enrich_model: The model's name at that address.
-        camera: measure: its motion against the first frame. stabilise: that is undone; what the camera had
-            out of view shows the first frame, and clips in which it cannot be measured are rejected. ignore:
-            neither, as for clips of the world with their exact hands. Without it, measure.
+        camera: measure its motion against the first frame (the default). stabilise: undo it too; what the
+            camera did not see is filled from the first frame, and clips whose motion cannot be measured are
+            rejected. ignore: neither, as for clips of the world with their exact hands.
         hull: The motion area is one hull for each hand, or one over all hands of a frame.
-        truth: Of clips of the world: their exact joints and this exact area; auto: the one that world.json
-            says. none: the hand detector's, as of footage.
+        truth: For clips of the world: take their exact joints and this exact area; auto: the one that
+            world.json says. none: use the hand detector, as for footage.
         complexity: MediaPipe's full networks, or its lite ones: faster, less exact.
         executor: serial: this process. processes: several. ray: Ray Data, `pip install 'handi[ray]'`.
         workers: Processes or actors, with a thread and their own models each.
         ray_address: A cluster's address, or auto; without it Ray runs on this machine.
         gpus_per_worker: Share of a GPU that Ray gives to a worker.
-        device: Of detector and encoders: auto, cpu, cuda, cuda:1; auto deals GPUs out to processes in turn.
-        clips_per_shard: Of the source. A run that is killed loses at most one unfinished shard per worker.
+        device: For detector and encoders: auto, cpu, cuda, cuda:1; auto gives each process a GPU in turn.
+        clips_per_shard: Clips of the source per shard. A run that is killed loses at most one unfinished
+            shard per worker.
         limit: Only so many clips, spread evenly over the source, to try things out.
         held_out: Share of the videos that is kept out of training, as the split val, where SOURCE (a folder
             or list) names no splits: whole videos, chosen by a hash of what they hold. 0: none.

@@ -54,9 +54,9 @@ def world(
         motion_blur: Blur what moves, as an open shutter does.
         handheld: Let the camera sway.
         pictures: png, a lossless film strip, or mp4: smaller, and not quite the rendered pictures.
-        siblings: Clips of one seed at most, each of another action; --clips then counts the seeds.
-        first_frames: No clips but what they begin with, and what the words of every request mean in it.
-        frames: Of a clip, in which its whole action happens.
+        siblings: Clips per seed at most, each of another action; --clips then counts the seeds.
+        first_frames: First frames instead of clips, with what the words of every request mean in each.
+        frames: Frames per clip; they show the whole action.
         fps: Frames per second: an action takes (frames - 1) / fps seconds.
         area: What the clips' motion area is in training and in all measuring: every pixel that changes, or
             the hulls of the hands as in the paper. Both are stored; world.json says which one counts.
