@@ -22,6 +22,7 @@ from handi.commands import (
     generate,
     hands,
     prepare,
+    push,
     report,
     train,
     weights,
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "ablate": ablate.ablate,
     "gallery": gallery.gallery,
     "weights": weights.weights,
+    "push": push.push,
     "doctor": doctor.doctor,
 }
 
