@@ -23,7 +23,7 @@ def weights(
 ) -> int:
     """Show every weight file that a command can use, or fetch one: what for, licence, size, and where it is.
 
-    handi downloads no weights unless it is asked to: by a hub id as --model, or here.
+    Nothing is downloaded unless asked for: by a hub id as --model, or here.
 
         handi weights
 
