@@ -30,6 +30,7 @@ LAYERS = {
     "handi.training": 5,
     "handi.hands.report": 5,
     "handi.generation": 6,
+    "handi.app": 7,
     "handi.evaluation": 7,
     "handi.commands": 8,
     "handi.__main__": 9,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 from handi.core import machine
@@ -13,6 +14,15 @@ def test_a_sound_machine(handi):
     assert code == 0
     for topic in ("torch", "diffusers", "cpu", "H.264", "hub cache", "random"):
         assert topic in out
+
+
+def test_findings_as_json(handi, monkeypatch):
+    monkeypatch.setattr(machine, "LIBRARIES", ("torch", "no-such-library"))
+    code, out, _ = handi("doctor", "--json")
+    assert code == 1
+    findings = {finding["topic"]: finding for finding in json.loads(out)}
+    assert findings["torch"]["ok"]
+    assert findings["no-such-library"]["hint"] == "pip install no-such-library"
 
 
 def test_a_missing_library_has_its_hint(handi, monkeypatch):

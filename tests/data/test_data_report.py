@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+from helpers.browser import chromium
 from helpers.small_footage import clip_of, movie, simple_tools
 from PIL import Image
 
@@ -132,7 +133,7 @@ def test_the_worst_come_first(prepared):
     table[3]["hands"] = [0] * 16
     schema = pyarrow.parquet.read_schema(prepared / shards.INDEX)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table, schema), prepared / shards.INDEX)
-    text = Page(write_report(prepared, samples=4)).text
+    text = Page(write_report(prepared, samples=4)[0]).text
     captions = re.findall(r"(\S+), (?:train|test), [\d.]+ s, area", text)
     assert captions[0] == table[3]["id"]
     assert len(captions) == 4
@@ -299,7 +300,7 @@ def test_clips_without_frames_and_clips_that_cannot_be_read_are_shown_as_far_as_
     write_shards(SourceClips(clips), tmp_path / "out", settings, simple_tools, Serial())
     assert validate(tmp_path / "out") == []
     (tmp_path / "out/shards/train-00001.tar").write_bytes(b"")
-    page = Page(write_report(tmp_path / "out"))
+    page = Page(write_report(tmp_path / "out")[0])
     assert page.figures == 2
     assert "cannot be shown" in page.text
     assert len(page.sources) == 2  # one strip, on grey, and the prior mask
@@ -319,18 +320,10 @@ def test_what_is_no_prepared_folder_is_one_clear_line(handi, tmp_path):
     assert handi("report", tmp_path, "--samples", 0)[0] == 2
 
 
-def test_a_browser_shows_it(prepared, tmp_path):
-    """The page in a headless Chromium: all pictures load, nothing is fetched, nothing is wider than it."""
-    from playwright import sync_api as playwright
-
-    path = write_report(prepared)
-    with playwright.sync_playwright() as browsers:
-        try:
-            browser = browsers.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-            )
-        except playwright.Error as error:
-            pytest.skip(f"needs a Chromium that starts ({str(error).splitlines()[0]})")
+def test_a_browser_shows_it(prepared):
+    """The page in a headless Chromium: all pictures load, clips play, nothing is fetched or wider than it."""
+    path, _ = write_report(prepared)
+    with chromium() as browser:
         tab = browser.new_page(viewport={"width": 1100, "height": 900})
         asked: list[str] = []
         tab.on("request", lambda request: asked.append(request.url))
@@ -341,4 +334,31 @@ def test_a_browser_shows_it(prepared, tmp_path):
         assert all(pictures)
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert {url.split(":")[0] for url in asked} <= {"file", "data"}
-        browser.close()
+        film = "document.querySelector('.film img')"
+        place = f"new DOMMatrix(getComputedStyle({film}).transform).m41"
+        tab.wait_for_function(f"{place} < 0")
+        width = tab.evaluate("document.querySelector('.film').clientWidth")
+        assert tab.evaluate(f"{film}.naturalWidth") == 16 * width  # all sixteen frames
+        assert tab.evaluate(place) % width == 0  # a whole frame at a time
+        tab.locator(".film").first.hover()
+        now = tab.evaluate(place)
+        tab.wait_for_timeout(300)
+        assert tab.evaluate(place) == now
+
+
+def test_hands_per_frame_are_in_their_order(whole):
+    text = Page(write_report(whole, whole / "../order.html")[0]).text
+    places = [text.index(f"{count} hand{'' if count == 1 else 's'}") for count in (0, 1, 2)]
+    assert places == sorted(places)
+    assert text.index("left", places[0]) < text.index("right", places[0])
+
+
+def test_counts_as_json(handi, whole, tmp_path):
+    code, out, err = handi("report", whole, "--json", "--validate", "--out", tmp_path / "card.html")
+    assert code == 0, err
+    counts = json.loads(out)
+    assert counts["report"] == str(tmp_path / "card.html")
+    assert counts["kept"] == 7
+    assert sum(counts["rejected"].values()) == 2
+    assert counts["splits"]["train"]["kept"] == 6
+    assert counts["damages"] == []

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.bench_data import FRAMES, SIZE, area, clip, write_data, write_frames, write_method
+from helpers.browser import chromium
 from PIL import Image
 
 from handi.core.images import write_image
@@ -62,7 +63,8 @@ RESULTS = {
                  "per_video": {"1": 30.25, "2": 32.5}},
         "ssim": {"value": 0.75, "interval": None, "n": 1, "title": "SSIM", "better": "higher",
                  "per_video": {"1": 0.75}},
-        "fid": {"skipped": "no weights", "title": "FID", "better": "lower"},
+        "fid": {"skipped": "no weights in /home/me/.cache/handi/fid.pt; fetch it",
+                "title": "FID", "better": "lower"},
     },
 }  # fmt: skip
 
@@ -99,9 +101,27 @@ def test_the_page_says_what_there_is(page):
     assert "31.42 <small>[30.00, 32.50]</small>" in text  # all videos'
     assert "0.7500 <small>n = 1</small>" in text  # fewer than the row's two
     assert text.count("<small>n = ") == 1
-    assert "Skipped: FID: no weights" in text
+    assert "<summary>Not measured: 1</summary>FID: no weights in fid.pt; fetch it<" in text
+    assert "/home" not in text
     (mask, _) = pictures(text, "motion area")
     assert ((mask[..., 0] > 127) == area()).mean() > 0.98
+
+
+def test_the_true_videos_are_the_first_column(handi, folders, tmp_path):
+    out = tmp_path / "page.html"
+    code, _, err = handi("gallery", "--ref", folders / "data", "--methods", folders / "fast", "--ids", "1",
+                         "--truth", "--out", out)  # fmt: skip
+    assert code == 0, err
+    text = out.read_text()
+    assert text.index("truth") < text.index("fast")
+    true, fast = pictures(text, "video")
+    grids = [film.reshape(4, SIZE, 4, SIZE, 3).transpose(0, 2, 1, 3, 4).reshape(FRAMES, SIZE, SIZE, 3)
+             for film in (true, fast)]  # fmt: skip
+    grey = [grid.mean(axis=-1) for grid in grids]
+    assert (
+        np.abs(grey[0] - clip(0).mean(axis=-1)).mean() < 12 < np.abs(grey[1] - clip(0).mean(axis=-1)).mean()
+    )
+    assert handi("gallery", "--methods", folders / "fast", "--truth", "--out", out)[0] == 2
 
 
 def test_motion_flow_lies_where_things_move(page):
@@ -185,17 +205,9 @@ def test_bad_input_is_one_line(handi, folders, tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    """A headless Chromium: the system's, or playwright's own."""
-    from playwright import sync_api as playwright
-
-    with playwright.sync_playwright() as manager:
-        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-        try:
-            browser = manager.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"needs a Chromium that starts ({str(error).splitlines()[0]})")
+    """A headless Chromium."""
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -249,7 +249,7 @@ def test_only_some_clips_of_a_prepared_folder(handi, tmp_path):
     prepared = Prepared(size=(32, 32), pictures="png", models={"vae": "test"})
     write_shards(SourceClips(clips), tmp_path / "data", prepared, simple_tools, Serial())
     code, out, err = handi("bench", "table2", "--data", f"few={tmp_path / 'data'}", "--methods", "static",
-                           "--metrics", "pixels", "--no-intensive", "--clips", "2",
+                           "--metrics", "pixels", "--no-intensive", "--limit", "2",
                            "--out", tmp_path / "out")  # fmt: skip
     assert code == 0, err
     assert "here, n = 2" in out
@@ -318,7 +318,7 @@ def test_the_command_writes_three_formats(handi, folders, tmp_path):
     for arguments, said in (
         (("--methods", "static", "static"), "two methods are called 'static'"),
         (("--methods", "dream"), "no kind of method"),
-        (("--methods", "static", "--clips", "0"), "--clips 0"),
+        (("--methods", "static", "--limit", "0"), "--limit 0"),
         # What is missing is found before anything is made: the static floor beside it is not, either.
         (("--methods", "late=static", f"gone=videos:{tmp_path / 'gone'}"), "no such folder or manifest"),
         (("--methods", "late=static", "gone=handi:gone"), "no such model folder"),

@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-CLIP = ("video.mp4", "motion_area.png", "motion_area_soft.png", "motion_flow.png", "run.json")
+CLIP = (
+    "video.mp4",
+    "motion_area.png",
+    "motion_area_soft.png",
+    "motion_flow.png",
+    "last_frame.png",
+    "run.json",
+)
 
 
 def clip_is_whole_or_none(out: Path) -> list[str]:

@@ -15,7 +15,8 @@ from handi.core.images import read_image
 from handi.core.video import probe_video, read_video
 
 FAST = ("--frames", 3, "--steps", 1, "--area-steps", 1)
-FILES = {"video.mp4", "motion_area.png", "motion_area_soft.png", "motion_flow.png", "run.json"}
+FILES = {"video.mp4", "motion_area.png", "motion_area_soft.png", "motion_flow.png", "last_frame.png",
+         "run.json"}  # fmt: skip
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def ablate(
     hand_weight: float = 0.1,
     scopes: tuple[Literal["full", "area-mask", "area-crop"], ...] = ("area-mask", "full"),
     metrics: Several = (),
-    clips: Annotated[int | None, optional("N")] = None,
+    limit: Annotated[int | None, optional("N")] = None,
     seed: int = 0,
     text: Literal["short", "enriched"] = "enriched",
     minutes: Annotated[float | None, optional("N")] = None,
@@ -51,7 +51,7 @@ def ablate(
         hand_weight: The loss's weight η in the rows that have it.
         scopes: Full frames, and the true motion area: what lies outside is black (area-mask) or cut off.
         metrics: Only these, as `handi evaluate --metrics`.
-        clips: Only the first N test clips.
+        limit: Only the first N test clips.
         seed: Seed of the sampling.
         text: What test clips are sampled with: the enriched text if a clip has one, or the short action.
         minutes: Stop training after so many minutes in all; run it again to continue.
@@ -70,4 +70,4 @@ def ablate(
         loaded, (name, place), out, ablation.cells_of(masks, hrl), hand_weight=hand_weight,
         scopes=scopes, seed=seed, text=text, minutes=minutes,
     )  # fmt: skip
-    return ablation.ablate(grid, EvaluationConfig(metrics=metrics, device=device, clips=clips), say=say)
+    return ablation.ablate(grid, EvaluationConfig(metrics=metrics, device=device, limit=limit), say=say)

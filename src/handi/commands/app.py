@@ -25,6 +25,7 @@ from handi.commands import (
     push,
     report,
     train,
+    web_app,
     weights,
     world,
 )
@@ -33,6 +34,7 @@ from handi.core.errors import expected
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "generate": generate.generate,
+    "app": web_app.app,
     "hands": hands.hands,
     "world": world.world,
     "prepare": prepare.prepare,

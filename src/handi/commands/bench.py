@@ -17,7 +17,7 @@ def bench(
     out: Path,
     metrics: Several = (),
     authors: Several = (),
-    clips: Annotated[int | None, optional("N")] = None,
+    limit: Annotated[int | None, optional("N")] = None,
     seed: int = 0,
     text: Literal["short", "enriched"] = "enriched",
     runs: int = 3,
@@ -48,7 +48,7 @@ def bench(
         out: Folder for the table, the videos and the results.
         metrics: Only these, as `handi evaluate --metrics`; by default all.
         authors: Methods that run with the authors' own weights, which handi cannot know.
-        clips: Only the first N of each data set.
+        limit: Only the first N clips of each data set.
         seed: Seed of the generation.
         text: What videos are generated from: the enriched text if a clip has one, as in the paper, or the
             short action. The table says which.
@@ -63,7 +63,7 @@ def bench(
     from handi.evaluation.tables import DEFAULT_METRICS, make_tables
 
     metrics = metrics or DEFAULT_METRICS.get(table, ())
-    config = EvaluationConfig(metrics=metrics, device=device, clips=clips)
+    config = EvaluationConfig(metrics=metrics, device=device, limit=limit)
     study = Study(parse_data(data), parse_specs(methods), out, config, seed=seed, text=text, say=say)
     made = make_tables(study, table, runs=runs, intensive=intensive, scopes=scopes, authors=authors)
     print(made[0].markdown())

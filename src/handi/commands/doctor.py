@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING
+
+from handi.commands.options import Switch, print_json
 
 if TYPE_CHECKING:
     from handi.core.machine import Finding
 
 
-def doctor() -> int:
-    """Show versions, devices, memory and models; name what is missing and the command that fixes it."""
+def doctor(json: Switch = False) -> int:
+    """Show versions, devices, memory and models; name what is missing and the command that fixes it.
+
+    Args:
+        json: Print a list of findings, {topic, text, ok, hint, optional}, instead of a table.
+    """
+    if json:
+        findings = list(examine())
+        print_json([asdict(finding) for finding in findings])
+        return 0 if all(finding.ok for finding in findings) else 1
     from rich.console import Console
     from rich.table import Table
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from handi.commands.options import optional, say
+from handi.commands.options import Switch, optional, print_json, say
 
 
 def evaluate(
@@ -22,6 +22,7 @@ def evaluate(
     resamples: int = 1000,
     cache: Annotated[Path | None, optional("DIR")] = None,
     device: str = "auto",
+    json: Switch = False,
 ) -> int:
     """Score generated videos against the true ones: the paper's metrics, with confidence intervals.
 
@@ -63,6 +64,7 @@ def evaluate(
         resamples: Bootstrap resamples; a twentieth of them for distances between sets (FID, FVD, KID, KVD).
         cache: Folder of features by content, which runs may share; without it OUT/features.
         device: Where the networks run: auto, cpu, cuda, cuda:1, mps.
+        json: Print what results.json holds instead of the table.
     """
     from rich.console import Console
 
@@ -72,7 +74,10 @@ def evaluate(
 
     config = EvaluationConfig(metrics, scope, subset, context_frames, resamples, device)
     results = run(pred, ref, out, config, versus=versus, cache_folder=cache, say=say)
-    Console().print(results_table(results))
+    if json:
+        print_json(results)
+    else:
+        Console().print(results_table(results))
     for line in remarks(results):
         say(line)
     say(f"wrote {out / 'results.json'}")

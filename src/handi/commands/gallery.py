@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from handi.commands.options import Several, optional, say
+from handi.commands.options import Several, Switch, optional, say, usage
 
 
 def gallery(
@@ -20,6 +20,7 @@ def gallery(
     title: str = "",
     width: int = 448,
     ids: Several = (),
+    truth: Switch = False,
 ) -> int:
     """Show methods side by side in one HTML page, all videos in step, as the paper's Figure 6 does.
 
@@ -52,11 +53,16 @@ def gallery(
         title: Heading of the page.
         width: Widest that a frame is stored, in pixels.
         ids: Only these samples, in this order.
+        truth: Show the true videos of --ref as the first column.
     """
-    from handi.evaluation.gallery import GalleryConfig, build_gallery, read_methods, read_samples
+    from handi.evaluation.gallery import GalleryConfig, ShownMethod, build_gallery, read_methods, read_samples
 
     shown = read_methods(methods, results)
     samples = read_samples(ref, shown, ids, say)
+    if truth:
+        if ref is None:
+            usage("gallery", "--truth needs --ref, the folder of the true videos")
+        shown = [ShownMethod("truth", ref, samples), *shown]
     failures = build_gallery(samples, shown, out, GalleryConfig(title, form, flow, width))
     for failure in failures:
         say(f"not shown: {failure}")

@@ -22,7 +22,7 @@ _Float = Annotated[float | None, _model_default("FLOAT")]
 def generate(
     out: Path,
     image: Annotated[str | None, optional("FILE")] = None,
-    prompt: Annotated[str | None, optional("TEXT")] = None,
+    prompt: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, optional("TEXT")] = (),
     batch: Annotated[Path | None, optional("FILE.jsonl")] = None,
     model: str = "mini",
     mask: Annotated[str | None, optional("FILE")] = None,
@@ -51,8 +51,8 @@ def generate(
 ) -> int:
     """Make a video from a picture and a sentence, or many from a batch file.
 
-    Writes video.mp4 (H.264), motion_area.png, motion_area_soft.png, motion_flow.png and run.json to --out,
-    and poses.json and poses.png where the model says how the hands will move.
+    Writes video.mp4 (H.264), motion_area.png, motion_area_soft.png, motion_flow.png, last_frame.png and
+    run.json to --out, and poses.json and poses.png where the model says how the hands will move.
 
     One clip:
         handi generate --image kitchen.jpg --prompt "Julienne carrot." --out out/carrot
@@ -63,6 +63,11 @@ def generate(
     Moving as your own hands do, or as an edited poses.json says (docs/poses.md):
         handi generate --image kitchen.jpg --prompt "Julienne carrot." --poses my_hands.mp4 --out out/carrot
 
+    Several actions, one after the other: each clip starts from the last frame of the one before. --out gets
+    the video of all, and clips/1, clips/2 and so on:
+        handi generate --image kitchen.jpg --prompt "Pick up the knife." --prompt "Cut the carrot." \\
+            --out out/meal
+
     Many clips, one per line: {"image": ..., "prompt": ..., "mask"?, "poses"?, "seed"?, "motion"?, "id"?}.
     Stopped, it resumes when it is run again:
         handi generate --batch clips.jsonl --out out/clips
@@ -71,12 +76,13 @@ def generate(
         out: Folder for the results; with --batch, the parent of one folder per clip.
         image: The context image: a scene with a hand or hands ready to act. "example" is a picture that
             ships with handi.
-        prompt: The action, as a short sentence.
+        prompt: The action, as a short sentence. Given several times, it is a sequence.
         batch: File of requests, one JSON object per line. Relative paths in it count from its own folder.
         model: A model folder (handi's, AnimateAnything's, HANDI/IVG's), a hub id "owner/name", or
             "mini": the small model that ships with handi, 128×128, trained on a synthetic kitchen table
             (docs/mini.md). "random": the same kind of thing untrained; its pixels mean nothing.
         mask: Motion area to use instead of stage 1's: a picture, bright where things may move, or "full".
+            In a sequence it counts for every clip.
         poses: How the hands move, for models that take poses: a poses.json, such as an earlier run's,
             edited, or a video of hands, whose movement is put into the picture.
         area_from: If no mask is given: the motion area is stage 1's, or the hulls of the hands' poses.
@@ -108,9 +114,11 @@ def generate(
     """
     if (batch is None) == (image is None):
         usage("generate", "give --image and --prompt, or --batch")
-    if batch is None and prompt is None:
+    if batch is None and not prompt:
         usage("generate", "--image needs a --prompt")
-    if batch is not None and (prompt, mask, poses) != (None, None, None):
+    if len(prompt) > 1 and poses is not None:
+        usage("generate", "--poses is the movement of one clip, and there are several prompts")
+    if batch is not None and (prompt, mask, poses) != ((), None, None):
         usage("generate", "with --batch, prompts, masks and poses stand in the file")
     if batch_size < 1:
         usage("generate", f"--batch-size {batch_size}: use 1 or more")
@@ -120,6 +128,7 @@ def generate(
     from handi.core.inputs import parse_size
     from handi.generation.requests import ClipRequest, GenerationSettings, read_batch
     from handi.generation.run import run_batch, run_one
+    from handi.generation.sequence import run_sequence
 
     height, width = (None, None) if size is None else parse_size(size)
     settings = GenerationSettings(
@@ -145,9 +154,11 @@ def generate(
         enrich_model=enrich_model,
     )
     if batch is None:
-        request = ClipRequest(
-            image=str(image), prompt=str(prompt), mask=mask, poses=poses, seed=seed, motion=motion
-        )
+        request = ClipRequest(str(image), prompt[0], mask=mask, poses=poses, seed=seed, motion=motion)
+        if len(prompt) > 1:
+            run_sequence(request, prompt, settings, out, say=say)
+            say(f"wrote {out / 'video.mp4'}")
+            return 0
         for note in run_one(request, settings, out).notes:
             say(f"note: {note}")
         say(f"wrote {out / 'video.mp4'}")

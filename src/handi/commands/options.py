@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -12,6 +13,11 @@ import tyro
 def optional(metavar: str) -> Any:
     """An option that may be left out, shown without a default."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+def print_json(value: Any) -> None:
+    """Print what a command found as JSON, on stdout, for programs."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from handi.commands.options import Switch, optional, say, usage
+from handi.commands.options import Switch, optional, print_json, say, usage
 
 
 def report(
@@ -15,6 +15,7 @@ def report(
     out: Annotated[Path | None, optional("FILE.html")] = None,
     validate: Switch = False,
     samples: int = 24,
+    json: Switch = False,
 ) -> int:
     """Write the data card of prepared clips: one HTML page that any browser opens.
 
@@ -31,6 +32,7 @@ def report(
         out: Where the page goes; DIR/report.html by default.
         validate: Check every byte: hashes, pictures, arrays, counts. Exit code 1 where something is damaged.
         samples: Clips shown; half of them the worst, the others spread over the rest.
+        json: Print the counts, and with --validate the damages, as JSON.
     """
     from handi.data.report import write_report
     from handi.data.validate import validate as read_again
@@ -40,7 +42,10 @@ def report(
     damages = read_again(folder) if validate else None
     for damage in (damages or [])[:50]:
         say(f"error: {damage}")
-    say(f"wrote {write_report(folder, out, samples=samples, damages=damages)}")
+    page, counts = write_report(folder, out, samples=samples, damages=damages)
+    say(f"wrote {page}")
+    if json:
+        print_json({"report": page, **counts})
     if damages:
         hint = "delete the shards that are named and run handi prepare again: it makes what is missing"
         say(f"error: {folder}: {len(damages)} damages; {hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 LONGEST = 600  # characters of each part of an error's text: a value that it quotes may have any length
@@ -79,3 +80,9 @@ def item_failure(error: Exception, item: str) -> HandiError:
     if isinstance(error, OutputError) and error.everywhere:
         raise error
     return InputError(reason(error), where=item)
+
+
+def without_paths(text: str) -> str:
+    """A message for readers elsewhere, to whom this machine's folders mean nothing: paths as bare names."""
+    parts = r"(?:[^\s/\\,;:()'\"]+[/\\])*"
+    return re.sub(rf"(?<![\w.:/])(?:~|[A-Za-z]:)?[/\\]{parts}([^\s/\\,;:()'\"]+)", r"\1", text)

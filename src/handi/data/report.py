@@ -23,7 +23,7 @@ from handi.core.errors import InputError
 from handi.core.files import sweep, write_text
 from handi.core.images import resize
 from handi.core.reading import read_text
-from handi.core.types import BinaryMask, Picture
+from handi.core.types import BinaryMask, Frames, Picture
 from handi.core.video import even_indices
 from handi.data import shards
 from handi.data.ledger import KEPT, Row, kind_of_reason
@@ -32,7 +32,7 @@ from handi.hands.joints import draw_hands
 
 REPORT = "report.html"
 SPLITS = ("train", "val", "test")
-SHOWN, SHOWN_PX = 4, 168  # frames of a sample, and their height
+SHOWN, SHOWN_PX = 16, 168  # frames of a sample at most, and their height
 SMALL_AREA, LARGE_AREA = 0.01, 0.6  # shares of the picture beyond which a motion area looks odd
 CAMERA = 0.1  # of the width: a camera that moves as much has left the context frame
 EXAMPLES = 3  # clips named for a reason
@@ -41,8 +41,8 @@ BINS, CHART = 24, (360, 96)  # of a histogram: columns, px
 
 def write_report(
     folder: str | Path, out: Path | None = None, *, samples: int = 24, damages: Sequence[Damage] | None = None
-) -> Path:
-    """Write the data card of a prepared folder to `out` (FOLDER/report.html) and give its path.
+) -> tuple[Path, dict[str, Any]]:
+    """Write the data card of a prepared folder to `out` (FOLDER/report.html); its path, and the counts on it.
 
     samples: clips shown, half of them the worst (`concerns`), the others spread over the rest. damages: what
     `validate` found, None where it was not run. Raises: InputError for a folder that cannot be read,
@@ -74,13 +74,20 @@ def write_report(
             *([histogram("In view after stabilising", card.valid, "% of the picture")] if card.valid else []),
         ],
         hands={f"{count} hand{'' if count == 1 else 's'}": card.hands[count] for count in (0, 1, 2)},
+        sides={side: card.sides[side] for side in ("left", "right")},
         prior=_prior(folder / shards.PRIOR),
         samples=_samples(folder, about["settings"], samples),
     )
     out = out if out is not None else folder / REPORT
     sweep(out.parent)
     write_text(out, page, errors="replace")
-    return out
+    return out, {
+        "splits": about["splits"],
+        "kept": card.kept,
+        "described": card.described,
+        "rejected": dict(card.rejected.most_common()),
+        "damages": None if damages is None else [str(damage) for damage in damages],
+    }
 
 
 class Card:
@@ -240,16 +247,16 @@ def _shown(folder: Path, settings: dict[str, Any], rows: Sequence[Row]) -> Itera
     for row in rows:
         sample = {"id": row["id"], "action": row["action"], "description": row["description"] or ""}
         try:
-            sample["source"] = _source(strip(shards.read_piece(folder, row), settings))
+            sample["film"] = _film(frames_of(shards.read_piece(folder, row), settings))
         except (InputError, ValueError, KeyError) as error:
-            sample |= {"source": None, "problem": f"cannot be shown: {error}"}
+            sample |= {"film": None, "problem": f"cannot be shown: {error}"}
         found = [text for weight, text in sorted(concerns(row), reverse=True) if weight > 0.02]
         figures = f"{row['id']}, {row['split']}, {row['seconds']:.1f} s, area {100 * row['area']:.1f} %"
         yield sample | {"about": f"{figures}: {'; '.join(found) or 'nothing odd'}"}
 
 
-def strip(members: dict[str, bytes], settings: dict[str, Any]) -> Picture:
-    """A clip's frames side by side with motion area and skeletons: SHOWN_PX×W×3; on grey without frames.
+def frames_of(members: dict[str, bytes], settings: dict[str, Any]) -> Frames:
+    """A clip's frames with motion area and skeletons: F×SHOWN_PX×W×3; on grey without frames.
 
     Raises: ValueError, KeyError (damaged).
     """
@@ -264,8 +271,14 @@ def strip(members: dict[str, bytes], settings: dict[str, Any]) -> Picture:
         frame = grey if settings["pictures"] == "none" else shards.decode_picture(members[name])
         large = resize(_shaded(frame, area), SHOWN_PX, round(width * SHOWN_PX / height))
         shown.append(draw_hands(large, hands["joints"][n]))
-    gap = np.full((SHOWN_PX, 3, 3), 255, np.uint8)
-    return np.concatenate([part for picture in shown for part in (picture, gap)][:-1], axis=1)
+    return np.stack(shown)
+
+
+def _film(frames: Frames) -> dict[str, Any]:
+    """Frames F×H×W×3 side by side in one picture, which the page moves behind a window of one frame."""
+    count, height, width = frames.shape[:3]
+    picture = frames.transpose(1, 0, 2, 3).reshape(height, count * width, 3)
+    return {"source": _source(picture), "count": count, "height": height, "width": width}
 
 
 def _shaded(frame: Picture, area: BinaryMask) -> Picture:

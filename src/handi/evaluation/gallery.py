@@ -24,7 +24,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from handi import __version__
-from handi.core.errors import HandiError, InputError, failure, reason
+from handi.core.errors import HandiError, InputError, failure, reason, without_paths
 from handi.core.files import sweep, write_text
 from handi.core.images import open_image, resize, to_mask
 from handi.core.progress import Progress
@@ -37,7 +37,7 @@ from handi.evaluation.videos import Entry, is_video
 from handi.motion.flow import hsv_first_pair, motion_flow
 
 QUALITY = 85  # of the WebP pictures in the page
-MAX_FRAMES = 64  # of a video: a longer one is no clip, and would not fit in one picture
+MAX_FRAMES = 256  # of a video: a longer one is no sequence of clips, and would not fit in one picture
 FPS = 8.0  # of frames that come without a rate: that of the paper's clips
 
 # What the page shows in a place: a film or picture for the template, or why there is none.
@@ -386,7 +386,7 @@ def _summary(methods: Sequence[ShownMethod]) -> dict[str, Any] | None:
                 columns.setdefault(key, metric)
                 values.setdefault(key, []).append(metric["value"])
             if "skipped" in metric:
-                skipped.add(f"Skipped: {metric['title']}: {metric['skipped']}")
+                skipped.add(f"{metric['title']}: {without_paths(metric['skipped'])}")
     for result in results.values():
         for key, metric in result["metrics"].items():
             best = {"higher": max, "lower": min}.get(metric["better"])
@@ -395,4 +395,4 @@ def _summary(methods: Sequence[ShownMethod]) -> dict[str, Any] | None:
             )
     rows = [(name, result["n"], result["metrics"]) for name, result in results.items()]
     note = f"Protocol {', '.join(sorted(protocols))}; intervals are 95 %, bootstrapped over the videos."
-    return {"columns": columns, "rows": rows, "notes": [note, *sorted(skipped)]}
+    return {"columns": columns, "rows": rows, "note": note, "skipped": sorted(skipped)}

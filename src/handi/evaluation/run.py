@@ -43,7 +43,7 @@ class EvaluationConfig:
     context_frames: int = 1  # at the start of each video, not scored
     resamples: int = RESAMPLES
     device: str = "auto"
-    clips: int | None = None  # only the first so many true videos; None: all
+    limit: int | None = None  # only the first so many true videos; None: all
 
     def check(self) -> None:
         """Raises: InputError for an unknown metric or a number out of range."""
@@ -53,8 +53,8 @@ class EvaluationConfig:
             raise InputError(f"{self.context_frames} context frames", hint="use 0 or more")
         if not 2 <= self.resamples <= MOST_RESAMPLES:
             raise InputError(f"{self.resamples} resamples", hint=f"use 2 to {MOST_RESAMPLES:,}")
-        if self.clips is not None and self.clips < 1:
-            raise InputError(f"--clips {self.clips}", hint="use 1 or more")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"--limit {self.limit}", hint="use 1 or more")
 
 
 class LoadedMetrics:
@@ -118,7 +118,7 @@ def evaluate(
         context_frames=config.context_frames,
         areas=areas,
         names=[str(side) for side in sides],
-        clips=config.clips,
+        clips=config.limit,
     )
     if config.subset == "motion-intensive":
         pairs.keep(pairs.intensive())
@@ -218,7 +218,7 @@ def _write(
             "id": PROTOCOL,
             "scope": config.scope,
             "subset": config.subset,
-            "clips": config.clips,
+            "clips": config.limit,
             "area": kinds_of_area(pairs.true[id] for id in pairs.ids),
             "frames": frames - config.context_frames,
             "size": [height, width],

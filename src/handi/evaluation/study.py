@@ -207,7 +207,7 @@ class Study:
 
     def entries(self, data: str) -> dict[str, Entry]:
         """The clips of a data set that are used, by id. Raises: InputError."""
-        return dict(list(read_videos(self.data[data]).items())[: self.config.clips])
+        return dict(list(read_videos(self.data[data]).items())[: self.config.limit])
 
     def videos(self, spec: Spec, data: str) -> Path:
         """The folder of a method's videos of a data set; missing ones are generated. Raises: HandiError."""

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from handi.method.pipeline import HandiPipelineOutput
 
 RUN_FILE = "run.json"  # written last: a folder that has it is finished
-OWNED = ("video.mp4", "motion_area.png", "motion_area_soft.png", "motion_flow.png", "poses.json", "poses.png",
-         "frames")  # fmt: skip
+OWNED = ("video.mp4", "motion_area.png", "motion_area_soft.png", "motion_flow.png", "last_frame.png",
+         "poses.json", "poses.png", "frames", "clips")  # fmt: skip
+LAST_FRAME = "last_frame.png"  # the context image of a clip that goes on from this one
 LIBRARIES = ("handi", "torch", "diffusers", "transformers", "numpy", "av", "opencv-python-headless")
 
 
@@ -46,6 +47,7 @@ def write_clip(
     write_image(folder / "motion_area.png", output.motion_area[index])
     write_image(folder / "motion_area_soft.png", _grey(output.motion_area_soft[index]))
     write_image(folder / "motion_flow.png", _grey(motion_flow(clip)))
+    write_image(folder / LAST_FRAME, clip[-1])
     if output.poses is not None:
         write_pose_files(folder, output, index, fps)
     if frames_too:

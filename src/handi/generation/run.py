@@ -23,6 +23,8 @@ from handi.generation.record import OWNED, RUN_FILE, is_finished, result_record,
 from handi.generation.requests import ClipRequest, GenerationSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from handi.method.pipeline import HandiPipeline, HandiPipelineOutput
 
 
@@ -133,6 +135,15 @@ def _of_request(error: Exception, request: ClipRequest) -> HandiError:
     return item_failure(error, f"request {request.id!r}")
 
 
+class Stopped(HandiError):
+    """Whoever watched a run has stopped it."""
+
+
+# (stage, steps done, steps in all) after each step; True stops the run.
+Watch = Callable[[int, int, int], bool | None]
+STAGES = {1: "stage 1, motion area", 2: "stage 2, video"}
+
+
 class Runner:
     """A loaded model that turns requests into folders of files. Close it, or use it in a `with`."""
 
@@ -173,43 +184,26 @@ class Runner:
         requests: list[ClipRequest],
         folders: list[Path],
         descriptions: dict[str, Description] | None = None,
+        *,
+        watch: Watch | None = None,
     ) -> HandiPipelineOutput:
         """Generate one batch into its folders, which appear whole or not at all. Raises: HandiError.
 
         descriptions: enriched prompts by request id, which the model is given in the prompts' place.
+        watch: is told of each step, and may stop the run (`Stopped`); without it there are bars.
         """
-        import torch
-
-        s = self.settings
         described = [(descriptions or {}).get(request.id) for request in requests]
-        given, notes = given_poses(self.pipe, requests, s)
+        given, notes = given_poses(self.pipe, requests, self.settings)
         with ExitStack() as stack:
             scratch = [stack.enter_context(staged(folder, last=RUN_FILE, owned=OWNED)) for folder in folders]
-            with _StageBars() as bars:
-                output = self.pipe(
-                    [r.image_file for r in requests],
-                    [d.text if d else r.prompt for r, d in zip(requests, described, strict=True)],
-                    mask=[r.mask for r in requests],
-                    motion=[r.motion for r in requests],
-                    poses=given,
-                    area_from=s.area_from,
-                    pose_inference_steps=s.pose_steps,
-                    pose_guidance_scale=s.pose_guidance,
-                    num_frames=s.frames,
-                    height=s.height,
-                    width=s.width,
-                    num_inference_steps=s.steps,
-                    guidance_scale=s.guidance,
-                    area_inference_steps=s.area_steps,
-                    area_guidance_scale=s.area_guidance,
-                    restore_background=s.restore_background,
-                    generator=[torch.Generator().manual_seed(r.seed) for r in requests],
-                    callback_on_step_end=bars.step,
-                )
+            prompts = [d.text if d else r.prompt for r, d in zip(requests, described, strict=True)]
+            output = self._call(requests, prompts, given, watch)
             output.notes += notes
             for index, (request, folder) in enumerate(zip(requests, scratch, strict=True)):
                 begin = time.perf_counter()
-                write_clip(folder, output, index, fps=self.pipe.card.fps, frames_too=s.save_frames)
+                write_clip(
+                    folder, output, index, fps=self.pipe.card.fps, frames_too=self.settings.save_frames
+                )
                 seconds = {"load": self.load_seconds, **output.seconds, "write": time.perf_counter() - begin}
                 result = result_record(output, index, self.pipe.card.fps)
                 if given is not None:
@@ -218,6 +212,58 @@ class Runner:
                 if (description := described[index]) is not None:
                     record["description"] = asdict(description)
                 (folder / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return output
+
+    def propose(self, request: ClipRequest, *, watch: Watch | None = None) -> HandiPipelineOutput:
+        """The motion area and the poses of a request before its video is made. Raises: HandiError."""
+        given, notes = given_poses(self.pipe, [request], self.settings)
+        output = self._call([request], [request.prompt], given, watch, area_only=True)
+        output.notes += notes
+        return output
+
+    def _call(
+        self,
+        requests: list[ClipRequest],
+        prompts: list[str],
+        poses: list[np.ndarray] | None,
+        watch: Watch | None,
+        *,
+        area_only: bool = False,
+    ) -> HandiPipelineOutput:
+        """The pipeline's answer to requests. Raises: Stopped, and what the pipeline raises."""
+        import torch
+
+        s = self.settings
+        with StageBars() as bars:
+            tell = watch or bars
+
+            def on_step(pipe: HandiPipeline, step: int, timestep: Any, state: dict[str, Any]) -> None:
+                if tell(state["stage"], step + 1, len(pipe.scheduler.timesteps)):
+                    pipe.interrupt()
+
+            output = self.pipe(
+                [r.image_file for r in requests],
+                prompts,
+                mask=[r.mask for r in requests],
+                motion=[r.motion for r in requests],
+                poses=poses,
+                area_from=s.area_from,
+                pose_inference_steps=s.pose_steps,
+                pose_guidance_scale=s.pose_guidance,
+                num_frames=s.frames,
+                height=s.height,
+                width=s.width,
+                num_inference_steps=s.steps,
+                guidance_scale=s.guidance,
+                area_inference_steps=s.area_steps,
+                area_guidance_scale=s.area_guidance,
+                restore_background=s.restore_background,
+                generator=[torch.Generator().manual_seed(r.seed) for r in requests],
+                area_only=area_only,
+                callback_on_step_end=on_step,
+            )
+        if output.interrupted:
+            raise Stopped("stopped")
         return output
 
     def _record(
@@ -248,23 +294,22 @@ class Runner:
         }
 
 
-class _StageBars:
-    """A progress bar for the stage that is running, fed by the pipeline's callback."""
+class StageBars:
+    """A progress bar for the stage that is running; a `Watch`."""
 
     def __init__(self) -> None:
         self._stage, self._bar = 0, ExitStack()
 
-    def __enter__(self) -> _StageBars:
+    def __enter__(self) -> StageBars:
         return self
 
     def __exit__(self, *details: Any) -> None:
         self._bar.__exit__(*details)
 
-    def step(self, pipe: HandiPipeline, step: int, timestep: Any, state: dict[str, Any]) -> None:
-        if state["stage"] != self._stage:
+    def __call__(self, stage: int, done: int, total: int) -> None:
+        """Show that `done` of `total` steps of a stage are done."""
+        if stage != self._stage:
             self._bar.close()
-            self._stage = state["stage"]
-            name = {1: "stage 1, motion area", 2: "stage 2, video"}[self._stage]
-            total = len(pipe.scheduler.timesteps)
-            self._progress = self._bar.enter_context(Progress(name, total, "steps"))
+            self._stage = stage
+            self._progress = self._bar.enter_context(Progress(STAGES[stage], total, "steps"))
         self._progress.advance()

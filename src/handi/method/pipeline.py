@@ -118,6 +118,7 @@ class HandiPipeline(StagesPipeline):
         num_videos_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         restore_background: bool = True,
+        area_only: bool = False,
         output_type: str = "np",
         return_dict: bool = True,
         callback_on_step_end: Callback | None = None,
@@ -142,6 +143,7 @@ class HandiPipeline(StagesPipeline):
         num_videos_per_prompt: clips of each picture and sentence, one after the other.
         generator: one per clip, or one for all; a clip is the same alone and in a batch.
         restore_background: the context image itself outside the motion area, and as frame 0.
+        area_only: stop before stage 2: the motion area and the poses alone; frames is None.
         output_type: "np" (uint8), "pil", "pt" (in [0, 1]) or "latent".
         callback_on_step_end(pipe, step, timestep, {"latents", "stage"}) after each step of either stage; it
         may return {"latents": …}, and stops the run by `pipe.interrupt()`.
@@ -214,7 +216,7 @@ class HandiPipeline(StagesPipeline):
             if poses is not None and hands is not None and masks[0] is None:
                 area = area | _hulls(hands, size)
         output: Any = None
-        if not self._interrupt:
+        if not (self._interrupt or area_only):
             with self.timed("stage2", seconds):
                 output = self.sample_stage2(conditions, stage2, area, strength)
             if output_type != "latent":

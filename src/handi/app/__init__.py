@@ -1,0 +1,1 @@
+"""`handi app`: generation in a browser, by the same functions as `handi generate`."""

@@ -1,0 +1,121 @@
+"""Several sentences, one video: each clip starts from the last frame of the one before.
+
+A clip changes its context image inside its motion area alone, and its last frame is handed on as it is,
+without a codec between. So outside the areas of all clips, every frame is the first photo to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from handi.core.errors import InputError
+from handi.core.files import staged
+from handi.core.images import write_image
+from handi.core.types import BinaryMask, Frames
+from handi.core.video import write_video
+from handi.generation.record import LAST_FRAME, OWNED, RUN_FILE, versions
+from handi.generation.requests import ClipRequest, GenerationSettings
+from handi.generation.run import Runner, describe
+from handi.motion.flow import motion_flow
+
+if TYPE_CHECKING:
+    from handi.method.pipeline import HandiPipelineOutput
+
+CLIPS = "clips"  # the folder, beside a sequence's video, of the clips that it is made of
+
+
+@dataclass(frozen=True)
+class Part:
+    """A clip of a sequence."""
+
+    request: ClipRequest
+    frames: Frames  # the first one is the last of the part before
+    area: BinaryMask
+
+    @classmethod
+    def of(cls, request: ClipRequest, output: HandiPipelineOutput) -> Part:
+        """The part that a run of one request gave."""
+        return cls(request, output.frames[0], output.motion_area[0])
+
+
+def run_sequence(
+    first: ClipRequest,
+    prompts: Sequence[str],
+    settings: GenerationSettings,
+    out: str | Path,
+    *,
+    say: Callable[[str], None],
+) -> list[Part]:
+    """Generate one clip for each prompt, and the video of all of them, into the folder `out`.
+
+    first: what the clips share; its image begins the first one, and a mask of it counts for all. The clips
+    are in out/clips/1 and so on, whole as they become ready. Raises: HandiError.
+    """
+    from handi.models.folder import require
+
+    settings.check()
+    requests = [
+        replace(first, prompt=prompt, id=str(number)) for number, prompt in enumerate(prompts, start=1)
+    ]
+    for request in requests:
+        request.check()
+    require(settings.model)
+    out = Path(out)
+    parts: list[Part] = []
+    with Runner(settings) as runner:
+        for number, request in enumerate(requests, start=1):
+            say(f"clip {number} of {len(requests)}: {request.prompt}")
+            if parts:
+                request = replace(request, image=str(out / CLIPS / str(number - 1) / LAST_FRAME))
+                height, width = parts[0].area.shape
+                runner.settings = replace(settings, height=height, width=width)
+            descriptions, errors = describe([request], settings)
+            if errors:
+                raise errors[0]
+            output = runner.run([request], [out / CLIPS / str(number)], descriptions)
+            for note in output.notes:
+                say(f"note: {note}")
+            parts.append(Part.of(request, output))
+        join(parts, out, fps=runner.pipe.card.fps)
+    return parts
+
+
+def join(parts: Sequence[Part], out: str | Path, *, fps: float) -> Frames:
+    """Write the video of all parts, the union of their motion areas and run.json to the folder `out`.
+
+    The frames, F×H×W×3: a part begins with the last frame of the one before, which is there once.
+    Raises: InputError for parts that do not go on from one another, OutputError.
+    """
+    for before, after in pairwise(parts):
+        if not np.array_equal(before.frames[-1], after.frames[0]):
+            raise InputError(f"{after.request.prompt!r} does not start from the last frame of the one before")
+    frames = np.concatenate([parts[0].frames, *(part.frames[1:] for part in parts[1:])])
+    area = np.any([part.area for part in parts], axis=0)
+    prompts = [part.request.prompt for part in parts]
+    record: dict[str, Any] = {
+        "request": asdict(replace(parts[0].request, prompt=" ".join(prompts), id="")),
+        "prompts": prompts,
+        "result": {
+            "frames": len(frames),
+            "height": frames.shape[1],
+            "width": frames.shape[2],
+            "fps": fps,
+            "motion_area_share": round(float(area.mean()), 4),
+        },
+        "versions": versions(),
+    }
+    owned = [name for name in OWNED if name != CLIPS]
+    with staged(out, last=RUN_FILE, owned=owned) as folder:
+        write_video(folder / "video.mp4", frames, fps=fps)
+        write_image(folder / "motion_area.png", area)
+        write_image(folder / "motion_flow.png", np.rint(motion_flow(frames) * 255).astype(np.uint8))
+        write_image(folder / LAST_FRAME, frames[-1])
+        (folder / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    return frames
