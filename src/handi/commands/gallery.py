@@ -55,13 +55,13 @@ def gallery(
         ids: Only these samples, in this order.
         truth: Show the true videos of --ref as the first column.
     """
+    if truth and ref is None:
+        usage("gallery", "--truth needs --ref, the folder of the true videos")
     from handi.evaluation.gallery import GalleryConfig, ShownMethod, build_gallery, read_methods, read_samples
 
     shown = read_methods(methods, results)
     samples = read_samples(ref, shown, ids, say)
-    if truth:
-        if ref is None:
-            usage("gallery", "--truth needs --ref, the folder of the true videos")
+    if truth and ref is not None:
         shown = [ShownMethod("truth", ref, samples), *shown]
     failures = build_gallery(samples, shown, out, GalleryConfig(title, form, flow, width))
     for failure in failures:
