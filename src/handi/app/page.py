@@ -14,6 +14,7 @@ from handi.app.session import Clip, Report, Session, Studio
 from handi.core.errors import HandiError, expected
 from handi.core.inputs import check_prompt
 from handi.core.reading import read_text
+from handi.generation.mini_check import warning
 from handi.generation.record import LAST_FRAME
 from handi.generation.requests import ClipRequest, GenerationSettings
 from handi.generation.run import Stopped
@@ -287,6 +288,8 @@ class Page:
 
     def _photo(self, session: Session, said: str = "Say what the hands do, then generate.") -> Updates:
         assert session.picture is not None
+        if (strange := warning(session.picture, self.studio.settings.model)) is not None:
+            said = f"{said}\n\nNote: {strange}."
         return {self.area: canvas(session.picture), self.status: said}
 
     def _side(self, session: Session, clips: list[Clip], said: str) -> Updates:

@@ -159,7 +159,7 @@ def generate(
             run_sequence(request, prompt, settings, out, say=say)
             say(f"wrote {out / 'video.mp4'}")
             return 0
-        for note in run_one(request, settings, out).notes:
+        for note in run_one(request, settings, out, say=say).notes:
             say(f"note: {note}")
         say(f"wrote {out / 'video.mp4'}")
         return 0

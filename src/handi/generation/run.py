@@ -18,6 +18,7 @@ from handi.core.images import read_image
 from handi.core.names import place_in
 from handi.core.progress import Progress
 from handi.data.enrich import Description, open_enricher
+from handi.generation.mini_check import warn
 from handi.generation.poses import follows, given_poses
 from handi.generation.record import OWNED, RUN_FILE, is_finished, result_record, versions, write_clip
 from handi.generation.requests import ClipRequest, GenerationSettings
@@ -28,13 +29,23 @@ if TYPE_CHECKING:
     from handi.method.pipeline import HandiPipeline, HandiPipelineOutput
 
 
-def run_one(request: ClipRequest, settings: GenerationSettings, out: str | Path) -> HandiPipelineOutput:
-    """Generate one clip into the folder `out`. Raises: HandiError; then nothing is left behind."""
+def run_one(
+    request: ClipRequest,
+    settings: GenerationSettings,
+    out: str | Path,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> HandiPipelineOutput:
+    """Generate one clip into the folder `out`; `say` is told what is worth knowing before it starts.
+
+    Raises: HandiError; then nothing is left behind.
+    """
     from handi.models.folder import require
 
     settings.check()
     request.check()
     require(settings.model)
+    warn([request], settings, say)
     descriptions, errors = describe([request], settings)
     if errors:
         raise errors[0]
@@ -70,6 +81,7 @@ def run_batch(
         except Exception as error:
             errors.append(_of_request(error, request))
     if todo:
+        warn(todo, settings, say)
         require(settings.model)  # before a model that enriches is loaded, and asked for an hour
     if finished := len(requests) - len(todo) - len(errors):
         say(f"{finished} of {len(requests)} are finished already")

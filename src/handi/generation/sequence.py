@@ -20,6 +20,7 @@ from handi.core.files import staged
 from handi.core.images import write_image
 from handi.core.types import BinaryMask, Frames
 from handi.core.video import write_video
+from handi.generation.mini_check import warn
 from handi.generation.record import LAST_FRAME, OWNED, RUN_FILE, versions
 from handi.generation.requests import ClipRequest, GenerationSettings
 from handi.generation.run import Runner, describe
@@ -67,6 +68,7 @@ def run_sequence(
     for request in requests:
         request.check()
     require(settings.model)
+    warn([first], settings, say)
     out = Path(out)
     parts: list[Part] = []
     with Runner(settings) as runner:
