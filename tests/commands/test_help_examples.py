@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from helpers.command_lines import understood
 
 from handi.commands import app as cli
 from handi.recipes import bundled
@@ -33,26 +34,7 @@ def test_examples_are_found():
 
 @pytest.mark.parametrize("words", examples(), ids=" ".join)
 def test_an_example_is_understood(words, monkeypatch, capsys):
-    called = []
-
-    def stand_in(command):
-        def run(**given):
-            called.append(command)
-            return 0
-
-        run.__signature__ = inspect.signature(command, eval_str=True)
-        run.__doc__ = command.__doc__
-        run.__annotations__ = {n: p.annotation for n, p in run.__signature__.parameters.items()} | {
-            "return": int
-        }
-        return run
-
-    monkeypatch.setitem(cli.COMMANDS, words[1], stand_in(cli.COMMANDS[words[1]]))
-    monkeypatch.setattr("sys.argv", words)
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert not stop.value.code, capsys.readouterr().err
-    assert len(called) == 1
+    understood(words, monkeypatch, capsys)
 
 
 def test_what_an_example_reads_is_made_by_another():
