@@ -547,3 +547,11 @@ def test_memory_is_flat_in_the_number_of_videos(tmp_path):
     assert peaks[1] < peaks[0] + 2 * 9 * 128 * 128 * 3
     with pytest.raises(InputError, match="resamples"):
         EvaluationConfig(resamples=1).check()
+
+
+def test_results_as_json(handi, sides, tmp_path):
+    pred, ref = sides
+    arguments = ("--pred", pred, "--ref", ref, "--metrics", "pixels", "--resamples", 20, "--json")
+    code, printed, err = handi("evaluate", *arguments, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert json.loads(printed) == json.loads((tmp_path / "out/results.json").read_text())

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from handi.commands.options import Switch, optional, print_json, say
+from handi.commands.options import Switch, optional, say
 
 
 def evaluate(
@@ -75,7 +75,7 @@ def evaluate(
     config = EvaluationConfig(metrics, scope, subset, context_frames, resamples, device)
     results = run(pred, ref, out, config, versus=versus, cache_folder=cache, say=say)
     if json:
-        print_json(results)
+        print((out / "results.json").read_text(encoding="utf-8"), end="")
     else:
         Console().print(results_table(results))
     for line in remarks(results):
