@@ -308,12 +308,13 @@ class Page:
     def _kept(self, session: Session, clip: Clip) -> Updates:
         """A clip with all that belongs to it."""
         whole = session.joined(clip)
+        place = clip.folder.relative_to(self.studio.out)
         return {
             self.kept: clip,
             self.result: gr.Row(visible=True),
             self.best: str(clip.video),
             self.whole: gr.Video(None if whole is None else str(whole), visible=whole is not None),
-            self.about: f"### {clip.title}\nIn `{clip.folder}`, as `handi generate` writes it.",
+            self.about: f"### {clip.title}\nIn `{place}`, as `handi generate` writes it.",
             self.files: [str(path) for path in clip.files()],
             self.packed: gr.DownloadButton(value=str(session.packed(clip))),
             self.status: f"Kept: {clip.title}",
