@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKLLTXVideo,
     AutoencoderKLWan,
+    LTXImageToVideoPipeline,
     LTXVideoTransformer3DModel,
+    WanImageToVideoPipeline,
     WanTransformer3DModel,
 )
 from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
@@ -127,3 +130,18 @@ def _model(
         source="random",
     )
     return replace(parts, area_unet=networks[1].eval()) if len(networks) > 1 else parts
+
+
+def save_base(parts: Checkpoint, folder: Path) -> Path:
+    """The folder that diffusers' own pipeline writes of these parts."""
+    pipelines: dict[str, Any] = {"wan": WanImageToVideoPipeline, "ltx": LTXImageToVideoPipeline}
+    more = {"expand_timesteps": True} if parts.card.backbone == "wan" else {}
+    pipelines[parts.card.backbone](
+        tokenizer=parts.tokenizer,
+        text_encoder=parts.text_encoder,
+        vae=parts.vae,
+        scheduler=parts.scheduler(),
+        transformer=parts.unet,
+        **more,
+    ).save_pretrained(folder)
+    return folder

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from helpers.small_footage import movie, read_hands
 from helpers.source_layouts import epic_row, fho_action, fho_video, write_ego4d, write_json, write_table
+from helpers.tiny_backbones import save_base, tiny_ltx, tiny_wan
 
 from handi import HandiPipeline
 from handi.commands import app as cli
@@ -26,6 +27,8 @@ TOY = {
     "areas": "--steps 1 --guidance 1 --device cpu",
     "world": "--size 32 --workers 1",
 }
+BASES = {"Wan-AI/Wan2.2-TI2V-5B-Diffusers": tiny_wan, "Lightricks/LTX-Video": tiny_ltx}
+ADAPTERS = [name for name in bundled() if name.startswith(("wan", "ltx"))]
 FULL_SIZE = [name for name in bundled() if name.startswith(("epic", "ego4d"))]
 
 
@@ -73,6 +76,8 @@ def home(tmp_path_factory):
     shutil.rmtree(published / "area_unet")
     for name in ("handi.json", "prior_mask.safetensors"):
         (published / name).unlink()
+    for name, make in BASES.items():
+        save_base(make(networks=1), home / name)
     (home / "footage").mkdir()
     movie(home / "footage/cut.mp4").with_suffix(".txt").write_text("Cut the carrot.\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -82,7 +87,10 @@ def home(tmp_path_factory):
         )
         patch.setattr(ToolsMaker, "__call__", stand_in_hands)
         for command in commands():
-            patch.setattr(sys, "argv", [*shlex.split(command), *shlex.split(TOY[command.split()[1]])])
+            small = TOY[command.split()[1]]
+            if any(base in command for base in BASES):
+                small = "--size 64x96 --frames 9 --fps 5 --executor serial"
+            patch.setattr(sys, "argv", [*shlex.split(command), *shlex.split(small)])
             with pytest.raises(SystemExit) as stop:
                 cli.main()
             assert not stop.value.code, command
@@ -101,10 +109,12 @@ def commands():
 def test_a_recipe_opens_what_its_header_makes(name, home, monkeypatch):
     monkeypatch.chdir(home)
     small = {"data.size": "64,112"} if name in FULL_SIZE or name == "folder_lora" else {}
+    if name in ADAPTERS:
+        small = {"data.size": "64,96", "data.frames": "9", "data.fps": "5"}
     recipe = load_recipe(find_recipe(name), small)
     clips, held_out = setup.open_data(recipe)
     batch = setup.training_batches(recipe, clips).at(0, 1)
-    assert (held_out is None) == (name == "folder_lora")
+    assert (held_out is None) == (name in ("folder_lora", *ADAPTERS))
     assert batch.frames.shape[1] == recipe.data.frames
     if name not in FULL_SIZE:
         return

@@ -25,6 +25,7 @@ def generate(
     prompt: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, optional("TEXT")] = (),
     batch: Annotated[Path | None, optional("FILE.jsonl")] = None,
     model: str = "mini",
+    base: Annotated[str | None, optional("FOLDER_OR_HUB_ID")] = None,
     mask: Annotated[str | None, optional("FILE")] = None,
     poses: Annotated[str | None, optional("FILE")] = None,
     area_from: Literal["mask", "poses"] = "mask",
@@ -78,9 +79,12 @@ def generate(
             ships with handi.
         prompt: The action, as a short sentence. Given several times, it is a sequence.
         batch: File of requests, one JSON object per line. Relative paths in it count from its own folder.
-        model: A model folder (handi's, AnimateAnything's, HANDI/IVG's), a hub id "owner/name", or
+        model: A model folder (handi's, AnimateAnything's, HANDI/IVG's, a folder of adapters, Wan's or LTX's
+            of diffusers), a hub id "owner/name", or
             "mini": the small model that ships with handi, 128×128, trained on a synthetic kitchen table
             (docs/mini.md). "random": the same kind of thing untrained; its pixels mean nothing.
+        base: Of a folder of adapters (docs/backbones.md): the model of diffusers that they are for, where it
+            is not where handi.json says.
         mask: Motion area to use instead of stage 1's: a picture, bright where things may move, or "full".
             In a sequence it counts for every clip.
         poses: How the hands move, for models that take poses: a poses.json, such as an earlier run's,
@@ -133,6 +137,7 @@ def generate(
     height, width = (None, None) if size is None else parse_size(size)
     settings = GenerationSettings(
         model=model,
+        base=base,
         variant=variant,
         lora=lora,
         frames=frames,

@@ -41,6 +41,10 @@ def train(
         handi prepare folder footage --held-out 0 --out data/footage
         handi train folder_lora --model.init FOLDER_OR_HUB_ID
 
+    Adapters on Wan 2.2 (docs/backbones.md), the second stage after the first:
+        handi train wan_stage1
+        handi train wan_stage2
+
     What each entry means, and its value in a recipe:
         handi train mini_stage1 --explain
 
@@ -53,7 +57,7 @@ def train(
     Args:
         recipe: A YAML file, or the name of one that ships with handi: mini_vae, mini_stage1, mini_poses,
             mini_stage2, epic_stage1, epic_stage2, ego4d_stage1, ego4d_stage2, epic_animate_anything,
-            folder_lora.
+            folder_lora, wan_stage1, wan_stage2, ltx_stage1, ltx_stage2.
         minutes: Stop after so many minutes, with a checkpoint and a model. 0 writes the model of the last
             checkpoint and trains nothing.
         resume: Fail if there is no checkpoint to resume from. Without this, one is used if there is one.

@@ -48,7 +48,8 @@ class TrainingClip:
     rois: np.ndarray  # F×2×4 as `Hands.rois`, side 0 where not visible
     texts: Texts
     mirrors: bool = True
-    latents: np.ndarray | None = None  # F×C×h×w float16, scaled: the frames as an autoencoder made them
+    latents: np.ndarray | None = None  # f×C×h×w float16, scaled: the frames as an autoencoder made them
+    still: np.ndarray | None = None  # likewise, of frame 0 as a still clip, where the autoencoder needs that
     embeddings: dict[str, np.ndarray] | None = None  # sentence → N×D float16 of a text encoder
     # 2×H×W bool: where the context image shows things, and hands, that the words mean; None: not known
     referents: np.ndarray | None = None
@@ -103,6 +104,7 @@ class PreparedClips:
                 where=self.folder / shards.INDEX,
                 hint=shards.AGAIN,
             )
+        self.chunked: bool = settings.get("chunk", 1) > 1  # a latent is of several frames
         self._row = lru_cache(maxsize=4096)(self._read_row)
         self._requests = lru_cache(maxsize=64)(self._read_requests)
 
@@ -187,7 +189,8 @@ class PreparedClips:
             rois=hands["rois"][chosen],
             texts=texts,
             mirrors=row["mirrors"],
-            latents=shards.decode_array(members["latents.npy"])[chosen] if self.latents else None,
+            latents=self._latents(members, chosen) if self.latents else None,
+            still=shards.decode_array(members["still.npy"]) if self.latents and self.chunked else None,
             embeddings=self._embeddings(texts, members) if self.embeddings else None,
             referents=referents,
             generated=generated,
@@ -200,7 +203,14 @@ class PreparedClips:
 
     def _embeddings(self, texts: Texts, members: dict[str, bytes]) -> dict[str, np.ndarray]:
         sentences = [sentence for kind in texts.values() for sentence in kind]
-        return dict(zip(sentences, shards.decode_array(members["text.npy"]), strict=True))
+        states = shards.decode_array(members["text.npy"])
+        if len(states) == len(sentences) + 1:  # models whose text encoder is not at hand in training
+            sentences.append("")
+        return dict(zip(sentences, states, strict=True))
+
+    def _latents(self, members: dict[str, bytes], chosen: np.ndarray) -> np.ndarray:
+        latents = shards.decode_array(members["latents.npy"])
+        return latents if self.chunked else latents[chosen]
 
     def _read_requests(self, place: int) -> list[tuple[ClipWords, TrainingClip]]:
         """The `REQUESTS` clips of one first frame: the actions in turn, as some afford many ("pick up")."""

@@ -18,13 +18,13 @@ class Encoder:
     Arithmetic is float32, results are float16: a clip of 256×448 has 229 kB of latents. Raises: ModelError.
     """
 
-    def __init__(self, model: str, device: torch.device | str = "cpu") -> None:
+    def __init__(self, model: str, device: torch.device | str = "cpu", *, text: bool = True) -> None:
         self.device = torch.device(device)
-        self.backbone = model_folder.load_encoders(model, self.device)
+        self.backbone = model_folder.load_encoders(model, self.device, text=text)
 
     @torch.no_grad()
     def latents(self, frames: Frames) -> np.ndarray:
-        """F×H×W×3 → F×C×h×w float16: the posterior's mode, scaled, as training makes it of frames."""
+        """F×H×W×3 → f×C×h×w float16: the posterior's mode, scaled, as training makes it of frames."""
         video = as_video(torch.from_numpy(np.ascontiguousarray(frames))[None].to(self.device))
         return self.backbone.encode(video)[0].transpose(0, 1).to("cpu", torch.float16).numpy()
 
@@ -32,7 +32,12 @@ class Encoder:
     def embeddings(self, sentences: Sequence[str]) -> np.ndarray:
         """S sentences → S×N×D float16, the text encoder's states, padded to its length.
 
-        One at a time, so that a sentence has the same states in any company.
+        One at a time, so that a sentence has the same states in any company. Of models that encode frames
+        together the empty sentence comes last, and rows that are zero in all sentences are left out.
         """
-        states = [self.backbone.text([sentence], self.device) for sentence in sentences]
-        return torch.cat(states).to("cpu", torch.float16).numpy()
+        together = self.backbone.chunk > 1
+        asked = [*sentences, ""] if together else sentences
+        states = torch.cat([self.backbone.text([sentence], self.device) for sentence in asked])
+        if together:
+            states = states[:, : int(states.any(-1).sum(1).max())]
+        return states.to("cpu", torch.float16).numpy()

@@ -58,7 +58,7 @@ class ToolsMaker:
             return Tools(detect, enrich=enrich)
         from handi.data.encoder import Encoder
 
-        encoder = Encoder(self.model, device)
+        encoder = Encoder(self.model, device, text=self.embeddings)
         return Tools(detect, encoder.latents, encoder.embeddings if self.embeddings else None, enrich)
 
     def _detect(self, device: torch.device) -> Callable[[Frames], Hands]:
@@ -85,6 +85,14 @@ class ToolsMaker:
             choose_device(self.device)
         if self.detects:
             HandDetector.from_pretrained(self.complexity, threads=1)
+
+    def chunk(self, settings: PrepareSettings) -> int:
+        """Frames of one latent after the first. Raises: InputError for sizes that the model cannot encode."""
+        if self.model is None:
+            return 1
+        from handi.models.folder import check_sizes
+
+        return check_sizes(self.model, settings.frames, settings.size)
 
     def hashes(self) -> dict[str, str]:
         """What is written down about the models. Raises: ModelError."""
@@ -180,7 +188,7 @@ def prepare_source(
         settings = world_settings(path, truth)
     settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
     models = replace(models, detects=settings.detects, descriptions=out / DESCRIPTIONS)
-    settings = replace(settings, models=models.hashes())
+    settings = replace(settings, models=models.hashes(), chunk=models.chunk(settings))
     models.check()
     workers = (os.cpu_count() or 1) if work.workers is None else work.workers
     executor = make_executor(work.executor, workers, address=work.ray_address, gpus=work.gpus_per_worker)

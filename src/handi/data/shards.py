@@ -9,8 +9,10 @@ DIR/shards/train-00000.tar  some clips of one split, whole or not there; a clip 
     KEY.referents.png         H×W, bits: 1 a thing, 2 a hand that the words mean; only of world clips
     KEY.ids.png, KEY.joints.npy, KEY.requests   of a first frame of the world: what its pixels show, and what
                               can be asked of it, with the joints R×F×42×2 of the clip that each would give
-    KEY.latents.npy           F×C×h×w float16, scaled; only with a model
-    KEY.text.npy              S×N×D float16, sentences in the order of the JSON's "texts"; where asked for
+    KEY.latents.npy           f×C×h×w float16, scaled; only with a model
+    KEY.still.npy             likewise, of frame 0 as a still clip; of models that encode frames together
+    KEY.text.npy              S×N×D float16, sentences in the order of the JSON's "texts"; where asked for.
+                              Of those models "" comes last, and rows that are zero in all are left out
     KEY.json                  the clip's line of the ledger, and its texts
 DIR/shards/train-00000.jsonl  that shard's part of the ledger, after a line about the shard; written last
 DIR/ledger.jsonl            one line per clip of the source (`ledger.py`)

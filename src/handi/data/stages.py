@@ -39,6 +39,7 @@ class PrepareSettings:
     first_frames: bool = False  # of the world: each clip is a picture with all that can be asked of it
     clips_per_shard: int = 64  # of the source, rejected ones among them
     models: dict[str, str] = field(default_factory=dict)  # what made hands, latents, …: name → hash
+    chunk: int = 1  # frames of one latent, after the first, of the model that made them
 
     def __post_init__(self) -> None:
         """Raises: InputError for settings that no clip can be prepared with."""
@@ -64,7 +65,10 @@ class PrepareSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON holds."""
-        return asdict(self) | {"size": list(self.size)}
+        known = asdict(self) | {"size": list(self.size)}
+        if self.chunk == 1:  # as of all clips before there were others
+            del known["chunk"]
+        return known
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Tools:
     """A worker's models; those that are None are left out."""
 
     detect: Callable[[Frames], Hands] | None = None  # None: only where hands are known
-    encode: Callable[[Frames], np.ndarray] | None = None  # F×H×W×3 → latents F×C×h×w float16
+    encode: Callable[[Frames], np.ndarray] | None = None  # F×H×W×3 → latents f×C×h×w float16
     embed: Callable[[Sequence[str]], np.ndarray] | None = None  # S sentences → S×N×D float16
     enrich: Callable[[Picture, str], str] | None = None  # context image, action → full description
 
@@ -118,7 +122,10 @@ def prepare_clip(clip: Clip, settings: PrepareSettings, tools: Tools) -> Prepare
     members |= _true_members(cut_out, settings)
     latents = tools.encode(frames) if tools.encode is not None else None
     states = tools.embed([s for kind in texts.values() for s in kind]) if tools.embed is not None else None
-    for name, array in (("latents", latents), ("text", states)):
+    still = None
+    if latents is not None and settings.chunk > 1:  # then it is not the first frame's latents, repeated
+        still = tools.encode(np.repeat(frames[:1], len(frames), axis=0)) if tools.encode else None
+    for name, array in (("latents", latents), ("still", still), ("text", states)):
         if array is not None:
             if not np.isfinite(array).all():  # one such clip would make every weight of a model NaN
                 raise Rejected(f"the model's {name} of it are not finite numbers")

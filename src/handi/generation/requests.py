@@ -57,6 +57,7 @@ class GenerationSettings:
     model: str = "mini"
     variant: str | None = None  # of its weight files, such as "fp16"
     lora: str | None = None  # a LoRA file for it
+    base: str | None = None  # of a folder of adapters, where it is not where its card says
     frames: int | None = None
     height: int | None = None
     width: int | None = None

@@ -170,6 +170,7 @@ class Runner:
             settings.model,
             torch_dtype=choose_dtype(settings.dtype, self.device),
             variant=settings.variant,
+            base=settings.base,
         )
         self._lora_hash: str | None = None
         if settings.lora is not None:

@@ -14,6 +14,7 @@ from diffusers import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
+from handi.core.errors import InputError
 from handi.method.losses import PredictionKind
 
 # (x_t: B×C×F×h×w, t: scalar) → the network's prediction, B×C×F×h×w
@@ -165,6 +166,9 @@ class Flow:
         """Timesteps to run, most noise first; shifted by the number of cells where the scheduler does so."""
         options: dict[str, Any] = {}
         if self.scheduler.config.get("use_dynamic_shifting", False):
+            if steps < 2 and self.scheduler.config.get("shift_terminal"):
+                hint = "use 2 or more: this model's schedule stretches from its first step to its last"
+                raise InputError("1 denoising step", hint=hint)
             options = {"mu": self._mu(cells), "sigmas": np.linspace(1.0, 1 / steps, steps)}
         return set_timesteps(self.scheduler, steps, device, strength, **options)
 

@@ -51,6 +51,15 @@ class StagesPipeline(FolderPipeline):
         """How the networks are run; with the scheduler that the pipeline has now."""
         return BACKBONES[self.card.backbone](self.vae, self.text_encoder, self.tokenizer, self.scheduler)
 
+    def enable_model_cpu_offload(self, *arguments: Any, **options: Any) -> None:
+        """diffusers' own; a network that serves both stages is moved once, and not for each of them."""
+        stage1 = self.area_unet
+        self.area_unet = None if stage1 is self.unet else stage1
+        try:
+            super().enable_model_cpu_offload(*arguments, **options)
+        finally:
+            self.area_unet = stage1
+
     def interrupt(self) -> None:
         """Stop after the current step; to be called from a callback. The call returns what there is."""
         self._interrupt = True

@@ -31,6 +31,7 @@ class Given:
     frames: Tensor | None = None  # B×F×H×W×3 uint8 (or the first frame alone); None or empty: not kept
     motion: Tensor | None = None  # B, AnimateAnything's motion strength; None: not known
     poses: Tensor | None = None  # B×F×42×2, the hands' joints in [0, 1]; None: not known
+    still: Tensor | None = None  # B×C×f×h×w of the context image as a still clip; None: to be encoded
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ adapters names its base and makes two networks of one:
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,9 @@ from transformers import AutoTokenizer, T5EncoderModel, UMT5EncoderModel
 from handi.core.errors import InputError, ModelError
 from handi.core.files import replace_folder, scratch_folder, writing
 from handi.core.reading import read_json
+from handi.models.backbone import Backbone
 from handi.models.lora import load_adapter, save_lora
-from handi.models.parts import Checkpoint, ModelCard, StageSettings
+from handi.models.parts import BACKBONES, Checkpoint, ModelCard, StageSettings
 
 TRANSFORMER = "transformer"  # the folder of the network, and what LoRA files call it
 ADAPTERS = {"area": "area.safetensors", "clip": "clip.safetensors"}  # of stage 1 and stage 2
@@ -55,37 +58,131 @@ FAMILIES: dict[str, tuple[Any, Any, Any, ModelCard]] = {
 }
 
 
-def load_base(folder: Path, source: str, *, dtype: torch.dtype | None, variant: str | None) -> Checkpoint:
-    """The parts of a base, for stage 2 alone. Raises: ModelError for a family that handi does not know."""
+def load_base(
+    folder: Path,
+    source: str,
+    *,
+    dtype: torch.dtype | None,
+    variant: str | None,
+    revision: str | None = None,
+    text: bool = True,
+) -> Checkpoint:
+    """The parts of a base, for stage 2 alone. Raises: ModelError for a family that handi does not know.
+
+    text: whether the text encoder is loaded, which is larger than the network and idle where states are
+    cached; else it is None.
+    """
+    network, vae, text_encoder, card = family_of(folder)
+    _check_channels(folder)
+    common: dict[str, Any] = {"local_files_only": True, "variant": variant}
+    dtype = dtype or torch.float32
+    return Checkpoint(
+        unet=_part(network, folder / TRANSFORMER, torch_dtype=dtype, **common),
+        area_unet=None,
+        vae=_part(vae, folder / "vae", torch_dtype=dtype, **common),
+        text_encoder=_part(text_encoder, folder / "text_encoder", dtype=dtype, **common) if text else None,
+        tokenizer=_tokenizer(folder),
+        scheduler_config=_scheduler(folder),
+        prior_mask=None,
+        card=replace(card, base=_address(source), revision=revision),
+        source=source,
+    )
+
+
+def family_of(folder: Path) -> tuple[Any, Any, Any, ModelCard]:
+    """The classes of a base's network, autoencoder and text encoder, and its card. Raises: ModelError."""
     config = folder / TRANSFORMER / "config.json"
     name = str(read_json(config, checked=False, error=ModelError).get("_class_name"))
     if name not in FAMILIES:
         raise ModelError(f"its network is a {name}", where=config, hint=f"use one of {', '.join(FAMILIES)}")
-    network, vae, text_encoder, card = FAMILIES[name]
-    common: dict[str, Any] = {"local_files_only": True, "variant": variant}
-    dtype = dtype or torch.float32
-    parts = Checkpoint(
-        unet=_part(network, folder / TRANSFORMER, torch_dtype=dtype, **common),
+    return FAMILIES[name]
+
+
+def base_shapes(folder: Path) -> Checkpoint:
+    """A base on the "meta" device: to be counted, not to be run. Raises: ModelError."""
+    network, vae, text_encoder, card = family_of(folder)
+    _check_channels(folder)
+    with torch.device("meta"):
+        parts = [_read(lambda path, cls=cls: cls.from_config(cls.load_config(path)), folder / name)
+                 for cls, name in ((network, TRANSFORMER), (vae, "vae"))]  # fmt: skip
+        config = _read(
+            text_encoder.config_class.from_pretrained, folder / "text_encoder", local_files_only=True
+        )
+        encoder = text_encoder(config)
+    return Checkpoint(
+        unet=parts[0].eval(),
         area_unet=None,
-        vae=_part(vae, folder / "vae", torch_dtype=dtype, **common),
-        text_encoder=_part(text_encoder, folder / "text_encoder", dtype=dtype, **common),
-        tokenizer=_read(AutoTokenizer.from_pretrained, folder / "tokenizer", local_files_only=True),
-        scheduler_config=read_json(
-            folder / "scheduler" / "scheduler_config.json", checked=False, error=ModelError
-        ),
+        vae=parts[1].eval(),
+        text_encoder=encoder.eval(),
+        tokenizer=_tokenizer(folder),
+        scheduler_config=_scheduler(folder),
         prior_mask=None,
-        card=card,
-        source=source,
+        card=replace(card, base=_address(str(folder))),
+        source=str(folder),
     )
-    taken, made = parts.unet.config.in_channels, parts.unet.config.out_channels
-    if taken != made:
+
+
+def load_base_encoders(folder: Path, device: torch.device, *, text: bool) -> Backbone:
+    """A backbone that encodes frames, in float32, and sentences where asked for: in bfloat16 on a GPU, as
+    the text encoder of Wan takes 23 GB in float32. Raises: ModelError."""
+    _, vae, text_encoder, card = family_of(folder)
+    common: dict[str, Any] = {"local_files_only": True, "variant": None}
+    encoder = None
+    if text:
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        encoder = _part(text_encoder, folder / "text_encoder", dtype=dtype, **common).to(device)
+    frames = _part(vae, folder / "vae", torch_dtype=torch.float32, **common).to(device)
+    return BACKBONES[card.backbone](frames, encoder, _tokenizer(folder), None)
+
+
+def load_decoder(folder: str | Path, like: Any) -> Any:
+    """An autoencoder of the class and the latents of another one, from its folder or its pipeline's.
+
+    Raises: ModelError for another class or other latents.
+    """
+    folder = Path(folder).expanduser()
+    folder = folder / "vae" if (folder / "vae").is_dir() else folder
+    entries = read_json(folder / "config.json", checked=False, error=ModelError)
+    if (name := entries.get("_class_name")) != type(like).__name__:
+        hint = f"use an {type(like).__name__} with fewer channels"
+        raise ModelError(f"is a {name}, the model's own is another class", where=folder, hint=hint)
+    small = _part(type(like), folder, torch_dtype=torch.float32, local_files_only=True)
+    for entry in ("z_dim", "latent_channels", "latents_mean", "latents_std", "patch_size"):
+        if small.config.get(entry) != like.config.get(entry):
+            what = f"has other latents ({entry}) than the model's own"
+            raise ModelError(what, where=folder, hint="use a decoder that was made for this model")
+    return small
+
+
+@lru_cache(maxsize=16)  # of gigabytes, and asked for several times in a run
+def hash_of_part(folder: Path, part: str) -> str:
+    """SHA-256 over the files of one part of a base: its names, weights and settings."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in (folder / part).rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _address(source: str) -> str:
+    """What adapters name their base by: a hub id as it is, a folder from the root on."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.is_dir() else source
+
+
+def _check_channels(folder: Path) -> None:
+    config = folder / TRANSFORMER / "config.json"
+    entries = read_json(config, checked=False, error=ModelError)
+    taken, made = entries.get("in_channels"), entries.get("out_channels")
+    if made is not None and taken != made:
         what = (
             f"its network takes {taken} channels and makes {made}: an image-to-video model with mask channels"
         )
         raise ModelError(
             what, where=config, hint="use one with a timestep per token, such as Wan 2.2 TI2V-5B"
         )
-    return parts
 
 
 def add_adapters(parts: Checkpoint, folder: Path, card: ModelCard, prior: Tensor | None) -> Checkpoint:
@@ -102,10 +199,11 @@ def add_adapters(parts: Checkpoint, folder: Path, card: ModelCard, prior: Tensor
 def save_adapters(network: Any, card: ModelCard, prior: Tensor | None, folder: Path) -> None:
     """Write the adapters "area" and "clip" that a network has, with what a run needs to know of its base.
 
-    Raises: InputError for a card without a base, or a folder that holds something else; OutputError.
+    Raises: InputError for a network without them, or a folder that holds something else; OutputError.
     """
-    if card.base is None:
-        raise InputError("the model card names no base", where=folder)
+    if not set(ADAPTERS) & set(getattr(network, "peft_config", None) or ()):
+        what = "this model is its base, without adapters"
+        raise InputError(what, where=folder, hint="copy the base's folder, or train: handi train wan_stage2")
     if folder.exists() and any(folder.iterdir()) and not (folder / "handi.json").exists():
         what = "holds something that is not a handi model"
         raise InputError(what, where=folder, hint="choose another folder")
@@ -119,6 +217,14 @@ def save_adapters(network: Any, card: ModelCard, prior: Tensor | None, folder: P
             save_file({"prior_mask": prior.float().contiguous()}, whole / PRIOR)
         (whole / "handi.json").write_text(json.dumps(asdict(card), indent=2) + "\n")
         replace_folder(whole, folder)
+
+
+def _scheduler(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "scheduler" / "scheduler_config.json", checked=False, error=ModelError)
+
+
+def _tokenizer(folder: Path) -> Any:
+    return _read(AutoTokenizer.from_pretrained, folder / "tokenizer", local_files_only=True)
 
 
 def _part(cls: Any, folder: Path, **options: Any) -> Any:

@@ -29,19 +29,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedModel
 
-from handi.assets import MINI
 from handi.core.errors import InputError, ModelError
 from handi.core.files import present, replace_folder, scratch_folder, writing
 from handi.core.reading import read_json, read_text
-from handi.models.backbone import Backbone
-from handi.models.base import ADAPTERS, PRIOR, TRANSFORMER, add_adapters, load_base
+from handi.models.backbone import Backbone, check_frames
+from handi.models.base import (
+    ADAPTERS,
+    PRIOR,
+    TRANSFORMER,
+    add_adapters,
+    base_shapes,
+    hash_of_part,
+    load_base,
+    load_base_encoders,
+    save_adapters,
+)
 from handi.models.inventory import CARD, COMPONENTS
+from handi.models.location import INDEX, OPTIONAL, first_line, is_hub_id, locate
 from handi.models.parts import BACKBONES, CLASSES, Checkpoint, ModelCard, StageSettings, encoder_hash
 from handi.models.pose_net import PoseNet
 from handi.models.unet import HandiUNet
-
-OPTIONAL = ("area_unet", "pose_net")
-INDEX = "model_index.json"
 
 # --------------------------------------------------------------------------------------------- load
 
@@ -52,18 +59,25 @@ def load(
     dtype: torch.dtype | None = None,
     revision: str | None = None,
     variant: str | None = None,
+    base: str | Path | None = None,
+    text: bool = True,
 ) -> Checkpoint:
     """Load a local folder, or a hub id ("owner/name"), into memory.
 
-    Raises: ModelError naming the file at fault, with a hint.
+    base: of a folder of adapters, where it lies elsewhere than its card says. text: False leaves a base's
+    text encoder out. Raises: ModelError naming the file at fault, with a hint.
     """
     folder = locate(model, revision=revision)
+    options: dict[str, Any] = {"dtype": dtype, "variant": variant, "text": text}
     if (card := _card_of(folder)).base is not None:
-        parts = load_base(locate(card.base, revision=card.revision), card.base, dtype=dtype, variant=variant)
-        prior = _load_prior(folder / PRIOR) if (folder / PRIOR).exists() else None
-        return add_adapters(parts, folder, card, prior)
+        if base is not None:
+            card = replace(card, base=str(base), revision=None)
+        parts = load_base(_locate_base(card, folder), str(card.base), revision=card.revision, **options)
+        return add_adapters(parts, folder, replace(card, base=parts.card.base), prior_of(folder))
+    if base is not None:
+        raise ModelError("holds no adapters, so that it has no base", where=model, hint="leave --base out")
     if (folder / TRANSFORMER).is_dir():
-        return load_base(folder, str(model), dtype=dtype, variant=variant)
+        return load_base(folder, str(model), revision=revision, **options)
     _check_variant(folder, variant)
     _require_components(folder)
     unet = _load_network(HandiUNet, folder / "unet", dtype, variant)
@@ -104,6 +118,29 @@ def load_card(folder: Path, unet: Any, area_unet: Any) -> tuple[ModelCard, Tenso
     return card, prior
 
 
+def base_of(model: str | Path) -> Path | None:
+    """The folder of the base that a model is or has adapters for; None: no such model. Raises: ModelError."""
+    folder = locate(model)
+    if (card := _card_of(folder)).base is not None:
+        return _locate_base(card, folder)
+    return folder if (folder / TRANSFORMER).is_dir() else None
+
+
+def prior_of(model: str | Path) -> Tensor | None:
+    """The prior mask of a model folder, H×W; None where it has none. Raises: ModelError."""
+    path = locate(model) / PRIOR
+    return _load_prior(path) if path.exists() else None
+
+
+def _locate_base(card: ModelCard, folder: Path) -> Path:
+    """Raises: ModelError naming the adapters' folder where their base is not there."""
+    try:
+        return locate(str(card.base), revision=card.revision)
+    except ModelError as error:
+        hint = "say where it lies: --base FOLDER_OR_HUB_ID"
+        raise ModelError(f"its base cannot be found: {error}", where=folder, hint=hint) from error
+
+
 def _card_of(folder: Path) -> ModelCard:
     """The folder's card; where it has none, as published models do, the default one."""
     path = folder / CARD
@@ -136,7 +173,7 @@ def require(model: str | Path) -> None:
     Raises: ModelError.
     """
     name = str(model)
-    if name != "random" and (Path(name).expanduser().exists() or not _is_hub_id(name)):
+    if name != "random" and (Path(name).expanduser().exists() or not is_hub_id(name)):
         _require_components(locate(name))
 
 
@@ -152,11 +189,13 @@ def _require_components(folder: Path) -> None:
             )
 
 
-def load_encoders(model: str | Path, device: torch.device) -> Backbone:
+def load_encoders(model: str | Path, device: torch.device, *, text: bool = True) -> Backbone:
     """A backbone that can encode frames and sentences, in float32; networks that generate are not loaded.
 
-    Raises: ModelError.
+    text: False leaves a base's text encoder out. Raises: ModelError.
     """
+    if (base := base_of(model)) is not None:
+        return load_base_encoders(base, device, text=text)
     folder = locate(model)
     vae = _load_autoencoder(folder / "vae", torch.float32, None)
     text_encoder = _load_network(CLIPTextModel, folder / "text_encoder", torch.float32, None)
@@ -164,47 +203,32 @@ def load_encoders(model: str | Path, device: torch.device) -> Backbone:
     return make(vae.to(device), text_encoder.to(device), _load_tokenizer(folder / "tokenizer"), None)
 
 
+def check_sizes(model: str | Path, frames: int, size: tuple[int, int]) -> int:
+    """That a model can encode clips of these sizes; gives how many frames a latent after the first is of.
+
+    Raises: InputError naming the nearest sizes that it can encode, ModelError.
+    """
+    if (base := base_of(model)) is None:
+        return 1
+    backbone = base_shapes(base).backbone()
+    check_frames(frames, backbone.chunk, "--frames")
+    step = backbone.multiple
+    if any(side % step for side in size):
+        nearest = "x".join(str(max(1, round(side / step)) * step) for side in size)
+        what = f"frames of {size[0]}×{size[1]}, this model takes multiples of {step}"
+        raise InputError(what, where="--size", hint=f"use {nearest}")
+    return backbone.chunk
+
+
 def encoder_hashes(model: str | Path) -> dict[str, str]:
     """Hashes by which training knows whether cached latents and text states are its own model's.
 
     Raises: ModelError.
     """
+    if (base := base_of(model)) is not None:
+        return {name: hash_of_part(base, name) for name in ("vae", "text_encoder")}
     backbone = load_encoders(model, torch.device("cpu"))
     return {name: encoder_hash(getattr(backbone, name)) for name in ("vae", "text_encoder")}
-
-
-def locate(model: str | Path, *, revision: str | None = None) -> Path:
-    """The local folder of a model: "mini", which ships with handi, the path itself, or the hub's snapshot
-    (downloaded if need be).
-
-    Raises: ModelError where there is no such folder and no such repository can be reached.
-    """
-    folder = MINI if str(model) == "mini" else present(Path(model).expanduser())
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise ModelError("is a file, not a model folder", where=folder)
-    name = str(model)
-    if not _is_hub_id(name):
-        raise ModelError(
-            "no such model folder", where=name, hint='give a folder, a hub id like "owner/name", or "mini"'
-        )
-    from huggingface_hub import snapshot_download
-
-    patterns = [f"{c}/*" for c in (*COMPONENTS, *OPTIONAL, TRANSFORMER)]
-    patterns += [CARD, PRIOR, INDEX, *ADAPTERS.values()]
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # the hub's client raises a dozen unrelated kinds, network ones among them
-        raise ModelError(
-            f"neither a folder here nor a hub repository that can be had ({_first_line(error)})",
-            where=name,
-            hint="check the name and the network, or download it elsewhere and give its folder",
-        ) from error
-
-
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def _class_of(folder: Path, otherwise: Any) -> Any:
@@ -240,7 +264,7 @@ def _load_network(otherwise: Any, folder: Path, dtype: torch.dtype | None, varia
         weights = _weight_files(folder)
         found = f"found {', '.join(weights)}" if weights else "no .safetensors or .bin file there"
         raise ModelError(
-            f"its weights cannot be loaded ({found}: {_first_line(error)})",
+            f"its weights cannot be loaded ({found}: {first_line(error)})",
             where=folder,
             hint="copy the file again: it may be missing, cut short or of another model",
         ) from error
@@ -266,7 +290,7 @@ def _load_tokenizer(folder: Path) -> CLIPTokenizer:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exception for a damaged vocabulary
         raise ModelError(
-            f"the tokenizer cannot be loaded ({_first_line(error)})",
+            f"the tokenizer cannot be loaded ({first_line(error)})",
             where=folder,
             hint="it needs vocab.json, merges.txt and tokenizer_config.json",
         ) from error
@@ -276,7 +300,7 @@ def _load_prior(path: Path) -> Tensor:
     try:
         prior = load_file(path)["prior_mask"].float()
     except Exception as error:  # safetensors' own error is not a subclass of anything useful
-        raise ModelError(f"is not a prior mask ({_first_line(error)})", where=path) from error
+        raise ModelError(f"is not a prior mask ({first_line(error)})", where=path) from error
     if prior.ndim != 2:
         raise ModelError(f"the prior mask is H×W, this one {tuple(prior.shape)}", where=path)
     return prior
@@ -301,20 +325,20 @@ def _card_of_published(unet: Any, area_unet: Any) -> ModelCard:
     return replace(card, height=height * 8, width=width * 8)
 
 
-def _first_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
-
-
 # --------------------------------------------------------------------------------------------- save
 
 
 def save(checkpoint: Checkpoint, scheduler: SchedulerMixin, folder: str | Path) -> None:
     """Write a model folder, safetensors throughout. Killed at any moment, `locate` finds the old or the new.
 
+    Of a base with adapters, the adapters are written.
+
     Raises: InputError for a folder that holds something else, OutputError.
     """
     folder = present(Path(folder))
+    if checkpoint.card.base is not None:
+        save_adapters(checkpoint.unet, checkpoint.card, checkpoint.prior_mask, folder)
+        return
     if folder.exists() and any(folder.iterdir()) and not (folder / CARD).exists():
         raise InputError(
             "holds something that is not a handi model", where=folder, hint="choose another folder"
@@ -341,6 +365,13 @@ def _index(checkpoint: Checkpoint, scheduler: SchedulerMixin) -> dict[str, Any]:
         library = module if module.startswith("handi.") else module.partition(".")[0]
         index[name] = [None, None] if part is None else [library, type(part).__name__]
     return index
+
+
+def encoder_hash_of(parts: Checkpoint, part: str) -> str:
+    """What `encoder_hashes` says of a part, "vae" or "text_encoder", of a loaded one. Raises: ModelError."""
+    if parts.card.base is None:
+        return encoder_hash(getattr(parts, part))
+    return hash_of_part(locate(parts.card.base, revision=parts.card.revision), part)
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:

@@ -42,18 +42,20 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
         torch_dtype: torch.dtype | None = None,
         revision: str | None = None,
         variant: str | None = None,
+        base: str | Path | None = None,
     ) -> Self:
         """A pipeline from "mini", a folder (ours, AnimateAnything's, HANDI/IVG's), a hub id, or "random".
 
         "mini" ships with handi (docs/mini.md); "random" is small and untrained: its pixels mean nothing.
         dtype: precision of the weights, else float32; torch_dtype is diffusers' older name for it.
+        base: folder or hub id of the base of a folder of adapters, where it is not where handi.json says.
         Raises: ModelError.
         """
         dtype = dtype or torch_dtype
         if str(model) == "random":
             parts = random_checkpoint(dtype=dtype)
         else:
-            parts = model_folder.load(model, dtype=dtype, revision=revision, variant=variant)
+            parts = model_folder.load(model, dtype=dtype, revision=revision, variant=variant, base=base)
         return cls.from_checkpoint(parts)
 
     @classmethod
@@ -104,9 +106,10 @@ class FolderPipeline(LoraPipeline, DiffusionPipeline):
     def save_pretrained(self, save_directory: str | Path, **unused: Any) -> None:
         """Write our folder layout, safetensors; loading it gives this pipeline back.
 
-        Raises: InputError with LoRA adapters on a network, OutputError.
+        Of a base with the adapters of the stages, the adapters are written.
+        Raises: InputError with other LoRA adapters on a network, OutputError.
         """
-        if any(hasattr(getattr(self, name), "peft_config") for name in NETWORKS):
+        if self.card.base is None and any(hasattr(getattr(self, name), "peft_config") for name in NETWORKS):
             hint = "call pipe.fuse_lora() and pipe.unload_lora_weights() first"
             raise InputError("LoRA adapters are loaded, which a model folder has no place for", hint=hint)
         model_folder.save(self.checkpoint, self.scheduler, save_directory)

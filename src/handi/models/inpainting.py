@@ -57,19 +57,22 @@ class Inpainting:
     def frames(self, z: Tensor, clips: Tensor, frames: Tensor) -> Tensor:
         """N frames, N×3×H×W about [-1, 1]: the pixels of a whole decoding, not clamped; the gradient reaches
         the latent frame that a frame is part of, and no other."""
-        chunks = (frames + self.chunk - 1) // self.chunk
-        pixels: dict[tuple[int, int], Tensor] = {}
-        for clip in clips.unique().tolist():
-            wanted = chunks[clips == clip].unique().tolist()
-            decoded = self._decoded_chunks(z[clip : clip + 1], wanted)
-            pixels |= {(clip, chunk): part for chunk, part in decoded.items()}
-        rows = zip(clips.tolist(), chunks.tolist(), frames.tolist(), strict=True)
+        rows = list(zip(clips.tolist(), frames.tolist(), strict=True))
+        wanted: dict[int, set[int]] = {}
+        for clip, frame in rows:
+            wanted.setdefault(clip, set()).add(self._chunk_of(frame))
+        pixels = {
+            clip: self._decoded_chunks(z[clip : clip + 1], sorted(chunks)) for clip, chunks in wanted.items()
+        }
         return torch.cat(
             [
-                pixels[clip, chunk][:, :, (frame - 1) % self.chunk if frame else 0]
-                for clip, chunk, frame in rows
+                pixels[clip][self._chunk_of(frame)][:, :, (frame - 1) % self.chunk if frame else 0]
+                for clip, frame in rows
             ]
         )
+
+    def _chunk_of(self, frame: int) -> int:
+        return (frame + self.chunk - 1) // self.chunk
 
     def masks(self, z: Tensor, frames: Tensor | None = None) -> Tensor:
         """The mask of stage 1's three pictures, B×3×1×H×W about [-1, 1], with a gradient."""
@@ -111,6 +114,11 @@ class Inpainting:
         states = self.text_encoder(tokens.input_ids.to(device), attention_mask=there).last_hidden_state
         return states * there[..., None]
 
+    def padded(self, states: Tensor) -> Tensor:
+        """States whose zero rows beyond the end were left out, B×n×D → B×N×D: networks attend to them."""
+        limit = min(self.tokenizer.model_max_length, self.max_tokens)
+        return F.pad(states, (0, 0, 0, limit - states.shape[1]))
+
     # -------------------------------------------------------------------------------------- tasks
 
     def clip(self, network: Any, given: Given, area: Tensor) -> Layout:
@@ -119,7 +127,9 @@ class Inpainting:
         What is known is the latents of a still clip. A causal autoencoder makes others of it than of its
         first frame alone, so a still clip is encoded, and not one latent frame repeated.
         """
-        still = self.encode(self._context(given).expand(-1, -1, given.frame_index.shape[1], -1, -1))
+        still = given.still
+        if still is None:
+            still = self.encode(self._context(given).expand(-1, -1, given.frame_index.shape[1], -1, -1))
         cells = self._cells(area.to(still), still.shape[-2:])
         free = cells.repeat(1, 1, still.shape[2], 1, 1)
         free[:, :, 0] = 0  # the context image

@@ -70,16 +70,27 @@ def use_adapter(network: Any, adapter: str) -> None:
     known = set(getattr(network, "peft_config", None) or ())
     if not known & STAGES:
         return
-    network.enable_adapters()
-    acting = set(network.active_adapters())
-    wanted = (acting - STAGES) | ({adapter} & known)
-    if not wanted:
-        network.disable_adapters()
-    elif wanted != acting:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layer = next(module for module in network.modules() if isinstance(module, BaseTunerLayer))
+    named = set(network.active_adapters())
+    acting = set() if layer.disable_adapters else named
+    wanted = (named - STAGES) | ({adapter} & known)
+    if wanted == acting:
+        return
+    flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    if wanted:
+        network.enable_adapters()
         network.set_adapter(sorted(wanted))
+    else:
+        network.disable_adapters()
+    for parameter, flag in flags:  # peft switches gradients on and off with adapters
+        parameter.requires_grad_(flag)
 
 
-def add_lora(network: nn.Module, rank: int, alpha: float | None, targets: Sequence[str]) -> None:
+def add_lora(
+    network: nn.Module, rank: int, alpha: float | None, targets: Sequence[str], adapter: str = "default"
+) -> None:
     """Low-rank adapters on the layers whose names end as `targets`, through peft. alpha: default the rank.
 
     Raises: InputError where peft is not installed, no layer has such a name, or peft adapts none of its kind.
@@ -100,7 +111,9 @@ def add_lora(network: nn.Module, rank: int, alpha: float | None, targets: Sequen
         target_modules=list(ends),
     )
     try:
-        inject_adapter_in_model(config, network)
+        inject_adapter_in_model(config, network, adapter)
+        if adapter in STAGES:
+            network._hf_peft_config_loaded = True  # diffusers' note that adapters can be switched
     except ValueError as error:  # a layer of a kind that peft does not adapt
         raise InputError(
             f"model.lora_targets: peft cannot adapt a layer whose name ends in {' or '.join(ends)} ({error})",

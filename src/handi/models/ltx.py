@@ -31,6 +31,7 @@ class Ltx(Inpainting):
     ) -> Tensor:
         """noise − x0, B×C×f×h×w; known tokens get timestep 0."""
         use_adapter(network, str(layout.adapter))
+        text = self.padded(text)
         f, h, w = x_t.shape[2:]
         cell = self.multiple
         answer = network(

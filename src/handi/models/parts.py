@@ -109,6 +109,10 @@ class Checkpoint:
     published: bool = False  # no handi.json: the scheduler is a training schedule, to be sampled with ours
     pose_net: Any = None  # predicts the hands' poses from what stage 1 sees, or None
 
+    def adapter(self, stage: str) -> str:
+        """What the LoRA of a stage is called: a base has one for each stage in the same network."""
+        return "default" if self.card.base is None else {"stage1": "area"}.get(stage, "clip")
+
     def scheduler(self) -> SchedulerMixin:
         """A new scheduler of its config. Raises: ModelError for one that cannot be made."""
         name = str(self.scheduler_config.get("_class_name"))
@@ -152,9 +156,17 @@ def encoder_hash(network: Any) -> str:
 
 def stage1_hash(checkpoint: Checkpoint) -> str:
     """SHA-256 over all that makes a motion area: the weights of stage 1, its prior mask, the autoencoder and
-    the text encoder; whatever the files' format. For a model without stage 1 it is that of none."""
+    the text encoder; whatever the files' format. For a model without stage 1 it is that of none. Of adapters
+    on a base it is over stage 1's adapter and the prior mask."""
     digest = hashlib.sha256(repr(checkpoint.card.stage1 is not None).encode())
-    for network in (checkpoint.area_unet, checkpoint.vae, checkpoint.text_encoder):
+    if checkpoint.card.base is not None:
+        for key, value in sorted(checkpoint.unet.state_dict().items()):
+            if ".lora_" in key and "area" in key.split("."):
+                digest.update(key.encode() + value.cpu().float().numpy().tobytes())
+        networks: tuple[Any, ...] = ()
+    else:
+        networks = (checkpoint.area_unet, checkpoint.vae, checkpoint.text_encoder)
+    for network in networks:
         for key, value in sorted(network.state_dict().items()) if network is not None else ():
             digest.update(key.encode() + value.cpu().float().numpy().tobytes())
     if checkpoint.prior_mask is not None:

@@ -36,7 +36,7 @@ class Wan(Inpainting):
         use_adapter(network, str(layout.adapter))
         free = layout.free[:, 0, :, :: self.patch, :: self.patch]
         t = (free * t.to(free).view(-1, 1, 1, 1)).flatten(1)  # B×tokens, in the order f, h, w
-        x, text = layout.clamp(x_t).to(network.dtype), text.to(network.dtype)
+        x, text = layout.clamp(x_t).to(network.dtype), self.padded(text).to(network.dtype)
         return network(x, t, text, return_dict=False, **more)[0]
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,8 +65,10 @@ class Wan(Inpainting):
         cache = vae._feat_map
         with _recomputed([vae.decoder.mid_block, *vae.decoder.up_blocks]):
             for k in range(max(wanted) + 1):
+                frame = raw[:, :, k : k + 1]
+                frame = frame if k in wanted else frame.detach()
                 with torch.set_grad_enabled(k in wanted and torch.is_grad_enabled()):
-                    one = vae.post_quant_conv(raw[:, :, k : k + 1])
+                    one = vae.post_quant_conv(frame)
                     out = vae.decoder(one, feat_cache=cache, feat_idx=[0], first_chunk=k == 0)
                 cache = [part.detach() if isinstance(part, Tensor) else part for part in cache]
                 if k in wanted:

@@ -20,7 +20,8 @@ from handi.data.dataset import HELD_OUT, PreparedClips
 from handi.data.shards import read_prepared
 from handi.method.area import usable_area
 from handi.method.pipeline import HandiPipeline
-from handi.models.parts import encoder_hash, stage1_hash
+from handi.models.folder import encoder_hash_of
+from handi.models.parts import stage1_hash
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def make_shard(
 def _check_latents(clips: PreparedClips, pipe: HandiPipeline) -> None:
     """Clips whose frames were not kept bear their context image's latents. Raises: InputError (another's)."""
     clips.latents = clips.pictures == "none"
-    if clips.latents and clips.models.get("vae") != encoder_hash(pipe.vae):
+    if clips.latents and clips.models.get("vae") != encoder_hash_of(pipe.checkpoint, "vae"):
         raise InputError(
             "its frames were not kept, and another model made its latents",
             where=clips.name,

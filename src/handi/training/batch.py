@@ -21,8 +21,10 @@ class Batch:
     joints: Tensor  # B×F×42×2 in [0, 1], left hand first, zeros for a hand that is not there
     visible: Tensor  # B×F×2 bool: the hand can be read in that frame
     rois: Tensor  # B×F×2×4 as `Hands.rois` (px of the frame), side 0 where not visible
-    latents: Tensor | None = None  # B×C×F×h×w float16, where they are cached
-    embeddings: Tensor | None = None  # B×N×D float16 where they are cached; zeros for the text ""
+    latents: Tensor | None = None  # B×C×f×h×w float16, where they are cached
+    still: Tensor | None = None  # likewise, of the context image as a still clip, where they are cached
+    embeddings: Tensor | None = None  # B×N×D float16 where they are cached; zeros for the text "" …
+    has_blank: bool = False  # … unless those of "" are cached, too
     referents: Tensor | None = None  # B×2×H×W float32 in {0, 1} where known, as of a clip
     poses: Tensor | None = None  # B×F×42×2: the joints that stage 2 is given; zeros: none
     generated: Tensor | None = None  # B×H×W float32 in {0, 1} where stored, as of a clip

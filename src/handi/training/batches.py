@@ -188,7 +188,9 @@ def collate(clips: Sequence[TrainingClip], samples: Sequence[SampleSpec]) -> Bat
         visible=stacked("visible").bool(),
         rois=stacked("rois").float(),
         latents=stacked("latents").transpose(1, 2) if clips[0].latents is not None else None,
+        still=stacked("still").transpose(1, 2) if clips[0].still is not None else None,
         embeddings=_embeddings(clips, texts),
+        has_blank=clips[0].embeddings is not None and "" in clips[0].embeddings,
         referents=_known(clips, "referents"),
         generated=_known(clips, "generated"),
         frame_areas=stacked("frame_areas").float() if clips[0].frame_areas is not None else None,
@@ -253,8 +255,11 @@ def _embeddings(clips: Sequence[TrainingClip], texts: Sequence[str]) -> Tensor |
     if not known:
         return None
     blank = np.zeros_like(next(iter(known[0].values())))
-    rows = [each[text] if text else blank for each, text in zip(known, texts, strict=True)]
-    return torch.from_numpy(np.stack(rows))
+    rows = [
+        each.get(text, blank) if not text else each[text] for each, text in zip(known, texts, strict=True)
+    ]
+    longest = max(map(len, rows))  # those that are stored without the zero rows at their end
+    return torch.from_numpy(np.stack([np.pad(row, ((0, longest - len(row)), (0, 0))) for row in rows]))
 
 
 def _known(clips: Sequence[TrainingClip], name: str) -> Tensor | None:

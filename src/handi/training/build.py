@@ -11,6 +11,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from handi.core.errors import InputError
 from handi.hands import HandDetector
+from handi.models.base import load_decoder
 from handi.models.lite import LiteTransformer
 from handi.models.parts import Checkpoint
 from handi.models.pose_net import PoseNet
@@ -76,6 +77,10 @@ def networks_of(recipe: Recipe, parts: Checkpoint) -> Networks:
     """What a step computes with; with Υ where the recipe's loss reads hands."""
     # A tokenizer remembers its last padding, and would be saved with it.
     backbone = replace(parts, tokenizer=copy.deepcopy(parts.tokenizer)).backbone()
+    reader = None
+    if reads_hands(recipe) and (decoder := recipe.loss.hand.decoder) is not None:
+        small = load_decoder(decoder, parts.vae)
+        reader = replace(parts, vae=small, tokenizer=copy.deepcopy(parts.tokenizer)).backbone()
     return Networks(
         backbone=backbone,
         vae=parts.vae,
@@ -85,6 +90,7 @@ def networks_of(recipe: Recipe, parts: Checkpoint) -> Networks:
         prior_mask=parts.prior_mask,
         detector=HandDetector.from_pretrained(backend="torch") if reads_hands(recipe) else None,
         pose_net=parts.pose_net,
+        reader=reader,
     )
 
 

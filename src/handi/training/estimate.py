@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +23,12 @@ from torch import Tensor, nn
 from handi.core.errors import ModelError
 from handi.data.dataset import REQUESTS
 from handi.models import fresh
-from handi.models.folder import locate
+from handi.models.base import base_shapes
+from handi.models.folder import base_of
 from handi.models.fresh import published_shapes
 from handi.models.parts import Checkpoint
-from handi.training import build, setup
+from handi.models.published import shapes_for
+from handi.training import build, setup, step
 from handi.training.batch import Batch
 from handi.training.counting import PeakBytes, flop_counter, held, pretending
 from handi.training.ema import Ema
@@ -35,6 +38,7 @@ from handi.training.recipe import Recipe
 
 CPU_LIMIT = 200_000_000  # parameters above which a step on a CPU would take minutes: it is counted
 TIMED_STEPS = 3
+WORDS = 32  # rows of a stored text state: what counts is to how many they are padded
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -102,25 +106,34 @@ def estimate(recipe: Recipe) -> Estimate:
 
 
 def parts_of(recipe: Recipe, notes: list[str]) -> Checkpoint:
-    """The recipe's model, its weights or at least its shapes."""
+    """The recipe's model, its weights or at least its shapes: of a base of diffusers that is too large to be
+    tried here, its configuration is read."""
     if recipe.model.preset is not None:
         parts = fresh.from_preset(recipe.model.preset, ["cut the carrot"], seed=recipe.run.seed)
         parts.vae.basis.fit(torch.rand(64, 3, parts.card.height, parts.card.width) * 2 - 1)
         return build.with_pose_net(recipe, parts)
+    init = str(recipe.model.init)
     try:
-        locate(str(recipe.model.init))
+        base = base_of(init)
     except ModelError:
         if setup.needs_finder(recipe):
-            raise  # AnimateAnything's model has no finder
-        notes.append(f"{recipe.model.init} is not here: taken for a model of AnimateAnything's size")
-        parts = published_shapes()
+            raise  # no published model has a finder
+        name, parts = shapes_for(f"{init} {recipe.name}")
+        notes.append(f"{init} is not here: taken for a model of {name}'s size")
+    else:
+        if base is None:
+            return setup.open_model(recipe, Path())
+        parts = base_shapes(base)
+        if torch.cuda.is_available() or _count(parts.unet) + _count(parts.vae) <= CPU_LIMIT:
+            parts = setup.open_model(recipe, Path(), text=False)
+    if parts.card.base is not None:
+        notes.append("latents and text states are taken as stored: handi prepare --model BASE --text-states")
+        parts = replace(parts, text_encoder=None)
+    if recipe.stage == "stage1" and parts.area_unet is None:
+        network = published_shapes().unet if parts.card.base is None else parts.unet
         blank = torch.zeros(parts.card.height, parts.card.width)
-        return (
-            replace(parts, area_unet=published_shapes().unet, prior_mask=blank)
-            if recipe.stage == "stage1"
-            else parts
-        )
-    return setup.open_model(recipe, Path())
+        parts = replace(parts, area_unet=network, prior_mask=blank)
+    return parts
 
 
 def _count(module: nn.Module | None) -> int:
@@ -187,7 +200,8 @@ class Trial:
         if networks.detector is not None:
             self.hands = networks.detector.modules_on(device)
         self.module = StepModule(networks, recipe.stage, dearest)
-        choose_trained(self.module, recipe.model, setup.NETWORK[recipe.stage])
+        self.parts, self.drawn = parts, self._dearest_frames(networks.backbone.chunk)
+        choose_trained(self.module, recipe.model, setup.NETWORK[recipe.stage], parts.adapter(recipe.stage))
         if recipe.run.checkpointing:
             build.enable_checkpointing(self.module)
         self.module.train()
@@ -217,7 +231,10 @@ class Trial:
         """One step of the loop, of this many forward and backward passes."""
         precision = PRECISIONS[build.arithmetic(self.recipe.run).precision]
         for _ in range(passes):
-            with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
+            with (
+                torch.autocast(self.device.type, precision, enabled=precision != torch.float32),
+                mock.patch.object(step, "sample_frames", return_value=self.drawn),
+            ):
                 terms = self.module(self.batch, self.generator)
             (total_of(terms) / passes).backward()
         torch.nn.utils.clip_grad_norm_(self.trained, self.recipe.optim.clip or float("inf"))
@@ -246,6 +263,30 @@ class Trial:
         clips = held([value for value in vars(self.batch).values() if isinstance(value, Tensor)])
         return weights + state + average + clips
 
+    def _dearest_frames(self, chunk: int) -> tuple[Tensor, Tensor]:
+        """(clips, frames) for the hand loss: as many as the recipe asks for, in whole chunks, the last ones,
+        which cost most where earlier chunks are decoded on the way. Made before anything is pretended."""
+        if not build.reads_hands(self.recipe):
+            return torch.zeros(0), torch.zeros(0)
+        chunks = -(-self.recipe.loss.hand.frames // chunk)
+        last = range(self.frames - 1, 0, -chunk)
+        places = [(clip, end) for end in last for clip in range(self.recipe.optim.batch)][:chunks]
+        rows = [(clip, end - n) for clip, end in places for n in reversed(range(chunk))]
+        clips, frames = torch.tensor(rows).T
+        return clips.to(self.device), frames.to(self.device)
+
+    def _cached(self, count: int) -> dict[str, Any]:
+        """Random latents and text states of a base, as they are stored."""
+        if self.parts.card.base is None:
+            return {}
+        backbone, config = self.module.networks.backbone, self.parts.unet.config
+        cell = backbone.multiple // getattr(backbone, "patch", 1)
+        cells = [1 + (self.frames - 1) // backbone.chunk, *(side // cell for side in self.size)]
+        latents, still = (torch.randn(count, config.out_channels, *cells).half() for _ in range(2))
+        width = config.get("text_dim") or config.caption_channels
+        states = torch.randn(count, WORDS, width).half()
+        return {"latents": latents, "still": still, "embeddings": states, "has_blank": True}
+
     def _clips(self) -> Batch:
         """Random clips in which every hand is there, in the middle of the frame."""
         count, frames = self.recipe.optim.batch, self.frames
@@ -255,6 +296,7 @@ class Trial:
         area[:, height // 4 :, width // 4 :] = 1
         roi = torch.tensor([width / 2, height / 2, min(height, width) / 2, 0.0])
         return Batch(
+            **self._cached(count),
             names=[f"picture {n // together}" for n in range(count)],
             frames=torch.randint(256, (count, frames, height, width, 3), dtype=torch.uint8),
             frame_index=torch.arange(frames).expand(count, -1).contiguous(),

@@ -36,7 +36,7 @@ from handi.training.batch import Batch
 from handi.training.ema import Ema
 from handi.training.gather import gathered, pack_optimizer, restore, trainable, unpack_optimizer, whole
 from handi.training.guards import Guard, StopSignal, most
-from handi.training.module import StepModule, gradient_norms, total_of
+from handi.training.module import HAND_TERMS, StepModule, balanced, gradient_norms, total_of
 from handi.training.optim import choose_trained, learning_rate, make_optimizer
 from handi.training.recipe import Recipe
 from handi.training.samples import write_samples
@@ -79,8 +79,9 @@ class Run:
         with self.accelerator.main_process_first():
             if recipe.model.preset is not None and saved is None and self.rank == 0:
                 setup.make_start(recipe, self.clips, self.folder / "start")
-            self.parts = setup.open_model(recipe, self.folder / "start")
-        held_out = [] if self.held_out is None else [self.held_out.clips]
+            held_out = [] if self.held_out is None else [self.held_out.clips]
+            text = not setup.has_text_states(recipe, [self.clips, *held_out])
+            self.parts = setup.open_model(recipe, self.folder / "start", text=text)
         setup.check_areas(recipe, [self.clips, *held_out], self.parts)
         for note in setup.use_cached(recipe, [self.clips, *held_out], self.parts):
             self.say(f"note: {note}")
@@ -90,11 +91,14 @@ class Run:
                 saved.tensors("prior")["mask"] if saved else torch.from_numpy(self.clips.prior())
             )
         module = StepModule(networks, recipe.stage, recipe.loss)
-        chosen = choose_trained(module, recipe.model, setup.NETWORK[recipe.stage])
+        network, adapter = setup.NETWORK[recipe.stage], self.parts.adapter(recipe.stage)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.run.seed)  # of new adapters
+            chosen = choose_trained(module, recipe.model, network, adapter)
         if recipe.run.checkpointing:
             build.enable_checkpointing(module)
         if self.arithmetic.compiled:
-            build.compile_network(getattr(module, setup.NETWORK[recipe.stage]))
+            build.compile_network(getattr(module, network))
         trained = [p for p in module.parameters() if p.requires_grad]
         count = f"{sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors"
         work = f"{len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
@@ -203,8 +207,16 @@ class Run:
                 scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
                 norms = gradient_norms(terms, self.trained, scale=scale)
                 logged |= {f"gradient/{name}": torch.tensor(norm) for name, norm in norms.items()}
+                self._balance(norms)
             accelerator.backward(total / optim.accumulate)
         return batch, logged
+
+    def _balance(self, norms: dict[str, float]) -> None:
+        """Scale the hand loss by the measured gradients, from the next pass on, alike in all processes."""
+        if (share := self.recipe.loss.hand.share) is None:
+            return
+        means = self._over_processes({name: norms.get(name, 0.0) for name in ("noise", *HAND_TERMS)})
+        self.inner.hand_scale = balanced(self.inner.hand_scale, means, share)
 
     def _positions(self) -> Iterator[int]:
         """Where this process's batches begin, from the samples seen on: parts of a step, then steps."""
@@ -329,6 +341,7 @@ class Run:
             "clips": len(self.clips),
             "clips_hash": self.clips.fingerprint(),
             "optimizer": rest,
+            "hand_scale": self.inner.hand_scale,
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
         }
         self.checkpoints.save(self.step, tensors, recipe=self.recipe.as_dict(), facts=facts, score=score)
@@ -346,6 +359,7 @@ class Run:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         self.step = self.saved_step = saved.step
         self.samples = facts["samples"]
+        self.inner.hand_scale = facts.get("hand_scale", 1.0)
         if facts["clips_hash"] != self.clips.fingerprint():
             self.say(f"note: the training clips have changed: {len(self.clips)}, there were {facts['clips']}")
 
@@ -353,9 +367,10 @@ class Run:
         """RUN/model: every part, the averaged weights in the trained ones. The run's networks are used up."""
         if self.ema is not None:
             self.ema.write()
-        self.inner.put_together()
+        base = self.parts.card.base
+        self.inner.put_together(trained=base is not None)
         if self.rank == 0:
-            if self.recipe.model.lora_rank:
+            if self.recipe.model.lora_rank and base is None:
                 network = setup.NETWORK[self.recipe.stage]
                 setup.write_lora(self.inner, network, self.folder / "lora.safetensors")
             parts = setup.finished(self.inner, self.parts, self.clips)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -31,6 +32,9 @@ STEPS: dict[str, Callable[[Networks, Batch, LossRecipe, torch.Generator], Terms]
 }
 
 
+HAND_TERMS = ("hand", "hand_features")
+
+
 class StepModule(nn.Module):
     """The networks of a model, and the step that runs them.
 
@@ -42,10 +46,17 @@ class StepModule(nn.Module):
         self.networks, self.step, self.loss = networks, STEPS[stage], loss
         for name in PARTS:
             setattr(self, name, getattr(networks, name))
+        self.reader = None if networks.reader is None else networks.reader.vae
+        self.hand_scale = 1.0  # of the hand loss, see `balanced`
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Named, weighted loss terms; those that begin with "_" are only logged."""
-        return self.step(self.networks, batch, self.loss, generator)
+        terms = self.step(self.networks, batch, self.loss, generator)
+        if self.loss.hand.share is not None:
+            scaled = {name: terms[name] * self.hand_scale for name in HAND_TERMS if name in terms}
+            terms |= scaled
+            terms["_hand_scale"] = terms["noise"].new_tensor(self.hand_scale)
+        return terms
 
     def train(self, mode: bool = True) -> StepModule:
         """Training mode for the networks that are trained; the others stay as they are used."""
@@ -56,23 +67,40 @@ class StepModule(nn.Module):
         return self
 
     @torch.no_grad()
-    def put_together(self) -> None:
+    def put_together(self, *, trained: bool = False) -> None:
         """Make every weight a whole float32 tensor on the CPU: FSDP2's shards are gathered (in all
-        processes at once), and the module is no longer one that trains."""
+        processes at once), and the module is no longer one that trains.
+
+        trained: only those that were trained, of a base of which no more is kept.
+        """
         for module in self.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
+                if trained and not parameter.requires_grad:
+                    continue
                 value = whole(parameter).float().cpu()
                 if isinstance(parameter, DTensor):
                     setattr(module, name, nn.Parameter(value, requires_grad=False))
                 else:
                     parameter.data = value
-            for name, buffer in list(module.named_buffers(recurse=False)):
+            for name, buffer in [] if trained else list(module.named_buffers(recurse=False)):
                 setattr(module, name, buffer.cpu())
 
     @property
     def sharded(self) -> bool:
         """FSDP2: every process holds a part of each weight, so none can run a network alone."""
         return any(isinstance(parameter, DTensor) for parameter in self.parameters())
+
+
+def balanced(scale: float, norms: Mapping[str, float], share: float) -> float:
+    """The hand loss's next scale: half of the way, in factors, to where its gradient's norm is `share` of the
+    noise loss's. norms: of each term's gradient at the present scale; unchanged where the hand has none.
+    """
+    hand = math.hypot(*(norms.get(name, 0.0) for name in HAND_TERMS))
+    noise = norms.get("noise", 0.0)
+    if not (math.isfinite(hand) and math.isfinite(noise) and hand > 0 and noise > 0):
+        return scale
+    step = math.sqrt(share * noise / hand)
+    return scale * min(10.0, max(0.1, step))
 
 
 def total_of(terms: dict[str, Tensor]) -> Tensor:

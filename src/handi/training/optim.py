@@ -13,29 +13,34 @@ from torch import nn
 from torch.optim import Optimizer
 
 from handi.core.errors import InputError, ModelError
+from handi.models.eight_bit import to_eight_bit
 from handi.models.lora import LORA, add_lora
 from handi.training.recipe import ModelRecipe, OptimRecipe
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# In which untrained weights are held; of int8 this is what stays beside the matrices (`models.eight_bit`).
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.bfloat16}
 
 
-def choose_trained(networks: nn.Module, model: ModelRecipe, default: str) -> list[str]:
+def choose_trained(
+    networks: nn.Module, model: ModelRecipe, default: str, adapter: str = "default"
+) -> list[str]:
     """Switch gradients on for the chosen parameters and off for all others; gives their names.
 
     default: the stage's own network, such as "unet": with LoRA it gets adapters, else it is trained whole
-    where `model.train` names nothing. Raises: InputError for a pattern that matches nothing, ModelError for
-    a network that the model does not have.
+    where `model.train` names nothing. adapter: its name; one that is there is trained further.
+    Raises: InputError for a pattern that matches nothing, ModelError for a network that the model does not
+    have.
     """
     if getattr(networks, default, None) is None:
         raise ModelError(f"this model has no {default}")
     patterns = list(model.train)
     if model.lora_rank:
-        add_lora(getattr(networks, default), model.lora_rank, model.lora_alpha, model.lora_targets)
+        _add_adapter(getattr(networks, default), model, adapter)
     elif not patterns:
         patterns = [f"{default}.*"]
     networks.requires_grad_(False)
     names = [name for name, _ in networks.named_parameters()]
-    chosen = {name for name in names if LORA in name} if model.lora_rank else set()
+    chosen = {name for name in names if LORA in name and adapter in name.split(".")}
     for pattern in patterns:
         found = fnmatch.filter(names, pattern)
         if not found:
@@ -45,13 +50,31 @@ def choose_trained(networks: nn.Module, model: ModelRecipe, default: str) -> lis
                 hint=f"use names such as {names[0]}; the networks are {parts}",
             )
         chosen |= set(found)
+    exact = {
+        id(parameter)
+        for network in networks.children()
+        for name, parameter in network.named_parameters()
+        if any(part in name.split(".") for part in getattr(network, "_keep_in_fp32_modules", None) or ())
+    }
     for name, parameter in networks.named_parameters():
         parameter.requires_grad_(name in chosen)
-        if name in chosen:
+        if name in chosen or id(parameter) in exact:
             parameter.data = parameter.data.float()  # what is trained is kept in full precision
         else:
             parameter.data = parameter.data.to(DTYPES[model.frozen])
+    if model.frozen == "int8":
+        to_eight_bit(getattr(networks, default))
     return [name for name in names if name in chosen]
+
+
+def _add_adapter(network: Any, model: ModelRecipe, adapter: str) -> None:
+    """Raises: InputError where there is one of another rank."""
+    there = (getattr(network, "peft_config", None) or {}).get(adapter)
+    if there is None:
+        add_lora(network, model.lora_rank, model.lora_alpha, model.lora_targets, adapter)
+    elif there.r != model.lora_rank:
+        what = f"model.lora_rank is {model.lora_rank}, the adapter {adapter} to start from has {there.r}"
+        raise InputError(what, hint=f"set model.lora_rank to {there.r}")
 
 
 def make_optimizer(

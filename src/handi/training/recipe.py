@@ -56,7 +56,9 @@ class ModelRecipe:
     # Scale of the adapters; none: the rank.
     lora_alpha: Annotated[float | None, Only(lambda x: x > 0, "more than 0")] = None
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")  # ends of the layers' names
-    frozen: Literal["fp32", "bf16", "fp16"] = "fp32"  # precision in which untrained weights are held
+    # Precision in which untrained weights are held. int8: the matrices of a transformer's blocks in eight
+    # bits and the rest in bf16, for adapters on a base of diffusers.
+    frozen: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,14 @@ class HandLossRecipe:
     noise_limit: float = 1.0  # sigma/alpha above which ẑ0 cannot be read
     features: float = 0.0  # weight of matching the landmark network's activations, in units of `weight`
     jitter: float = 1.0  # scale of the regions' random shift, size and turn
+    # Side in px of the square around a hand that is decoded, a multiple of a latent cell; 0: whole frames. An
+    # autoencoder that looks at the whole frame then makes slightly other pixels.
+    crop: CountOrNone = 0
+    # A folder with a smaller autoencoder of the same latents, to decode with for this loss alone.
+    decoder: str | None = None
+    # The norm of this loss's gradient as a share of the noise loss's, to which `weight` is scaled whenever
+    # run.gradients_every measures them; none: `weight` stays.
+    share: Annotated[float | None, Only(lambda x: x > 0, "more than 0")] = None
 
 
 @dataclass(frozen=True)
@@ -286,7 +296,13 @@ def _check(recipe: Recipe, where: str | Path) -> None:
         "leave out data.resident and data.zoom, which hold one area per clip",
     )
     need(
-        model.frozen in ("fp32", run.precision) or (model.frozen, run.precision) == ("bf16", "auto"),
+        recipe.loss.hand.share is None or run.gradients_every > 0,
+        "loss.hand.share needs the norms of gradients",
+        "set run.gradients_every, such as 20",
+    )
+    held = {"int8": "bf16"}.get(model.frozen, model.frozen)
+    need(
+        held in ("fp32", run.precision) or (held, run.precision) == ("bf16", "auto"),
         f"model.frozen is {model.frozen}, run.precision {run.precision}",
-        f"set run.precision to {model.frozen}, or model.frozen to fp32",
+        f"set run.precision to {held}, or model.frozen to fp32",
     )

@@ -22,10 +22,11 @@ from handi.method.pipeline import HandiPipeline
 from handi.models import folder as model_folder
 from handi.models import fresh
 from handi.models.lora import merge_lora, save_lora
-from handi.models.parts import Checkpoint, StageSettings, encoder_hash, stage1_hash
+from handi.models.parts import Checkpoint, StageSettings, stage1_hash
 from handi.training.batches import Batches, Sampling
 from handi.training.build import grown, reads_hands, take_over, with_pose_net
 from handi.training.module import PARTS, StepModule
+from handi.training.optim import DTYPES
 from handi.training.recipe import Recipe
 
 # That a stage trains.
@@ -67,7 +68,7 @@ def prior_of_recipe(recipe: Recipe, clips: PreparedClips) -> np.ndarray | None:
     if not recipe.data.mask.prior:
         return None
     init = recipe.model.init
-    given = None if init is None else model_folder.load(init).prior_mask
+    given = None if init is None else model_folder.prior_of(init)
     prior = torch.from_numpy(clips.prior()) if given is None else given
     return prior_area(area_at(prior, torch.empty(1, *clips.size))[0].numpy())
 
@@ -166,7 +167,7 @@ def check_areas(recipe: Recipe, clips: Sequence[PreparedClips], parts: Checkpoin
                 )
         elif parts.area_unet is None:
             raise InputError("data.mask.generated: this model has no stage 1", where=parts.source)
-        elif parts.backbone().process.kind == "epsilon":
+        elif parts.backbone().process.kind in ("epsilon", "flow"):
             raise InputError(
                 "data.mask.generated: the areas of its clips have not been made",
                 where=some.name,
@@ -182,13 +183,25 @@ def _why_not(recipe: Recipe, part: str, clips: PreparedClips, parts: Checkpoint)
         return "an autoencoder learns from frames"
     if recipe.data.flip:
         return "data.flip asks for mirrored frames and words"
-    network = getattr(parts, part)
-    makers = [f"{part}.{name}" for name, _ in network.named_parameters() if not name.startswith("decoder.")]
-    if any(fnmatch.filter(makers, pattern) for pattern in recipe.model.train):
-        return f"{part} is trained"
-    if clips.models[part] != encoder_hash(network):
+    if clips.chunked and recipe.data.frames != clips.frames:
+        return f"data.frames is {recipe.data.frames}, and a part of a clip has other latents"
+    if recipe.model.train:
+        weights = getattr(parts, part).named_parameters()
+        makers = [f"{part}.{name}" for name, _ in weights if not name.startswith("decoder.")]
+        if any(fnmatch.filter(makers, pattern) for pattern in recipe.model.train):
+            return f"{part} is trained"
+    if clips.models[part] != model_folder.encoder_hash_of(parts, part):
         return "another model made them"
     return None
+
+
+def has_text_states(recipe: Recipe, clips: Sequence[PreparedClips]) -> bool:
+    """Whether a base's text encoder is not needed: its states of every sentence are stored with the clips."""
+    init = recipe.model.init
+    if init is None or model_folder.base_of(init) is None or recipe.run.sample_every:
+        return False
+    made = {some.models.get("text_encoder") for some in clips}
+    return made == {model_folder.encoder_hashes(init)["text_encoder"]} and not recipe.data.flip
 
 
 def training_batches(recipe: Recipe, clips: PreparedClips) -> Batches:
@@ -237,12 +250,19 @@ def check_parts(recipe: Recipe) -> None:
         HandDetector.from_pretrained(backend="torch")
 
 
-def open_model(recipe: Recipe, start: Path) -> Checkpoint:
-    """The model to start from. Stage 1 of a model without one starts as a copy of stage 2's network.
+def open_model(recipe: Recipe, start: Path, *, text: bool = True) -> Checkpoint:
+    """The model to start from. Stage 1 of a model without one starts as a copy of stage 2's network, or as
+    another adapter on it.
 
-    start: where `make_start` wrote a preset's. Raises: ModelError.
+    start: where `make_start` wrote a preset's. text: see `model_folder.load`. Raises: InputError, ModelError.
     """
-    parts = model_folder.load(start if recipe.model.preset is not None else str(recipe.model.init))
+    init = start if recipe.model.preset is not None else str(recipe.model.init)
+    if recipe.model.preset is None and model_folder.base_of(init) is not None:
+        return _open_base(recipe, str(init), text=text)
+    if recipe.model.frozen == "int8":
+        what = "model.frozen int8 is for adapters on a base of diffusers"
+        raise InputError(what, where=init, hint="use bf16")
+    parts = model_folder.load(init)
     if recipe.stage == "stage1" and parts.area_unet is None:
         card = replace(parts.card, stage1=StageSettings())
         blank = torch.zeros(card.height, card.width)  # until the mean of the training areas takes its place
@@ -266,6 +286,25 @@ def open_model(recipe: Recipe, start: Path) -> Checkpoint:
     return parts
 
 
+def _open_base(recipe: Recipe, init: str, *, text: bool) -> Checkpoint:
+    """A base, with the adapters that it has so far; the one to be trained comes with `choose_trained`."""
+    stage, model = recipe.stage, recipe.model
+    for fine, what, hint in (
+        (stage in ("stage1", "stage2"), f"stage {stage}: a base has none", "use stage1 or stage2"),
+        (model.lora_rank > 0, "model.lora_rank is 0: of a base adapters are trained", "use 32"),
+        (not model.train, "model.train: of a base adapters are trained", "leave it out"),
+        (not (model.poses or model.area_only), "model.poses, area_only: a base has none", "leave them out"),
+        (recipe.data.target == "union", "data.target: stage 1 of a base makes one mask a clip", "use union"),
+    ):  # fmt: skip
+        if not fine:
+            raise InputError(what, where=init, hint=hint)
+    parts = model_folder.load(init, dtype=DTYPES[model.frozen], text=text)
+    if stage == "stage1" and parts.area_unet is None:
+        settings = replace(parts.card.stage2, frames=None)
+        parts = replace(parts, area_unet=parts.unet, card=replace(parts.card, stage1=settings))
+    return parts
+
+
 def grounds(recipe: Recipe) -> bool:
     """Whether the recipe's loss asks stage 1's finder what words mean."""
     return recipe.stage == "stage1" and recipe.loss.grounding > 0
@@ -281,6 +320,8 @@ def finished(module: StepModule, parts: Checkpoint, clips: PreparedClips) -> Che
     height, width = clips.size
     frames = clips.frames if clips.frames > 1 else parts.card.frames  # first frames do not say
     card = replace(parts.card, height=height, width=width, frames=frames, weights="trained")
+    if card.base is not None and clips.fps is not None:
+        card = replace(card, fps=clips.fps)
     networks = {name: getattr(module, name) for name in PARTS}
     tokenizer = copy.deepcopy(parts.tokenizer)
     return replace(parts, **networks, tokenizer=tokenizer, prior_mask=module.networks.prior_mask, card=card)

@@ -23,6 +23,7 @@ from handi.method.poses import pose_maps
 from handi.models.backbone import Backbone, Given
 from handi.models.pose_net import centred
 from handi.training.batch import Batch
+from handi.training.hand_view import View
 from handi.training.noise import Noised, integers, normal, uniform
 from handi.training.recipe import HandLossRecipe, LossRecipe
 
@@ -40,6 +41,7 @@ class Networks:
     area_unet: Any  # stage 1's
     prior_mask: Tensor | None  # H×W in [0, 1], mean area of the training clips
     detector: HandDetector | None = None  # Υ, where the hand loss is on
+    reader: Backbone | None = None  # whose autoencoder decodes for it; None: the backbone's own
     pose_net: Any = None  # predicts the hands' poses
 
 
@@ -235,18 +237,23 @@ def hand_terms(
         raise ValueError("the hand loss needs a hand detector")
     candidates = batch.visible.any(-1) & readable[:, None]  # B×F
     candidates[:, 0] = False  # the context image is given, not generated
-    clips, frames = sample_frames(candidates, recipe.frames, networks.backbone.chunk, generator)
+    reader = networks.reader or networks.backbone
+    clips, frames = sample_frames(candidates, recipe.frames, reader.chunk, generator)
     if not len(clips):
         return {"_hands": x0.new_zeros(())}
-    generated = networks.backbone.frames(x0, clips, frames)
-    if batch.frames.numel():
-        true = as_video(batch.frames[clips, frames][:, None])[:, :, 0]
-    elif z is not None:
+    rois, rows = batch.rois[clips, frames], clips
+    true = as_video(batch.frames[clips, frames][:, None])[:, :, 0] if batch.frames.numel() else None
+    if recipe.crop:
+        view = View.around_hands(rois, clips, frames, reader.chunk, recipe.crop, batch.area.shape[1:], x0)
+        x0, rois, rows = view.latents(x0), view.rois(rois), view.rows
+        z = None if z is None else view.latents(z)
+        true = None if true is None else view.pixels(true)
+    generated = reader.frames(x0, rows, frames)
+    if true is None:
+        if z is None:
+            raise ValueError("the hand loss needs true frames, or their latents")
         with torch.no_grad():
-            true = networks.backbone.frames(z, clips, frames)
-    else:
-        raise ValueError("the hand loss needs true frames, or their latents")
-    rois = batch.rois[clips, frames]
+            true = reader.frames(z, rows, frames)
     if recipe.jitter:
         rois = losses.jitter_rois(
             rois,
@@ -283,7 +290,8 @@ def sample_frames(
 
 def given_of(networks: Networks, batch: Batch, count: int | None = None) -> Given:
     """What a batch's clips give a task: the latents of their first `count` frames, of all by default."""
-    return Given(latents_of(networks, batch, count), batch.frame_index, frames=batch.frames)
+    still = None if batch.still is None else batch.still.float()
+    return Given(latents_of(networks, batch, count), batch.frame_index, frames=batch.frames, still=still)
 
 
 def pictures_of(networks: Networks, batch: Batch) -> tuple[Tensor, list[int]]:
@@ -307,11 +315,11 @@ def latents_of(networks: Networks, batch: Batch, count: int | None = None) -> Te
 
 def text_states(networks: Networks, batch: Batch) -> Tensor:
     """E_text B×N×D of a batch's sentences; the cached one, where there is one."""
-    device = next(networks.text_encoder.parameters()).device
+    device = batch.area.device
     if batch.embeddings is None:
         return networks.backbone.text(batch.texts, device)
     states = batch.embeddings.float()
     dropped = [row for row, text in enumerate(batch.texts) if not text]
-    if dropped:
+    if dropped and not batch.has_blank:
         states[dropped] = networks.backbone.text([""], device).float()
     return states

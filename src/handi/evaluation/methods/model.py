@@ -56,6 +56,8 @@ class Handi:
         weights = fingerprint(self.pipe.checkpoint)
         self.config: Mapping[str, Any] = {"kind": "handi", "weights": weights, "mask": mask, **self.calls}
         self.pipe.to(self.device)
+        chunk = self.pipe.backbone.chunk
+        self._frames = 1 + -(-(FRAMES - 1) // chunk) * chunk  # what is too long is cut off
         self._stages: Mapping[str, float] = {}
         self._area: BinaryMask | None = None
 
@@ -68,14 +70,14 @@ class Handi:
             task.context,
             task.prompt,
             mask=self._mask_of(task),
-            num_frames=FRAMES,
+            num_frames=self._frames,
             **self.calls,
             generator=torch.Generator().manual_seed(task.seed),
         )
         self._stages = dict(output.seconds)
         area = output.motion_area[0].astype(np.uint8)
         self._area = cv2.resize(area, task.context.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
-        return output.frames[0]
+        return output.frames[0][:FRAMES]
 
     def _mask_of(self, task: Task) -> Any:
         if self.mask == "full":
