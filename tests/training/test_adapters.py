@@ -25,7 +25,7 @@ from handi.core.images import read_image
 from handi.data.dataset import PreparedClips
 from handi.data.executors import Serial
 from handi.data.prepare import ToolsMaker, write_shards
-from handi.data.sources.common import Found
+from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings
 from handi.method import losses
 from handi.models import folder as model_folder
@@ -87,7 +87,7 @@ class Home:
             camera="ignore",
         )
         tools = replace(models(0), detect=its_hand)
-        summary = write_shards(Found(clips), folder / "clips", settings, lambda number: tools, Serial())
+        summary = write_shards(SourceClips(clips), folder / "clips", settings, lambda number: tools, Serial())
         assert summary["splits"]["train"]["kept"] == 2
 
     def stage(self, stage, out):
