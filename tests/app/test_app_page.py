@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import zipfile
 from pathlib import Path
 
@@ -90,11 +91,16 @@ def says(tab, words: str) -> None:
     )
 
 
-def generate(tab, clips: int = 1) -> None:
-    """Make clips and wait for them."""
+def generate(tab, folder: Path, clips: int = 1) -> None:
+    """Make clips and wait for them: the status line may still say so of the ones before."""
+    wanted = len(list(folder.glob("clip-*/run.json"))) + clips
     tab.locator("#count input[type=number]").fill(str(clips))
     tab.locator("#count input[type=number]").press("Tab")
     tab.locator("#generate").click()
+    end = time.monotonic() + READY / 1000
+    while len(list(folder.glob("clip-*/run.json"))) < wanted:
+        assert time.monotonic() < end, tab.locator("#status").inner_text()
+        tab.wait_for_timeout(100)
     says(tab, "Keep the one")
 
 
@@ -107,7 +113,7 @@ def test_from_a_photo_to_a_kept_clip_and_on(visit, tmp_path):
     tab.locator("#propose").click()
     says(tab, "The model would move")
     loaded(tab, 2)
-    generate(tab, clips=2)
+    generate(tab, folder, clips=2)
     for number in (0, 1):
         tab.wait_for_function(f"document.querySelector('#clip-{number} video').readyState >= 2")
         assert tab.evaluate(f"document.querySelector('#clip-{number} video').videoWidth") == 64
@@ -138,7 +144,7 @@ def test_from_a_photo_to_a_kept_clip_and_on(visit, tmp_path):
     loaded(tab, 3)
     assert tab.locator("#prompt textarea").input_value() == ""
     tab.locator("#prompt textarea").fill("Put down the knife.")
-    generate(tab)
+    generate(tab, folder)
     assert record(folder, 3)["request"]["image"] == str(folder / "clip-1/last_frame.png")
     tab.locator("#keep-0").click()
     tab.wait_for_function("document.querySelector('#sequence video')?.readyState >= 2")
@@ -198,7 +204,7 @@ def test_a_mask_painted_with_the_mouse_reaches_the_pipeline_pixel_for_pixel(visi
     brush.stroke((600, 20), (639, 5), radius=80)
     tab.locator("#area [data-act=undo]").click()
     brush.mask[capsule((480, 640), (600, 20), (639, 5), 90)] = False  # nothing else was near
-    generate(tab)
+    generate(tab, folder)
     given = Path(record(folder)["request"]["mask"])
     assert np.array_equal(read_image(given)[..., 0] > 127, brush.mask)
     used = read_image(folder / "clip-1/motion_area.png")[..., 0] > 127
@@ -209,13 +215,13 @@ def test_a_mask_painted_with_the_mouse_reaches_the_pipeline_pixel_for_pixel(visi
     assert np.array_equal(last[~used], small[~used])
     assert not np.array_equal(last[used], small[used])
 
-    generate(tab)  # the painting stays what it is
+    generate(tab, folder)  # the painting stays what it is
     assert np.array_equal(read_image(record(folder, 2)["request"]["mask"])[..., 0] > 127, brush.mask)
     tab.locator("#area [data-act=full]").click()
-    generate(tab)
+    generate(tab, folder)
     assert (read_image(folder / "clip-3/motion_area.png") == 255).all()
     tab.locator("#area [data-act=clear]").click()
-    generate(tab)
+    generate(tab, folder)
     assert record(folder, 4)["request"]["mask"] is None  # the model finds the area itself
 
 
@@ -232,7 +238,7 @@ def test_uploads_that_are_of_no_use_are_named(visit, tmp_path):
     tab.locator("#generate").click()
     says(tab, "the prompt is empty")
     tab.locator("#prompt textarea").fill("Cut the carrot.")
-    generate(tab)  # the photo that was there before is still the one
+    generate(tab, folder)  # the photo that was there before is still the one
     assert record(folder)["request"]["image"] == str(folder / "photo-1.png")
 
 
@@ -277,7 +283,7 @@ def test_stop_ends_the_run_and_leaves_nothing_half_done(visit):
     assert [path.name for path in folder.iterdir() if path.name.startswith("clip")] == []
     tab.get_by_label("Steps of the video").fill("2")
     tab.get_by_label("Steps of the video").press("Tab")
-    generate(tab)
+    generate(tab, folder)
     assert record(folder)["settings"]["steps"] == 2
 
 

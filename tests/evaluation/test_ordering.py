@@ -118,7 +118,7 @@ def test_rivals_are_all_true_clips_whether_they_are_scored_or_not(three, tmp_pat
     pred.mkdir()
     np.save(pred / f"{name_of(clips[0].seed, 0)}.npy", clips[2].frames)
     for n, few in enumerate((None, 1, 2)):
-        settings = EvaluationConfig(metrics=("world",), resamples=20, clips=few)
+        settings = EvaluationConfig(metrics=("world",), resamples=20, limit=few)
         found = evaluate(pred, ref, tmp_path / f"out{n}", settings, say=lambda line: None)
         assert (found["n"], found["asked"]) == (1, few or 3)
         assert found["metrics"]["same_context"]["value"] == 0

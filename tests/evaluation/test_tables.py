@@ -39,10 +39,10 @@ def folders(tmp_path_factory):
 
 
 def study(
-    folders, out, *specs: str, data: str = "squares", metrics=("pixels", "motion"), clips=None, **more
+    folders, out, *specs: str, data: str = "squares", metrics=("pixels", "motion"), limit=None, **more
 ) -> Study:
     said: list[str] = []
-    config = EvaluationConfig(metrics=metrics, resamples=50, clips=clips)
+    config = EvaluationConfig(metrics=metrics, resamples=50, limit=limit)
     methods = [parse_spec(spec) for spec in specs]
     made = Study({data: folders / "data"}, methods, out, config, say=said.append, **more)
     made.said = said  # type: ignore[attr-defined]
@@ -233,11 +233,11 @@ def test_a_method_that_cannot_run_leaves_its_row_empty(folders, tmp_path):
 
 
 def test_only_some_clips(folders, tmp_path):
-    made = study(folders, tmp_path, "static", clips=2)
+    made = study(folders, tmp_path, "static", limit=2)
     assert list(made.entries("squares")) == ["1", "2"]
     assert made.entries("squares")["1"].text == "Push square 0."
     assert tables.table2(made, intensive=False)[0].rows[0].heads[-1] == "here, n = 2"
-    stored = study(folders, tmp_path, f"stored=videos:{folders / 'good'}", clips=2)
+    stored = study(folders, tmp_path, f"stored=videos:{folders / 'good'}", limit=2)
     assert tables.table2(stored, intensive=False)[0].rows[0].heads[-1] == "here, n = 2"
     assert not any("not scored" in line for line in stored.said)  # the third is not asked for, and no gap
 
@@ -282,7 +282,7 @@ def test_table1_counts_and_times(folders, tmp_path, model_folder):
 
 def test_a_model_is_sampled_with_its_rows_mask(folders, tmp_path, model_folder):
     quick = quick_model(tmp_path, model_folder)
-    made = study(folders, tmp_path, f"full-off={quick}", metrics=("pixels",), clips=1)
+    made = study(folders, tmp_path, f"full-off={quick}", metrics=("pixels",), limit=1)
     tables.table3(made, scopes=("full",))
     record = json.loads((tmp_path / "videos/squares/full-off/1/run.json").read_text())
     assert record["method"]["mask"] == "full"

@@ -8,7 +8,7 @@ HERE = "handi.evaluation."
 # Each module imports from modules before it alone.
 ORDER = (
     "metrics", "videos", "world", "folder", "features", "pairs", "aggregate", "results", "run", "methods",
-    "study", "paper", "layout", "tables", "ablate", "gallery",
+    "study", "paper", "layout", "tables", "ablate", "gallery", "catalogue", "publish",
 )  # fmt: skip
 
 

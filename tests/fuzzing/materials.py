@@ -225,7 +225,7 @@ def _hands(folder: Path, materials: Materials) -> None:
     hand_report.report_hands(source, folder, settings, say=lambda line: None)
     (piece,) = hand_report.find_footage(source)
     job = hand_report.Job(piece, folder, settings, hand_report.HandDetector.from_pretrained())
-    work = hand_report.Workers()
+    work = hand_report.Work()
     frames = [picture for _, picture in piece.frames()]
     work.add([0.0, 0.125], job.detector.detect(np.stack(frames[:2])), None)
     work.save(folder / ".unfinished.npz", job.key())

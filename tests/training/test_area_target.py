@@ -121,5 +121,5 @@ def test_what_has_no_masks_of_frames_is_refused(world, tmp_path):
     model = tmp_path / "model"
     HandiPipeline.from_checkpoint(setup.fresh.from_preset("tiny", ["cut"])).save_pretrained(model)
     lean = parse_recipe({**recipe, "model": {"init": str(model)}})
-    with pytest.raises(InputError, match="makes one mask a clip"):
+    with pytest.raises(InputError, match="makes one mask per clip"):
         setup.open_model(lean, tmp_path)

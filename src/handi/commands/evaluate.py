@@ -68,6 +68,7 @@ def evaluate(
     """
     from rich.console import Console
 
+    from handi.core.reading import read_text
     from handi.evaluation.results import remarks, results_table
     from handi.evaluation.run import EvaluationConfig
     from handi.evaluation.run import evaluate as run
@@ -75,7 +76,7 @@ def evaluate(
     config = EvaluationConfig(metrics, scope, subset, context_frames, resamples, device)
     results = run(pred, ref, out, config, versus=versus, cache_folder=cache, say=say)
     if json:
-        print((out / "results.json").read_text(encoding="utf-8"), end="")
+        print(read_text(out / "results.json"), end="")
     else:
         Console().print(results_table(results))
     for line in remarks(results):

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, ModelCardData
 
 from handi.core.errors import InputError, OutputError
 from handi.core.files import scratch_folder
-from handi.core.reading import read_text
+from handi.core.reading import read_text, read_yaml
 from handi.data import shards
 from handi.evaluation.results import ARROWS, read_results
 from handi.models.folder import CARD
@@ -85,7 +85,7 @@ def _card(folder: Path, repo: str, licence: str, scores: Path | None, pictures: 
     )  # fmt: skip
     recipe = folder.parent / "recipe.yaml"
     if recipe.is_file():
-        yield from _training(read_text(recipe))
+        yield from _training(recipe)
     if scores is not None:
         yield from _scores(read_results(scores))
     if pictures:
@@ -111,9 +111,9 @@ def _about(card: ModelCard) -> Iterator[str]:
     yield ""
 
 
-def _training(recipe: str) -> Iterator[str]:
+def _training(recipe: Path) -> Iterator[str]:
     yield from ("## Training", "")
-    entries = yaml.safe_load(recipe)
+    entries = read_yaml(recipe)
     path = Path(str(entries["data"]["path"])).expanduser()
     if (path / shards.PREPARED).is_file():
         prepared = shards.read_prepared(path)

@@ -113,7 +113,7 @@ def add_lora(
     try:
         inject_adapter_in_model(config, network, adapter)
         if adapter in STAGES:
-            network._hf_peft_config_loaded = True  # diffusers' note that adapters can be switched
+            network._hf_peft_config_loaded = True  # type: ignore[assignment]  # diffusers' note that adapters can be switched
     except ValueError as error:  # a layer of a kind that peft does not adapt
         raise InputError(
             f"model.lora_targets: peft cannot adapt a layer whose name ends in {' or '.join(ends)} ({error})",
