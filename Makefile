@@ -7,7 +7,7 @@ CORE   := $(VENV)/.core
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow fuzz lint clean
+.PHONY: help install demo test test-slow fuzz lint docs clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ lint: $(READY)   ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)   ## the documentation site, into out/site; fails for any warning
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:           ## remove .venv and generated files
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache
