@@ -15,7 +15,14 @@ from diffusers import (
     WanImageToVideoPipeline,
     WanTransformer3DModel,
 )
-from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    T5Config,
+    T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from handi.models.parts import Checkpoint, ModelCard, StageSettings
 from handi.models.text import byte_tokenizer
@@ -78,6 +85,51 @@ def tiny_wan(*, networks: int = 2) -> Checkpoint:
     return _model(made, vae, UMT5EncoderModel(UMT5Config(**TEXT)), WAN_SCHEDULER, "wan", 5)
 
 
+def tiny_wan_i2v(*, networks: int = 2) -> Checkpoint:
+    """Wan 2.1 I2V and Fun-InP: 8 px cells, condition channels, and CLIP's states of the context image."""
+    torch.manual_seed(0)
+    z, width = 8, 16
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        z_dim=z,
+        latents_mean=[0.1] * z,
+        latents_std=[0.7] * z,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+    )
+    vae.decoder.conv_out.weight.data *= 4  # of a range like that of pictures
+    made = [
+        WanTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=2 * z + 4,
+            out_channels=z,
+            text_dim=32,
+            freq_dim=32,
+            ffn_dim=32,
+            num_layers=2,
+            image_dim=width,
+            added_kv_proj_dim=24,
+            rope_max_seq_len=32,
+        )
+        for _ in range(networks)
+    ]
+    for network in made:
+        network.image_encoder = CLIPVisionModel(
+            CLIPVisionConfig(
+                hidden_size=width,
+                intermediate_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                image_size=28,
+                patch_size=14,
+            )
+        )
+    text_encoder = UMT5EncoderModel(UMT5Config(**TEXT))
+    return _model(made, vae, text_encoder, WAN_SCHEDULER, "wan", 5, tokens=512)
+
+
 def tiny_ltx(*, networks: int = 2) -> Checkpoint:
     """LTX-Video 0.9: 32 px cells, 8 frames per latent frame, a decoder that looks both ways."""
     torch.manual_seed(0)
@@ -113,10 +165,16 @@ def tiny_ltx(*, networks: int = 2) -> Checkpoint:
 
 
 def _model(
-    networks: list[Any], vae: Any, text_encoder: Any, scheduler: dict, backbone: str, frames: int
+    networks: list[Any],
+    vae: Any,
+    text_encoder: Any,
+    scheduler: dict,
+    backbone: str,
+    frames: int,
+    tokens: int = 32,
 ) -> Checkpoint:
     settings = StageSettings(steps=3, guidance=2.0)
-    tokenizer = byte_tokenizer(32)
+    tokenizer = byte_tokenizer(tokens)
     card = ModelCard(settings, settings, frames, HEIGHT, WIDTH, weights="random", backbone=backbone)
     parts = Checkpoint(
         unet=networks[0].eval(),
@@ -135,7 +193,10 @@ def _model(
 def save_base(parts: Checkpoint, folder: Path) -> Path:
     """The folder that diffusers' own pipeline writes of these parts."""
     pipelines: dict[str, Any] = {"wan": WanImageToVideoPipeline, "ltx": LTXImageToVideoPipeline}
-    more = {"expand_timesteps": True} if parts.card.backbone == "wan" else {}
+    more: dict[str, Any] = {}
+    if parts.card.backbone == "wan":
+        image_encoder = parts.unet._modules.pop("image_encoder", None)  # a component of its own in diffusers
+        more = {"expand_timesteps": image_encoder is None, "image_encoder": image_encoder}
     pipelines[parts.card.backbone](
         tokenizer=parts.tokenizer,
         text_encoder=parts.text_encoder,
@@ -144,4 +205,6 @@ def save_base(parts: Checkpoint, folder: Path) -> Path:
         transformer=parts.unet,
         **more,
     ).save_pretrained(folder)
+    if more.get("image_encoder") is not None:
+        parts.unet.image_encoder = more["image_encoder"]
     return folder

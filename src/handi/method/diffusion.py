@@ -173,7 +173,10 @@ class Flow:
         return set_timesteps(self.scheduler, steps, device, strength, **options)
 
     def start(self, still: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """The still context noised to t: pure noise at 1000."""
+        """The still context noised to t; pure noise at a schedule's first timestep, which schedulers round
+        down from 1000."""
+        if t >= self.scheduler.timesteps[0]:
+            return noise
         alpha, sigma = self.levels(t)
         return alpha * still + sigma * noise
 

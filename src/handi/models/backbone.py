@@ -48,7 +48,8 @@ class Layout:
     cells: Tensor | None = (
         None  # B×P int64: the cells to compute, h·w in row order; None: all that are needed
     )
-
+    condition: Tensor | None = None  # B×C'×f×h×w, channels that the network takes beside the noisy ones
+    image: Tensor | None = None  # B×N×D, states of the context image that it attends to
     adapter: str | None = None  # of a network that serves both stages: "area" or "clip"
 
     def clamp(self, x: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from diffusers import (
 )
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoTokenizer, T5EncoderModel, UMT5EncoderModel
+from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, T5EncoderModel, UMT5EncoderModel
 
 from handi.core.errors import InputError, ModelError
 from handi.core.files import replace_folder, scratch_folder, writing
@@ -39,6 +39,7 @@ from handi.models.lora import load_adapter, save_lora
 from handi.models.parts import BACKBONES, Checkpoint, ModelCard, StageSettings
 
 TRANSFORMER = "transformer"  # the folder of the network, and what LoRA files call it
+IMAGE_ENCODER = "image_encoder"
 ADAPTERS = {"area": "area.safetensors", "clip": "clip.safetensors"}  # of stage 1 and stage 2
 PRIOR = "prior_mask.safetensors"
 # What a base is, by the class of its network: its other classes, and how it is run when it stands alone.
@@ -73,11 +74,13 @@ def load_base(
     cached; else it is None.
     """
     network, vae, text_encoder, card = family_of(folder)
-    _check_channels(folder)
     common: dict[str, Any] = {"local_files_only": True, "variant": variant}
     dtype = dtype or torch.float32
+    unet = _part(network, folder / TRANSFORMER, torch_dtype=dtype, **common)
+    if _attends_to_image(folder):
+        unet.image_encoder = _part(CLIPVisionModel, folder / IMAGE_ENCODER, dtype=dtype, **common)
     return Checkpoint(
-        unet=_part(network, folder / TRANSFORMER, torch_dtype=dtype, **common),
+        unet=unet,
         area_unet=None,
         vae=_part(vae, folder / "vae", torch_dtype=dtype, **common),
         text_encoder=_part(text_encoder, folder / "text_encoder", dtype=dtype, **common) if text else None,
@@ -90,18 +93,32 @@ def load_base(
 
 
 def family_of(folder: Path) -> tuple[Any, Any, Any, ModelCard]:
-    """The classes of a base's network, autoencoder and text encoder, and its card. Raises: ModelError."""
+    """The classes of a base's network, autoencoder and text encoder, and its card.
+
+    Raises: ModelError for a network that handi cannot run.
+    """
     config = folder / TRANSFORMER / "config.json"
-    name = str(read_json(config, checked=False, error=ModelError).get("_class_name"))
+    entries = read_json(config, checked=False, error=ModelError)
+    name = str(entries.get("_class_name"))
     if name not in FAMILIES:
         raise ModelError(f"its network is a {name}", where=config, hint=f"use one of {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+    if (folder / f"{TRANSFORMER}_2").is_dir():
+        what = "it has two networks, one for much noise and one for little"
+        raise ModelError(what, where=folder, hint="use Wan 2.2 TI2V-5B, Wan 2.1 I2V or Wan 2.1 Fun-InP")
+    network, vae, text_encoder, card = FAMILIES[name]
+    taken, made = entries.get("in_channels"), entries.get("out_channels")
+    if made is None or taken == made:
+        return network, vae, text_encoder, card
+    if card.backbone != "wan" or taken != 2 * made + 4:
+        what = f"its network takes {taken} channels and makes {made}"
+        hint = f"use one that takes {made}, or an image-to-video model of Wan: 2·{made} + 4 for the mask"
+        raise ModelError(what, where=config, hint=hint)
+    return network, vae, text_encoder, replace(card, fps=16.0)  # that of Wan 2.1's footage
 
 
 def base_shapes(folder: Path) -> Checkpoint:
     """A base on the "meta" device: to be counted, not to be run. Raises: ModelError."""
     network, vae, text_encoder, card = family_of(folder)
-    _check_channels(folder)
     with torch.device("meta"):
         parts = [_read(lambda path, cls=cls: cls.from_config(cls.load_config(path)), folder / name)
                  for cls, name in ((network, TRANSFORMER), (vae, "vae"))]  # fmt: skip
@@ -109,6 +126,10 @@ def base_shapes(folder: Path) -> Checkpoint:
             text_encoder.config_class.from_pretrained, folder / "text_encoder", local_files_only=True
         )
         encoder = text_encoder(config)
+        if _attends_to_image(folder):
+            parts[0].image_encoder = CLIPVisionModel(
+                _read(CLIPVisionConfig.from_pretrained, folder / IMAGE_ENCODER, local_files_only=True)
+            )
     return Checkpoint(
         unet=parts[0].eval(),
         area_unet=None,
@@ -172,17 +193,10 @@ def _address(source: str) -> str:
     return str(path.resolve()) if path.is_dir() else source
 
 
-def _check_channels(folder: Path) -> None:
+def _attends_to_image(folder: Path) -> bool:
+    """Whether its network has a CLIP encoder for the context image, which is then held as a part of it."""
     config = folder / TRANSFORMER / "config.json"
-    entries = read_json(config, checked=False, error=ModelError)
-    taken, made = entries.get("in_channels"), entries.get("out_channels")
-    if made is not None and taken != made:
-        what = (
-            f"its network takes {taken} channels and makes {made}: an image-to-video model with mask channels"
-        )
-        raise ModelError(
-            what, where=config, hint="use one with a timestep per token, such as Wan 2.2 TI2V-5B"
-        )
+    return read_json(config, checked=False, error=ModelError).get("image_dim") is not None
 
 
 def add_adapters(parts: Checkpoint, folder: Path, card: ModelCard, prior: Tensor | None) -> Checkpoint:
