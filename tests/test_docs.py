@@ -10,33 +10,42 @@ from pathlib import Path
 import pytest
 from helpers.command_lines import understood
 
+from experiments.docs import commands, reason_to_skip, smaller
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "experiments").glob("*/LOG.md"))
 PLACEHOLDERS = re.compile(r"[…<>]|\.\.\.")  # what a reader fills in, such as `handi train … --resume`
 
 
-def commands() -> list[tuple[str, str]]:
-    """(page, line) of each command in a code block, fenced or indented."""
-    found = []
-    for page in PAGES:
-        text = re.sub(r"\\\n\s*", "", page.read_text())
-        blocks = re.findall(r"^```(?:bash|sh)?\n(.*?)^```", text, re.S | re.M) + re.findall(
-            r"^    .*\n", text, re.M
-        )
-        for line in "".join(blocks).splitlines():
-            line = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
-            if re.match(r"handi |python -m (?!pip|venv)", line):
-                found.append((page.name, line))
-    return list(dict.fromkeys(found))
-
-
-LINES = commands()
+LINES = list(
+    dict.fromkeys(
+        (page.name, line)
+        for page in PAGES
+        for line in commands(page)
+        if re.match(r"handi |python -m (?!pip|venv)", line)
+    )
+)
 
 
 def test_commands_are_found():
     assert len({page for page, _ in LINES}) > 8
-    assert len(LINES) > 30
+    assert len(LINES) > 60
+
+
+def test_a_command_after_code_of_another_kind_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\nhandi = 1\n```\ntext\n```\nhandi doctor \\\n    --json  # here\n```\n\n    $ handi app\n"
+    )
+    assert list(commands(page)) == ["handi doctor --json  # here", "handi app"]
+
+
+def test_which_commands_are_run_as_they_stand():
+    run = [line for line in commands(ROOT / "README.md") if reason_to_skip(line) is None]
+    assert [line.split()[1] for line in run] == ["generate", "prepare", "report", "train"]
+    assert smaller("handi world --clips 4000 --out data/x  # many") == "handi world --clips 2 --out data/x"
+    assert "form" in str(reason_to_skip("handi prepare folder SOURCE --out DIR"))
 
 
 @pytest.mark.parametrize(("page", "line"), LINES, ids=[f"{page}: {line[:60]}" for page, line in LINES])

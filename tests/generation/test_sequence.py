@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,30 +11,43 @@ import pytest
 from handi.core.errors import InputError
 from handi.core.images import read_image, write_image
 from handi.core.video import read_video
-from handi.generation.sequence import join
+from handi.generation.requests import ClipRequest, GenerationSettings
+from handi.generation.run import Runner
+from handi.generation.sequence import Part, join, run_sequence
 
 PROMPTS = ("Pick up the knife.", "Cut the carrot.", "Put down the knife.")
 FRAMES = 3
 
 
 @pytest.fixture(scope="module")
-def sequence(picture, model_folder, tmp_path_factory):
-    """A sequence of three clips with the small model, and what it gave."""
-    from handi.generation.requests import ClipRequest, GenerationSettings
-    from handi.generation.sequence import run_sequence
+def settings(model_folder):
+    return GenerationSettings(str(model_folder), frames=FRAMES, steps=1, area_steps=1, save_frames=True)
 
+
+@pytest.fixture(scope="module")
+def sequence(picture, settings, tmp_path_factory):
+    """A sequence of three clips with the small model: its folder, their frames, what was said."""
     out, lines = tmp_path_factory.mktemp("sequences") / "meal", []
-    settings = GenerationSettings(str(model_folder), frames=FRAMES, steps=1, area_steps=1, save_frames=True)
-    parts = run_sequence(ClipRequest(str(picture), ""), PROMPTS, settings, out, say=lines.append)
-    return out, parts, lines
+    run_sequence(ClipRequest(str(picture), ""), PROMPTS, settings, out, say=lines.append)
+    return out, [frames_of(out / f"clips/{number}") for number in (1, 2, 3)], lines
+
+
+def frames_of(clip) -> np.ndarray:
+    return np.stack([read_image(path) for path in sorted((clip / "frames").iterdir())])
+
+
+def everything(folder) -> dict[str, bytes]:
+    """All files but the records, in which the seconds differ."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_each_clip_starts_from_the_last_frame_of_the_one_before(sequence):
-    out, parts, lines = sequence
-    for number, (before, after) in enumerate(pairwise(parts), start=1):
-        assert np.array_equal(read_image(out / f"clips/{number}/last_frame.png"), before.frames[-1])
-        assert np.array_equal(after.frames[0], before.frames[-1])
-        assert not np.array_equal(after.frames[-1], after.frames[0])
+    out, clips, lines = sequence
+    for number, (before, after) in enumerate(pairwise(clips), start=1):
+        assert np.array_equal(read_image(out / f"clips/{number}/last_frame.png"), before[-1])
+        assert np.array_equal(after[0], before[-1])
+        assert not np.array_equal(after[-1], after[0])
     record = json.loads((out / "clips/2/run.json").read_text())
     assert record["request"]["prompt"] == PROMPTS[1]
     assert record["request"]["image"].endswith("clips/1/last_frame.png")
@@ -63,8 +75,8 @@ def test_outside_all_areas_it_is_the_first_photo_to_the_bit(handi, picture, mode
 
 
 def test_one_video_of_all(sequence, picture):
-    out, parts, _ = sequence
-    frames = np.concatenate([parts[0].frames, *(part.frames[1:] for part in parts[1:])])
+    out, clips, _ = sequence
+    frames = np.concatenate([clips[0], *(clip[1:] for clip in clips[1:])])
     assert len(frames) == 3 * FRAMES - 2
     shown = read_video(out / "video.mp4")
     assert shown.shape == frames.shape
@@ -87,12 +99,71 @@ def test_one_row_of_the_gallery(sequence, handi, tmp_path):
     assert "Pick up the knife. Cut the carrot. Put down the knife." in text
 
 
-def test_clips_that_do_not_go_on_are_refused(sequence, tmp_path):
-    _, parts, _ = sequence
-    wrong = replace(parts[1], frames=255 - parts[1].frames)
+def test_clips_that_do_not_go_on_are_refused(sequence, settings, tmp_path):
+    _, clips, _ = sequence
+    area = np.ones(clips[0].shape[1:3], bool)
+    parts = [
+        Part(ClipRequest("", PROMPTS[0]), clips[0], area),
+        Part(ClipRequest("", "B."), 255 - clips[1], area),
+    ]
     with pytest.raises(InputError, match="does not start from"):
-        join([parts[0], wrong], tmp_path / "out", fps=8)
+        join(parts, settings, tmp_path / "out", fps=8)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_one_is_left_as_it_is(sequence, picture, settings, monkeypatch):
+    out, _, _ = sequence
+    monkeypatch.setattr(Runner, "__init__", lambda *_: pytest.fail("a model is loaded"))
+    lines = list[str]()
+    run_sequence(ClipRequest(str(picture), ""), PROMPTS, settings, out, say=lines.append)
+    assert lines == [f"{out} is finished already"]
+
+
+def test_stopped_it_resumes_after_the_last_whole_clip(sequence, picture, settings, tmp_path, monkeypatch):
+    whole, _, _ = sequence
+    out, first, run = tmp_path / "meal", ClipRequest(str(picture), ""), Runner.run
+
+    def stop_at_3(self, requests, folders, *rest):
+        if requests[0].id == "3":
+            raise KeyboardInterrupt
+        return run(self, requests, folders, *rest)
+
+    monkeypatch.setattr(Runner, "run", stop_at_3)
+    with pytest.raises(KeyboardInterrupt):
+        run_sequence(first, PROMPTS, settings, out, say=lambda _: None)
+    monkeypatch.setattr(Runner, "run", run)
+    assert not (out / "run.json").exists()
+    lines = list[str]()
+    run_sequence(first, PROMPTS, settings, out, say=lines.append)
+    assert [line for line in lines if line.startswith("clip ")] == [
+        "clip 1 of 3 is finished already", "clip 2 of 3 is finished already", f"clip 3 of 3: {PROMPTS[2]}",
+    ]  # fmt: skip
+    assert everything(out) == everything(whole)
+
+
+def test_a_clip_that_does_not_go_on_from_the_one_before_is_made_anew(picture, settings, tmp_path):
+    out, first, lines = tmp_path / "meal", ClipRequest(str(picture), ""), list[str]()
+    run_sequence(first, PROMPTS[:2], settings, out, say=lambda _: None)
+    before = everything(out)
+    # As a run that was killed leaves it, in which another first clip had stood here once.
+    (out / "run.json").unlink()
+    for number, change in ((1, 0), (2, 255)):
+        frames = frames_of(out / f"clips/{number}") ^ np.uint8(change)
+        area = read_image(out / f"clips/{number}/motion_area.png")[..., 0] > 0
+        Part(first, frames, area).keep(out / f"clips/{number}.npz")
+    run_sequence(first, PROMPTS[:2], settings, out, say=lines.append)
+    assert [line for line in lines if line.startswith("clip ")] == [
+        "clip 1 of 2 is finished already", f"clip 2 of 2: {PROMPTS[1]}",
+    ]  # fmt: skip
+    assert everything(out) == before
+
+
+def test_a_batch_says_that_a_line_is_one_clip(handi, tmp_path):
+    line = {"image": "example", "prompt": ["A.", "B."]}
+    (tmp_path / "batch.jsonl").write_text(json.dumps(line) + "\n")
+    code, _, err = handi("generate", "--batch", tmp_path / "batch.jsonl", "--out", tmp_path / "out")
+    assert code == 1
+    assert "for a sequence give --prompt several times" in err
 
 
 def test_one_movement_is_not_for_several_clips(handi, tmp_path):

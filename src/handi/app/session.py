@@ -228,7 +228,7 @@ class Session:
         if not clip.before:
             return None
         folder = self.folder / f"sequence-to-{clip.folder.name}"
-        join([*clip.before, clip.part], folder, fps=self.studio.card.fps)
+        join([*clip.before, clip.part], self.studio.settings, folder, fps=self.studio.card.fps)
         return folder / "video.mp4"
 
     def close(self) -> None:

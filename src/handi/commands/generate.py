@@ -65,7 +65,7 @@ def generate(
         handi generate --image kitchen.jpg --prompt "Julienne carrot." --poses my_hands.mp4 --out out/carrot
 
     Several actions, one after the other: each clip starts from the last frame of the one before. --out gets
-    the video of all, and clips/1, clips/2 and so on:
+    the video of all, and clips/1, clips/2 and so on. Stopped, it resumes:
         handi generate --image kitchen.jpg --prompt "Pick up the knife." --prompt "Cut the carrot." \\
             --out out/meal
 

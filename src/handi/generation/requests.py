@@ -114,6 +114,9 @@ def read_batch(path: str | Path, *, seed: int = 0) -> tuple[list[ClipRequest], l
 
 
 def _read_line(entries: dict[str, Any], number: int, path: Path, seed: int) -> ClipRequest:
+    if isinstance(entries.get("prompt"), list):
+        hint = "a line is one clip; for a sequence give --prompt several times, without --batch"
+        raise InputError("prompt is a list", hint=hint)
     request = read_entries(ClipRequest, {"seed": seed, "id": f"{number:05d}", **entries}, path)
     for name in ("image", "prompt"):
         if not getattr(request, name).strip():
