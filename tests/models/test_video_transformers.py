@@ -13,11 +13,12 @@ import torch
 from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
 from helpers.tiny_backbones import HEIGHT, WIDTH, save_base, tiny_ltx, tiny_wan, tiny_wan_i2v
 from peft import LoraConfig
+from PIL import Image
 
 from handi.core.errors import InputError, ModelError
 from handi.core.images import read_image
 from handi.hands import HandDetector
-from handi.method import losses
+from handi.method import diffusion, losses
 from handi.method.pipeline import HandiPipeline
 from handi.models.backbone import Given
 from handi.models.base import save_adapters
@@ -322,3 +323,64 @@ def test_networks_that_cannot_be_run_are_refused(base, tmp_path):
     (folder / "transformer_2").mkdir()
     with pytest.raises(ModelError, match="it has two networks"):
         HandiPipeline.from_pretrained(folder)
+
+
+def test_an_image_to_video_model_is_told_what_is_known_as_in_diffusers(tmp_path):
+    """The first call of its network, where everything but the first frame is generated."""
+    folder = save_base(tiny_wan_i2v(networks=1), tmp_path / "base")
+    pipe = HandiPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    published = WanImageToVideoPipeline.from_pretrained(folder, local_files_only=True)
+    picture = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    asked = {**SIZE, "num_inference_steps": 1, "guidance_scale": 1.0, "output_type": "latent"}
+    calls: list[dict] = []
+
+    def note(network, arguments, named):
+        names = ("hidden_states", "timestep", "encoder_hidden_states", "encoder_hidden_states_image")
+        calls.append(dict(zip(names, arguments, strict=False)) | named)
+
+    for network in (pipe.unet, published.transformer):
+        network.register_forward_pre_hook(note, with_kwargs=True)
+    pipe(picture, "cut", mask="full", generator=torch.Generator().manual_seed(5), **asked)
+    seeds = diffusion.clip_seeds(torch.Generator().manual_seed(5), 1)
+    published.encode_image = lambda image, device: calls[0]["encoder_hidden_states_image"]
+    published(
+        image=Image.fromarray(picture),
+        prompt_embeds=calls[0]["encoder_hidden_states"],
+        latents=diffusion.clip_noise((8, 2, HEIGHT // 8, WIDTH // 8), seeds, stream=2),
+        **asked,
+    )
+    mine, theirs = calls
+    assert mine["hidden_states"].shape[1] == 20
+    torch.testing.assert_close(mine["hidden_states"], theirs["hidden_states"])
+    torch.testing.assert_close(mine["timestep"], theirs["timestep"].float())
+    # CLIP's 2×2 patches of the picture and its class, and other ones of another picture
+    assert mine["encoder_hidden_states_image"].shape == (1, 5, 16)
+    pipe(255 - picture, "cut", mask="full", **asked)
+    assert not torch.allclose(calls[2]["encoder_hidden_states_image"], mine["encoder_hidden_states_image"])
+
+
+def test_channels_mark_the_known_cells_and_hold_grey_in_the_free_ones():
+    parts = tiny_wan_i2v()
+    backbone, batch = parts.backbone(), batch_of(5)
+    given = Given(backbone.encode(step.as_video(batch.frames)), batch.frame_index, batch.frames)
+    layout = backbone.clip(parts.unet, given, batch.area)
+    known = (1 - layout.free).expand(-1, 4, -1, -1, -1)
+    assert torch.equal(layout.condition[:, :4], known)
+    assert known[:, :, 0].all()
+    assert 0 < known[:, :, 1].mean() < 1
+    video = step.as_video(batch.frames[:, :1]).expand(-1, -1, 5, -1, -1).clone()
+    free = layout.free[:, 0, 1].repeat_interleave(8, 1).repeat_interleave(8, 2).bool()
+    video.transpose(1, 2)[:, 1:] = video.transpose(1, 2)[:, 1:].masked_fill(free[:, None, None], 0)
+    torch.testing.assert_close(layout.condition[:, 4:], backbone.encode(video))
+    x_t, t = torch.randn(layout.z.shape), torch.tensor([500.0, 250.0])
+    with torch.no_grad():
+        answer = backbone.predict(parts.unet, x_t, t, torch.zeros(2, 512, 32), layout)
+    reached = x_t - t.view(-1, 1, 1, 1, 1) / 1000 * answer
+    torch.testing.assert_close(reached * (1 - layout.free), layout.z * (1 - layout.free))
+
+    masked = backbone.area(parts.area_unet, given, batch.area)
+    assert masked.condition[0, :4].amax((0, 2, 3)).tolist() == [1, 1, 0]
+    grey = backbone.encode(torch.zeros(2, 3, 1, HEIGHT, WIDTH))
+    torch.testing.assert_close(masked.condition[:, 4:, 2:], grey)
+    torch.testing.assert_close(masked.condition[:, 4:, :2], masked.z[:, :, :2])
