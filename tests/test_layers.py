@@ -32,6 +32,7 @@ LAYERS = {
     "handi.generation": 6,
     "handi.app": 7,
     "handi.evaluation": 7,
+    "handi.export": 7,
     "handi.commands": 8,
     "handi.__main__": 9,
 }

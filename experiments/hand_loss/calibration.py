@@ -35,7 +35,7 @@ from experiments.estimates import table
 from experiments.mini.clips import load_clips
 from handi import HandiPipeline
 from handi.core.files import replacing
-from handi.data.sources.world import rois_of
+from handi.data.known_hands import rois_of
 from handi.hands import HandDetector
 from handi.hands.matching import INSIDE, enlarge, match_hands
 from handi.method import diffusion, losses

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from experiments.estimates import table
 from experiments.mini.clips import load_clips
-from handi.data.sources.world import rois_of
+from handi.data.known_hands import rois_of
 from handi.hands import HandDetector
 from handi.hands.matching import INSIDE, enlarge
 from handi.method.losses import hand_refinement, jitter_rois, read_hands

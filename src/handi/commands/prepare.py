@@ -14,7 +14,9 @@ MAX_SIDE = 4096  # px of a prepared frame
 
 def prepare(
     kind: Annotated[
-        Literal["epic-kitchens", "ego4d", "lego", "json", "folder", "world"],
+        Literal[
+            "epic-kitchens", "ego4d", "lego", "json", "folder", "lerobot", "egodex", "webdataset", "world"
+        ],
         tyro.conf.Positional,
         tyro.conf.arg(metavar="KIND"),
     ],
@@ -22,6 +24,8 @@ def prepare(
     out: Path,
     videos: Annotated[tuple[Path, ...], optional("DIR [DIR …]")] = (),
     annotations: Annotated[Path | None, optional("PATH")] = None,
+    camera_key: Annotated[str | None, optional("KEY")] = None,
+    hands_key: Annotated[str | None, optional("KEY")] = None,
     size: Annotated[str | None, tyro.conf.arg(metavar="HxW", help_behavior_hint="(default: 256x448)")] = None,
     frames: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 16)")] = None,
     fps: Annotated[float | None, optional("FLOAT")] = None,
@@ -49,10 +53,11 @@ def prepare(
 ) -> int:
     """Make footage ready to train on: cut, find hands and motion areas, cache latents; all in shards.
 
-    KIND is what SOURCE holds: epic-kitchens, ego4d, lego, json (AnimateAnything's list), folder, or world.
-    docs/data.md shows the layout of each, and of what is written: tars, an index, and a ledger with one line
-    for every clip, kept or rejected and why. It can be stopped at any time and resumes when it is run again.
-    The result is the same to the byte, whatever the executor and the number of workers.
+    KIND is what SOURCE holds: epic-kitchens, ego4d, lego, json (AnimateAnything's list), folder, lerobot
+    (v3 or v2), egodex, webdataset (tars of videos and JSON), or world. docs/data.md shows the layout of each,
+    and of what is written: tars, an index, and a ledger with one line for every clip, kept or rejected and
+    why. It can be stopped at any time and resumes when it is run again. The result is the same to the byte,
+    whatever the executor and the number of workers.
 
     EPIC-KITCHENS-100, with the latents of the model that will be trained:
         handi prepare epic-kitchens EPIC-KITCHENS --model models/animate-anything --out data/epic
@@ -60,6 +65,12 @@ def prepare(
 
     Your own videos, each with a text file of the same name, a few of them first:
         handi prepare folder footage --limit 20 --out data/trial
+
+    A LeRobot dataset, seen by the camera on the head; a wrong key is answered with those that there are:
+        handi prepare lerobot datasets/kitchen --camera-key observation.images.head --out data/kitchen
+
+    EgoDex, whose own joints take the place of the hand detector's, with the head's motion undone:
+        handi prepare egodex EgoDex --camera stabilise --out data/egodex
 
     Clips of the synthetic world, with their exact hands and motion areas (`handi world --prepare DIR` renders
     them without a folder between):
@@ -74,11 +85,16 @@ def prepare(
             --out /mnt/data/ego4d
 
     Args:
-        kind: epic-kitchens, ego4d, lego, json, folder, world.
+        kind: epic-kitchens, ego4d, lego, json, folder, lerobot, egodex, webdataset, world.
         source: The source's folder or list.
         out: Folder for the shards.
         videos: Folders of footage that is not in SOURCE.
         annotations: Folder of EPIC-KITCHENS-100's CSV files, if they are not in SOURCE.
+        camera_key: Of lerobot: whose videos to take. Without it those of the only camera, or of the only one
+            with ego, head, fpv or "first person" in its key.
+        hands_key: Of lerobot: the feature with the 2-D joints of both hands (42×2 numbers per frame, shares
+            of the picture's sides) in the place of the detector's. Without it observation.hands.joints, if
+            there is such a feature.
         size: Height and width of the frames; they are cropped around their middle to its aspect. Clips of the
             world keep their own without it.
         frames: Frames per clip, the context image included. Clips of the world keep their own number.
@@ -98,7 +114,8 @@ def prepare(
             rejected. ignore: neither, as for clips of the world with their exact hands.
         hull: The motion area is one hull for each hand, or one over all hands of a frame.
         truth: For clips of the world: take their exact joints and this exact area; auto: the one that
-            world.json says. none: use the hand detector, as for footage.
+            world.json says. none: use the hand detector, as for footage. Where another source knows its
+            hands, auto takes them and none does not.
         complexity: MediaPipe's full networks, or its lite ones: faster, less exact.
         executor: serial: this process. processes: several. ray: Ray Data, `pip install 'handi[ray]'`.
         workers: Processes or actors, with a thread and their own models each.
@@ -122,8 +139,10 @@ def prepare(
         usage("prepare", "--enrich-model needs --enrich")
     if executor != "ray" and (ray_address is not None or gpus_per_worker):
         usage("prepare", "--ray-address and --gpus-per-worker need --executor ray")
-    if truth != "auto" and kind != "world":
-        usage("prepare", f"--truth is for clips of the synthetic world, not for {kind}")
+    if truth in ("hull", "moved") and kind != "world":
+        usage("prepare", f"--truth {truth} is for clips of the synthetic world, not for {kind}")
+    if (camera_key or hands_key) and kind != "lerobot":
+        usage("prepare", f"--camera-key and --hands-key are for lerobot, not for {kind}")
     asked = {
         "size": None if size is None else parse_size(size, least=16, most=MAX_SIDE, multiple=8),
         "frames": frames, "fps": fps, "hull": hull,
@@ -133,6 +152,7 @@ def prepare(
         kind, source, out, asked,
         ToolsMaker(device, complexity, model, text_states, enrich, enrich_model),
         Workers(executor, workers, ray_address, gpus_per_worker),
-        truth=truth, videos=videos, annotations=annotations, limit=limit, held_out=held_out, say=say,
+        truth=truth, videos=videos, annotations=annotations, camera_key=camera_key, hands_key=hands_key,
+        limit=limit, held_out=held_out, say=say,
     )  # fmt: skip
     return say_summary(summary, out)

@@ -44,8 +44,9 @@ class OutputError(HandiError):
 
 # Libraries that only some commands need, and the extra of handi that installs each.
 EXTRAS = {
-    "numba": "world", "scipy": "world", "skimage": "data,world", "pyarrow": "data", "peft": "train",
-    "ray": "ray", "gradio": "app", "ai_edge_litert": "litert", "tensorboard": "track", "trackio": "track",
+    "numba": "world", "scipy": "world", "skimage": "data,world", "pyarrow": "data", "h5py": "data",
+    "peft": "train", "ray": "ray", "gradio": "app",
+    "ai_edge_litert": "litert", "tensorboard": "track", "trackio": "track",
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from handi.core.animation import animation_frames
 from handi.core.errors import InputError
 from handi.core.files import replacing
 from handi.core.kinds import is_animation
+from handi.core.tars import open_member, tar_of
 from handi.core.types import Frames, Picture
 
 MAX_BYTES = 2 * 2**30  # of a video that is read as a whole; it takes twice that for a moment
@@ -59,17 +60,28 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.
     path = Path(path)
     if path.is_dir():
         raise InputError("is a folder, not a video", where=path)
-    if not path.exists():
+    inside = tar_of(path) is not None
+    if not inside and not path.exists():
         raise InputError("no such video", where=path)
-    if path.stat().st_size == 0:
-        raise InputError("the video is empty (0 bytes)", where=path)
-    with path.open("rb") as file:
-        head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith(tuple(word.encode() for word in LISTS)):
-        raise InputError("is a text that names other files, not a video", where=path, hint="give the video")
+    with open_member(path) if inside else path.open("rb") as file:
+        head = file.read(64)
+        if not head:
+            raise InputError("the video is empty (0 bytes)", where=path)
+        if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(tuple(word.encode() for word in LISTS)):
+            raise InputError(
+                "is a text that names other files, not a video", where=path, hint="give the video"
+            )
+        file.seek(0)
+        yield from _streams(path, file if inside else f"file:{path}")
+
+
+def _streams(
+    path: Path, source: object
+) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
+    """The container of a video, and its first stream of pictures, while it is open."""
     try:
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-        with av.open(f"file:{path}", container_options=options) as container:
+        with av.open(source, container_options=options) as container:
             streams = [s for s in container.streams.video if not s.disposition & COVER]
             if not streams:
                 raise InputError("has no video stream", where=path)

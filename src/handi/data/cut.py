@@ -13,6 +13,7 @@ from handi.core.errors import InputError
 from handi.core.images import IMAGE_SUFFIXES, cover, read_image
 from handi.core.types import Frames, Picture
 from handi.core.video import even_indices, frame_times, frames_at
+from handi.data.known_hands import KnownHands, known_hands
 from handi.data.ledger import Rejected, Row
 from handi.data.sources.common import Clip
 
@@ -31,6 +32,7 @@ class Cut:
     frames: Frames
     figures: Row  # of the ledger
     truth: Truth | None = None  # of a world clip: of just these frames
+    hands: KnownHands | None = None  # where the settings ask for those of the data set
     mirrors: bool = True
 
 
@@ -46,30 +48,42 @@ def cut(clip: Clip, settings: PrepareSettings) -> Cut:
             return _cut_world(clip, settings)
         if clip.video is None:
             raise Rejected("has no video")
+        shape: tuple[int, ...] | None = None
         source = _from_folder if clip.video.is_dir() else _from_video
-        pictures, figures = source(clip, clip.video, settings)
-        fitted, shape = [], None
+        pictures, figures, times = source(clip, clip.video, settings)
+        fitted = []
         for picture in pictures:
             if shape not in (None, picture.shape):
                 raise Rejected(f"its frames change their size from {_size(shape)} to {_size(picture.shape)}")
             shape = picture.shape
             fitted.append(cover(picture, *settings.size))
+        hands = None
+        if settings.hands == "known" and shape is not None:
+            if clip.hands is None:
+                raise Rejected("its data set says nothing of its hands")
+            hands = known_hands(clip.hands, times, shape[:2], settings.size)
     except Rejected:
         raise
     except InputError as error:
         raise Rejected(error.what) from error
     except Exception as error:  # of a file that breaks its decoder in ways of its own
         raise Rejected(f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})") from error
-    return Cut(np.stack(fitted), {**figures, "source_size": list(shape[:2]) if shape else None})
+    figures = {**figures, "source_size": list(shape[:2]) if shape else None}
+    return Cut(np.stack(fitted), figures, hands=hands)
 
 
-def _from_video(clip: Clip, video: Path, settings: PrepareSettings) -> tuple[Iterator[Picture], Row]:
+def _from_video(
+    clip: Clip, video: Path, settings: PrepareSettings
+) -> tuple[Iterator[Picture], Row, list[float]]:
     span = frame_times(video, clip.start, clip.end)
     chosen, figures = choose_frames(clip, span.times, settings, span.end)
-    return frames_at(video, [span.times[index] for index in chosen], clip.start), figures
+    times = [span.times[index] for index in chosen]
+    return frames_at(video, times, clip.start), figures, times
 
 
-def _from_folder(clip: Clip, folder: Path, settings: PrepareSettings) -> tuple[Iterator[Picture], Row]:
+def _from_folder(
+    clip: Clip, folder: Path, settings: PrepareSettings
+) -> tuple[Iterator[Picture], Row, list[float]]:
     """Of a folder of numbered frames: number n, from 0, is shown at n / fps."""
     if not clip.fps:
         raise Rejected("is a folder of frames without a frame rate")
@@ -81,7 +95,8 @@ def _from_folder(clip: Clip, folder: Path, settings: PrepareSettings) -> tuple[I
     inside = [n for n, time in enumerate(times) if clip.start - SLACK <= time <= end + SLACK]
     video_end = times[-1] if end > times[-1] else None
     chosen, figures = choose_frames(clip, [times[n] for n in inside], settings, video_end)
-    return (read_image(paths[inside[index]]) for index in chosen), figures
+    numbers = [inside[index] for index in chosen]
+    return (read_image(paths[number]) for number in numbers), figures, [times[n] for n in numbers]
 
 
 def _cut_world(clip: Clip, settings: PrepareSettings) -> Cut:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from handi.core.errors import InputError
+from handi.core.tars import tar_of
 from handi.data import shards
 from handi.data.sources.common import Clip
 from handi.data.stages import PrepareSettings
@@ -50,7 +51,13 @@ def make_plan(clips: Sequence[Clip], settings: PrepareSettings) -> list[Shard]:
 
 def _facts(clip: Clip) -> dict[str, Any]:
     """What the source says of a clip. Not where the footage lies: that may be another disk tomorrow."""
-    facts = asdict(replace(clip, video=None, truth=None))
+    facts = asdict(replace(clip, video=None, truth=None, hands=None))
+    del facts["hands"]
+    if clip.hands is not None:
+        facts["hands"] = {
+            entry.name: value.name if isinstance(value := getattr(clip.hands, entry.name), Path) else value
+            for entry in fields(clip.hands)
+        }
     rendered = is_dataclass(clip.truth) and not isinstance(clip.truth, type)
     truth = asdict(clip.truth) if rendered else clip.truth is not None
     return facts | {"video": clip.video.name if clip.video else None, "truth": truth}
@@ -63,12 +70,13 @@ class _Stamps:
         self._known: dict[Path, list[int] | None] = {}
 
     def of(self, clip: Clip) -> list[list[int] | None]:
-        return [self._stamp(path) for path in (clip.video, clip.truth) if isinstance(path, Path)]
+        hands = clip.hands.path if clip.hands is not None else None
+        return [self._stamp(path) for path in (clip.video, clip.truth, hands) if isinstance(path, Path)]
 
     def _stamp(self, path: Path) -> list[int] | None:
         if path not in self._known:
             try:
-                stat = path.stat()
+                stat = (tar_of(path) or path).stat()
                 self._known[path] = [stat.st_size, stat.st_mtime_ns]
             except OSError:
                 self._known[path] = None

@@ -23,7 +23,7 @@ from handi.data.executors import executor as make_executor
 from handi.data.finish import finish
 from handi.data.plan import make_plan
 from handi.data.shard_writer import BuildWorker
-from handi.data.sources import ClipLength, Kind, SourceClips, read_source
+from handi.data.sources import ClipLength, Kind, SourceClips, has_hands, read_source
 from handi.data.sources.held_out import SHARE, hold_out
 from handi.data.stages import PrepareSettings, Tools
 from handi.hands import HandDetector
@@ -173,19 +173,24 @@ def prepare_world(seeds: list[int], world: WorldSettings, out: Path, workers: in
 def prepare_source(
     kind: Kind, path: Path, out: Path, asked: Mapping[str, Any], models: ToolsMaker, work: Workers, *,
     truth: Truth = "auto", videos: Sequence[Path] = (), annotations: Path | None = None,
-    limit: int | None = None, held_out: float = SHARE, say: Callable[[str], None] = print,
+    camera_key: str | None = None, hands_key: str | None = None, limit: int | None = None,
+    held_out: float = SHARE, say: Callable[[str], None] = print,
 ) -> dict[str, Any]:  # fmt: skip
     """Read a source, prepare its clips into `out`; gives what `prepared.json` says. Raises: HandiError.
 
     asked: fields of `PrepareSettings`; what is not named, or None, follows from the source. truth: of the
-    world, see `world_settings`. limit: only so many clips, spread evenly over the source, to try things out.
-    held_out: share of the videos that become the split "val", where the source names no splits.
+    world, see `world_settings`; with "none" hands are detected also where a data set knows them. camera_key,
+    hands_key: of a LeRobot dataset, see `read_source`. limit: only so many clips, spread evenly over the
+    source, to try things out. held_out: share of the videos that become the split "val", where the source
+    names no splits.
     """
     settings = PrepareSettings()
     if kind == "world":
         from handi.data.sources.world import world_settings  # it takes a second to load
 
         settings = world_settings(path, truth)
+    elif truth != "none" and has_hands(kind, path, hands_key):
+        settings = replace(settings, hands="known")
     settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
     models = replace(models, detects=settings.detects, descriptions=out / DESCRIPTIONS)
     settings = replace(settings, models=models.hashes(), chunk=models.chunk(settings))
@@ -193,7 +198,8 @@ def prepare_source(
     workers = (os.cpu_count() or 1) if work.workers is None else work.workers
     executor = make_executor(work.executor, workers, address=work.ray_address, gpus=work.gpus_per_worker)
     length = ClipLength(settings.frames, settings.fps)
-    found = read_source(kind, path, videos=videos, annotations=annotations, length=length)
+    found = read_source(kind, path, videos=videos, annotations=annotations, length=length,
+                        camera=camera_key, hands=hands_key)  # fmt: skip
     about: dict[str, Any] = {"kind": kind}
     if limit is not None:
         if limit < 1:

@@ -15,10 +15,11 @@ from handi.core.images import resize
 from handi.core.types import BinaryMask, Frames, Hands, Picture
 from handi.data import shards
 from handi.data.cut import Cut, cut
+from handi.data.known_hands import moved_hands, rois_of
 from handi.data.ledger import Rejected, Row, row_of
 from handi.data.sources.common import FRAMES, Clip
 from handi.method.area import Hull, hull_area, hull_masks
-from handi.motion.stabilise import measure_camera, stabilise
+from handi.motion.stabilise import CameraMotion, measure_camera, stabilise
 
 MOST_FRAMES = 1024
 THINGS, HANDS = 1, 2  # bits of the picture of referents
@@ -36,6 +37,7 @@ class PrepareSettings:
     camera: Literal["measure", "stabilise", "ignore"] = "measure"  # stabilise: onto the context frame
     # Of world clips: the exact joints, and this exact area, in the place of the detector's.
     truth: Literal["hull", "moved"] | None = None
+    hands: Literal["detected", "known"] = "detected"  # known: those that the data set of the footage has
     first_frames: bool = False  # of the world: each clip is a picture with all that can be asked of it
     clips_per_shard: int = 64  # of the source, rejected ones among them
     models: dict[str, str] = field(default_factory=dict)  # what made hands, latents, …: name → hash
@@ -61,13 +63,15 @@ class PrepareSettings:
     @property
     def detects(self) -> bool:
         """Whether hands have to be detected."""
-        return self.truth is None and not self.first_frames
+        return self.truth is None and not self.first_frames and self.hands == "detected"
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON holds."""
         known = asdict(self) | {"size": list(self.size)}
         if self.chunk == 1:  # as of all clips before there were others
             del known["chunk"]
+        if self.hands == "detected":  # likewise
+            del known["hands"]
         return known
 
 
@@ -191,6 +195,7 @@ class Steady:
 
     frames: Frames
     figures: Row
+    motion: CameraMotion | None = None  # that was undone
     seen: npt.NDArray[np.bool_] | None = None  # F×H×W: shown by the frame itself; None where nothing was done
 
 
@@ -214,7 +219,7 @@ def hold_still(frames: Frames, settings: PrepareSettings) -> Steady:
     except InputError as error:
         raise Rejected(error.what) from error
     valid = round(float(seen.all(axis=0).mean()), 6)
-    return Steady(frames, figures | {"valid": valid}, seen)
+    return Steady(frames, figures | {"valid": valid}, motion, seen)
 
 
 # ------------------------------------------------------------------------------------------- hands
@@ -232,28 +237,31 @@ class FoundHands:
 
 
 def find_hands(steady: Steady, cut_out: Cut, settings: PrepareSettings, tools: Tools) -> FoundHands:
-    """Υ on all frames at once, and the motion area M_video of its joints (paper §2.1).
+    """Υ on all frames at once, or the data set's own hands, and the motion area M_video of their joints
+    (paper §2.1).
 
     A stabilised frame counts only where it shows something of its own; the rest of it is the context frame's.
     """
     height, width = settings.size
     if cut_out.truth is not None and not settings.detects:
         return _true_hands(cut_out, settings)
-    assert tools.detect is not None
-    hands = tools.detect(steady.frames)
-    joints = hands.joints.cpu().numpy()
+    if cut_out.hands is not None:
+        known = cut_out.hands
+        if steady.motion is not None:
+            known = moved_hands(known, steady.motion.carry(known.joints))
+        joints, visible = known.joints, known.visible
+        rois, presence = rois_of(joints, visible, height, width), visible.astype(np.float32)
+    else:
+        assert tools.detect is not None
+        hands = tools.detect(steady.frames)
+        joints, visible = hands.joints.cpu().numpy(), hands.visible.cpu().numpy()
+        rois, presence = hands.rois.cpu().numpy(), hands.presence.cpu().numpy()
     if steady.seen is None:
         area = hull_area(joints, height, width, hull=settings.hull)
     else:
         hulls = hull_masks(joints, height, width, hull=settings.hull)
         area = np.logical_or.reduce(hulls & steady.seen)
-    return FoundHands(
-        joints=joints,
-        visible=hands.visible.cpu().numpy(),
-        rois=hands.rois.cpu().numpy(),
-        presence=hands.presence.cpu().numpy(),
-        area=area,
-    )
+    return FoundHands(joints=joints, visible=visible, rois=rois, presence=presence, area=area)
 
 
 def _true_hands(cut_out: Cut, settings: PrepareSettings) -> FoundHands:
@@ -261,8 +269,6 @@ def _true_hands(cut_out: Cut, settings: PrepareSettings) -> FoundHands:
 
     A first frame's hands are those of its requests, and its area is not known without a clip.
     """
-    from handi.data.sources.world import rois_of
-
     height, width = settings.size
     truth = cut_out.truth
     assert truth is not None

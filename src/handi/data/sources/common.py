@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from handi.core.errors import InputError
 from handi.core.names import safe_name
 from handi.core.reading import read_lines
+
+if TYPE_CHECKING:
+    from handi.data.known_hands import HandTrack
 
 FRAMES = 16  # of a clip: the context image and the 15 to generate (paper §3)
 MAX_ID = 120  # characters: a file name holds an id and what is put behind it
@@ -41,6 +44,7 @@ class Clip:
     problem: str | None = None  # why it cannot be used, in words for the ledger
     # Of a world clip: where its exact joints and areas are (a JSON file), or a `sources.world.Seed`.
     truth: Any = None
+    hands: HandTrack | None = None  # where the data set knows them
     # Of a folder of frames: picture number n by name, from 0, is at n / fps. None for a video, which says so.
     fps: float | None = None
 
@@ -52,6 +56,8 @@ class SourceClips:
     clips: list[Clip]
     notes: list[str] = field(default_factory=list)  # what concerns the whole, such as counts that differ
     has_splits: bool = True  # False: the source says nothing of splits, and all clips are "train"
+    # Clip id → name of its recording, where a video holds several: so they are held out one by one.
+    recordings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

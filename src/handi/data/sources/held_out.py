@@ -25,14 +25,22 @@ def hold_out(found: SourceClips, share: float) -> SourceClips:
         raise InputError(f"--held-out {share:g}", hint="use a share of the videos from 0 to less than 1")
     if found.has_splits or not share:
         return found
-    usable = {clip.video for clip in found.clips if clip.video is not None and clip.problem is None}
-    places = {video: place_of(video) for video in sorted(usable)}
+    kind = "recording" if found.recordings else "video"
+    usable = [clip for clip in found.clips if clip.video is not None and clip.problem is None]
+    units = sorted({str(found.recordings.get(clip.id, clip.video)) for clip in usable})
+    places = {
+        unit: _place(hashlib.sha256(os.fsencode(unit))) if found.recordings else place_of(Path(unit))
+        for unit in units
+    }
     if len(set(places.values())) < 2:
-        return replace(found, notes=[*found.notes, "one video alone: none is held out"])
+        return replace(found, notes=[*found.notes, f"one {kind} alone: none is held out"])
     limit = max(share, min(places.values()))
-    held = {video for video, place in places.items() if place <= limit}
-    clips = [replace(clip, split="val") if clip.video in held else clip for clip in found.clips]
-    note = f"held out: {len(held):,} of {len(places):,} videos are the split val; --held-out sets the share"
+    held = {unit for unit, place in places.items() if place <= limit}
+    clips = [
+        replace(clip, split="val") if str(found.recordings.get(clip.id, clip.video)) in held else clip
+        for clip in found.clips
+    ]
+    note = f"held out: {len(held):,} of {len(places):,} {kind}s are the split val; --held-out sets the share"
     return replace(found, clips=clips, notes=[*found.notes, note])
 
 
@@ -48,4 +56,8 @@ def place_of(video: Path) -> float:
                 digest.update(file.read(EDGE))
     except OSError:
         digest.update(os.fsencode(video.name))
+    return _place(digest)
+
+
+def _place(digest: hashlib._Hash) -> float:
     return int.from_bytes(digest.digest()[:6], "big") / 2**48

@@ -11,10 +11,12 @@ from typing import Any
 from handi.core.errors import InputError
 from handi.core.kinds import files_in, named, some
 from handi.core.reading import check_plain, read_csv, read_json, read_jsonl, text_beside
+from handi.core.tars import tar_of
 from handi.data.sources.common import Clip, SourceClips, Split, check_split, clip_id, sentences_of
 
 LISTS = {".csv", ".jsonl"}
 WORDS = ("action", "caption", "prompt", "text")  # columns for the action, the first one that is there counts
+Row = tuple[int, dict[str, Any] | None, str | None]  # its number, its entries, what is wrong with it
 COLUMNS = ("id", "video", "start", "end", *WORDS, "description", "split", "verb", "noun", "participant")
 
 
@@ -29,7 +31,7 @@ def read_captions(path: Path, videos: Sequence[Path]) -> SourceClips:
     if not data:
         raise InputError("is an empty list", where=path)
     rows = [_checked(number, item) for number, item in enumerate(data, start=1)]
-    return _listed(rows, "item", videos or [path.parent])
+    return clips_of_rows(rows, "item", videos or [path.parent])
 
 
 def read_folder(path: Path, videos: Sequence[Path]) -> SourceClips:
@@ -76,7 +78,7 @@ def _list(path: Path, roots: Sequence[Path]) -> SourceClips:
     """A CSV or JSON Lines file with a clip a line."""
     if path.suffix.lower() == ".csv":
         table = read_csv(path, ("video",))
-        rows: list[tuple[int, dict[str, Any] | None, str | None]]
+        rows: list[Row]
         rows = [(row.line, {k: v for k, v in row.values.items() if v}, row.problem) for row in table]
         if table and not any(word in table[0].values for word in WORDS):
             raise InputError(f"has no column {' or '.join(WORDS)}", where=path)
@@ -84,10 +86,10 @@ def _list(path: Path, roots: Sequence[Path]) -> SourceClips:
         rows = [_checked(number, value) for number, value in read_jsonl(path, checked=False)]
     if not rows:
         raise InputError("lists no clips", where=path)
-    return _listed(rows, "line", roots)
+    return clips_of_rows(rows, "line", roots)
 
 
-def _checked(number: int, value: object) -> tuple[int, dict[str, Any] | None, str | None]:
+def _checked(number: int, value: object) -> Row:
     """An item of a list, None with its problem where it cannot be used."""
     try:
         if isinstance(value, InputError):
@@ -98,9 +100,11 @@ def _checked(number: int, value: object) -> tuple[int, dict[str, Any] | None, st
     return (number, value, None) if isinstance(value, dict) else (number, None, "is not a JSON object")
 
 
-def _listed(
-    rows: Iterable[tuple[int, dict[str, Any] | None, str | None]], unit: str, roots: Sequence[Path]
-) -> SourceClips:
+def clips_of_rows(rows: Iterable[Row], unit: str, roots: Sequence[Path]) -> SourceClips:
+    """The clips that rows with the columns of a list describe; `unit` is what a row is called.
+
+    roots: the folders that videos are named from. Raises: InputError for one that is not there.
+    """
     for root in roots:
         if not root.is_dir():
             raise InputError("no such folder of videos", where=root)
@@ -126,7 +130,10 @@ def _of_row(row: dict[str, Any], place: str, problem: str | None, roots: Sequenc
     if not isinstance(name, str) or not name.strip():
         problem = problem or "names no video"
     else:
-        video = next((path for root in roots if (path := named(root, name)) is not None), None)
+        if tar_of(Path(name)) is not None:
+            video = Path(name)
+        else:
+            video = next((path for root in roots if (path := named(root, name)) is not None), None)
         problem = problem or (None if video else f"there is no video {name}")
     words = next((row[word] for word in WORDS if row.get(word)), None)
     if not isinstance(words, str) or not words.strip():

@@ -14,9 +14,9 @@ import numpy as np
 from handi.core.errors import InputError
 from handi.core.reading import read_json
 from handi.core.types import BinaryMask, Frames
+from handi.data.known_hands import READABLE
 from handi.data.sources.common import Clip, SourceClips, check_split
 from handi.data.stages import PrepareSettings
-from handi.hands.regions import tracked_region
 from handi.world.clip import WorldClip, meant_ids
 from handi.world.files import Area, kind_of_area, name_of, read_clip, read_record, strays
 from handi.world.first_frames import FORMAT as FIRST_FRAME
@@ -24,10 +24,6 @@ from handi.world.first_frames import FirstFrame, SceneRequest, read_first_frame
 from handi.world.rendering import LISTS, WorldSettings, render_seed
 from handi.world.seeds import split_of
 from handi.world.truth import OCCLUDED, VISIBLE
-
-# Of a hand's 21 joints that must be in the picture for the detector to read it. Joints that are hidden by the
-# hand itself or by a thing in it count: to ask for half of them in plain sight drops two hands of three.
-READABLE = 11
 
 
 @dataclass(frozen=True)
@@ -155,15 +151,6 @@ def visible_hands(clip: WorldClip) -> np.ndarray:
     """F×2 bool: most of the hand is in the picture."""
     inside = np.isin(clip.visible, (VISIBLE, OCCLUDED)).reshape(-1, 2, 21)
     return inside.sum(axis=2) >= READABLE
-
-
-def rois_of(joints: np.ndarray, visible: np.ndarray, height: int, width: int) -> np.ndarray:
-    """F×2×4 regions that MediaPipe's tracking would read for F×42×2 joints; zeros where F×2 is False."""
-    rois = np.zeros((len(joints), 2, 4), np.float32)
-    hands = joints.reshape(len(joints), 2, 21, 2).astype(np.float32)
-    for frame, hand in np.argwhere(visible):
-        rois[frame, hand] = tracked_region(hands[frame, hand], height, width).square(height, width)
-    return rois
 
 
 def _records(folder: Path) -> list[Path]:
