@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from helpers.small_footage import movie, simple_tools
 
+from handi.core.errors import InputError
 from handi.core.video import probe_video, read_video
 from handi.data.dataset import PreparedClips
 from handi.export import FORMATS
+from handi.export.clips import clips_of
 
 FRAMES, SIZE = 17, (64, 96)  # lengths and sides that every project takes
 TEXTS = ['Cut the "big" carrot, slowly.', "Stir."]
@@ -163,6 +165,22 @@ def test_clips_that_a_project_cannot_take(handi, prepared, tmp_path, monkeypatch
         code, _, err = handi("export", prepared, "--to", form, "--out", tmp_path / "out")
         assert (code, message in err) == (1, True), err
     assert not (tmp_path / "out").exists()
+
+
+def test_generated_clips_are_those_of_finished_runs(tmp_path):
+    result = {"frames": 4, "height": 32, "width": 32, "fps": 8}
+    for name, more in (("a", {}), ("b", {"description": {"text": "Cut it slowly."}}), ("a/clips/1", {})):
+        movie(tmp_path / name / "video.mp4", frames=4, size=(32, 32))
+        record = {"request": {"prompt": "Cut."}, "result": result, **more}
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+    found = clips_of(tmp_path)
+    assert [(clip.id, clip.text) for clip in found.clips] == [("a", "Cut."), ("b", "Cut it slowly.")]
+    assert (found.frames, found.size, found.fps) == (4, (32, 32), 8)
+    assert [clip.text for clip in clips_of(tmp_path, "short").clips] == ["Cut.", "Cut."]
+    other = {"request": {"prompt": "x"}, "result": result | {"fps": 4}}
+    (tmp_path / "b/run.json").write_text(json.dumps(other))
+    with pytest.raises(InputError, match="clips of 2 kinds"):
+        clips_of(tmp_path)
 
 
 def _strict(**limits):

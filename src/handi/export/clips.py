@@ -76,6 +76,7 @@ def clips_of(source: Path, text: Text = "enriched", fps: float | None = None) ->
     if not source.is_dir():
         raise InputError("no such folder", where=source)
     runs = sorted(path.parent for path in source.rglob(RUN_FILE) if (path.parent / "video.mp4").is_file())
+    runs = [run for run in runs if not any(parent in runs for parent in run.parents)]  # no parts of sequences
     if not runs:
         raise InputError(
             "holds neither prepared nor generated clips", where=source,
@@ -129,7 +130,8 @@ def _generated(source: Path, runs: list[Path], text: Text, fps: float | None) ->
         record = read_json(folder / RUN_FILE)
         try:
             request, result = record["request"], record["result"]
-            sentence = (request.get("enriched") if text == "enriched" else None) or request["prompt"]
+            written = (record.get("description") or {}).get("text") if text == "enriched" else None
+            sentence = written or request["prompt"]
             kinds.add((result["frames"], result["height"], result["width"], float(fps or result["fps"])))
         except (KeyError, TypeError) as error:
             raise InputError(f"is damaged ({error})", where=folder / RUN_FILE) from error
