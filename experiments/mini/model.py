@@ -24,6 +24,8 @@ class Model(Protocol):
     sha256: str
     steps: tuple[int, int]  # of stage 1 and 2, as the model's card says
     guidance: float  # of stage 2
+    pose_guidance: float  # of stage 2
+    reads_poses: bool  # stage 2 is told where the hands are
 
     def reconstruct(self, clips: Sequence[WorldClip]) -> np.ndarray:
         """N×F×H×W×3 uint8: the frames through the autoencoder, nothing restored."""
@@ -47,6 +49,7 @@ class Model(Protocol):
         steps: int | None = None,
         guidance: float | None = None,
         poses: np.ndarray | None = None,
+        pose_guidance: float | None = None,
     ) -> np.ndarray:
         """Stage 2 in the given areas, N×H×W, told the given poses N×F×42×2, else its own: N×F×H×W×3 uint8,
         background restored."""
@@ -74,7 +77,8 @@ class PipelineModel:
             raise SystemExit(f"{folder} has no stage 1")
         self.stage1: StageSettings = card.stage1
         self.steps = (card.stage1.steps, card.stage2.steps)
-        self.guidance = card.stage2.guidance
+        self.guidance, self.pose_guidance = card.stage2.guidance, card.stage2.pose_guidance
+        self.reads_poses = self.pipe.backbone.traits(self.pipe.unet).poses
 
     def reconstruct(self, clips: Sequence[WorldClip]) -> np.ndarray:
         out = []
@@ -118,6 +122,7 @@ class PipelineModel:
         steps: int | None = None,
         guidance: float | None = None,
         poses: np.ndarray | None = None,
+        pose_guidance: float | None = None,
     ) -> np.ndarray:
         out, done = [], 0
         for part, texts in self._batches(clips, prompts):
@@ -129,6 +134,7 @@ class PipelineModel:
                 poses=None if poses is None else poses[place],
                 num_inference_steps=steps,
                 guidance_scale=guidance,
+                pose_guidance_scale=pose_guidance,
             )
             out.append(result.frames)
         return np.concatenate(out)

@@ -30,6 +30,7 @@ from handi.world import WorldClip
 STEPS = (1, 2, 4, 8, 16)
 PIECE = 24  # clips that are measured between two looks at the disk
 GUIDANCE = (1.0, 1.5, 2.0)
+POSE_GUIDANCE = (1.0, 1.5, 2.0, 3.0)
 OVERLAPS = (0.0, 0.5, 0.8, 0.9, 1.0)
 
 
@@ -124,12 +125,13 @@ def autoencoder(bench: Bench) -> str:
 def video_rows(
     bench: Bench, name: str, clips: Sequence[WorldClip], prompts: Sequence[str], areas: np.ndarray,
     steps: int | None = None, guidance: float | None = None, *, hands: bool = True,
-    poses: np.ndarray | None = None,
+    poses: np.ndarray | None = None, pose_guidance: float | None = None,
 ) -> list[Row]:  # fmt: skip
     """Stage 2 in the given areas, told the given poses, else the model's own, and scored; "outside" counts
     pixels off the area that are not the context's."""
     steps = bench.model.steps[1] if steps is None else steps
     guidance = bench.model.guidance if guidance is None else guidance
+    pose_guidance = bench.model.pose_guidance if pose_guidance is None else pose_guidance
 
     def compute(piece: slice) -> list[Row]:
         outside: list[int] = []
@@ -137,7 +139,7 @@ def video_rows(
 
         def make(part: list[WorldClip], place: slice) -> np.ndarray:
             shown = None if poses is None else poses[piece][place]
-            videos = bench.model.videos(part, said[place], told[place], steps, guidance, shown)
+            videos = bench.model.videos(part, said[place], told[place], steps, guidance, shown, pose_guidance)
             for clip, video, area in zip(part, videos, told[place], strict=True):
                 outside.append(int((video != clip.frames[0]).any(-1)[:, ~area].sum()))
             return videos
@@ -147,8 +149,9 @@ def video_rows(
 
     seeds = [clip.seed for clip in clips]
     return bench.store.rows_in_pieces(
-        name, seeds, compute, PIECE, steps=steps, guidance=guidance, hands=hands
-    )
+        name, seeds, compute, PIECE,
+        steps=steps, guidance=guidance, pose_guidance=pose_guidance, hands=hands,
+    )  # fmt: skip
 
 
 def used_areas(bench: Bench) -> np.ndarray:
@@ -177,7 +180,10 @@ def stage2(bench: Bench) -> str:
     )
     controls = control_rows(bench)
     model = bench.model
-    text = f"Stage 2 ({model.steps[1]} steps, guidance {model.guidance:g}; 95 % interval):\n\n"
+    text = (
+        f"Stage 2 ({model.steps[1]} steps, guidance {model.guidance:g} on the words and "
+        f"{model.pose_guidance:g} on the poses; 95 % interval):\n\n"
+    )
     rows = [
         _line("truth", truth, rebuilt),
         _line("through the autoencoder", rebuilt, rebuilt),
@@ -210,6 +216,17 @@ def stage2(bench: Bench) -> str:
         name = f"stage2 guidance {scale:g}"
         rows.append(_short(bench, name, few, areas[:k], rebuilt[:k], guidance=scale))
     text += f"\nBy guidance ({model.steps[1]} steps):\n\n" + table(["guidance", *SHORT], rows)
+    if model.reads_poses:
+        rows = []
+        for scale in POSE_GUIDANCE:
+            for kind, area, poses in (
+                ("predicted, stage-1 area", areas[:k], None),
+                ("true, true area", true_areas(few), true_poses(few)),
+            ):
+                name = f"stage2 pose guidance {scale:g}, {kind}"
+                scored = video_rows(bench, name, few, prompts[:k], area, poses=poses, pose_guidance=scale)
+                rows.append([f"{scale:g}", kind, *_cells(scored, rebuilt[:k])])
+        text += "\nBy guidance on the poses:\n\n" + table(["guidance", "poses", *SHORT], rows)
     text += "\nBy how well the area used overlaps with the true one:\n\n" + _by_area(bench, ours, rebuilt)
     rows = []
     for action in sorted({row["action"] for row in ours}):

@@ -173,12 +173,14 @@ def run(arguments: argparse.Namespace, parts: Sequence[Part], options: Sequence[
             predictor.result()
 
 
-def bundle(parts_of: dict[str, Path | str], target: Path, steps: tuple[int, int]) -> None:
+def bundle(
+    parts_of: dict[str, Path | str], target: Path, steps: tuple[int, int], pose_guidance: float
+) -> None:
     """One folder of 16-bit weights: each network from the run that trained it last.
 
     parts_of: the model folder that "vae", "stage1", "poses" and "stage2" are taken from. The autoencoder's
     encoder is fitted before anything is trained, so its decoder may be trained longer than the run that the
-    others started from. steps: of sampling, for the model card.
+    others started from. steps, pose_guidance: of sampling, for the model card.
     """
     parts, area = model_folder.load(parts_of["stage2"]), model_folder.load(parts_of["stage1"])
     autoencoder, poses = model_folder.load(parts_of["vae"]).vae, model_folder.load(parts_of["poses"])
@@ -192,7 +194,7 @@ def bundle(parts_of: dict[str, Path | str], target: Path, steps: tuple[int, int]
     card = replace(
         parts.card,
         stage1=replace(area.card.stage1, steps=steps[0]),
-        stage2=replace(parts.card.stage2, steps=steps[1]),
+        stage2=replace(parts.card.stage2, steps=steps[1], pose_guidance=pose_guidance),
     )
     parts = replace(
         parts,
@@ -234,6 +236,9 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="folder for the finished model")
     parser.add_argument("--only-bundle", action="store_true", help="of runs that there are already")
     parser.add_argument("--steps", type=int, nargs=2, default=(1, 4), help="of sampling, both stages")
+    parser.add_argument(
+        "--pose-guidance", type=float, default=2.0, help="of sampling; 1: none, a third faster"
+    )
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments = parser.parse_args(sys.argv[1:split])
     parts = FROM_NOTHING if arguments.go_on is None else GOING_ON
@@ -250,7 +255,7 @@ def main() -> None:
         }
         if arguments.go_on is not None:
             folders |= {"vae": arguments.go_on, "stage1": arguments.go_on}
-        bundle(folders, arguments.bundle, tuple(arguments.steps))
+        bundle(folders, arguments.bundle, tuple(arguments.steps), arguments.pose_guidance)
 
 
 if __name__ == "__main__":

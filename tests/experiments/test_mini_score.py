@@ -45,6 +45,7 @@ class Oracle:
     """Knows the truth where it is asked with the clip's own prompt; anything else gives it a still."""
 
     name, sha256, steps, guidance = "oracle", "0", (2, 2), 1.0
+    pose_guidance, reads_poses = 1.0, True
 
     def __init__(self) -> None:
         self.calls = 0
@@ -64,7 +65,7 @@ class Oracle:
         known = [shares(referents_of(clip), (16, 16)) for clip in clips]
         return np.stack([10 * (share > 0) for share in known]).astype(np.float32)
 
-    def videos(self, clips, prompts, areas, steps=None, guidance=None, poses=None):
+    def videos(self, clips, prompts, areas, steps=None, guidance=None, poses=None, pose_guidance=None):
         self.calls += 1
         stands = still(clips)
         made = [
