@@ -2,11 +2,11 @@
 
     python -m experiments.mini.score all --model mini --out out/mini --train data/world
 
-Sections: autoencoder, stage1, stage2, prompts, curve, sheets, speed, summary. Each prints Markdown and writes
-it to OUT/SECTION.md; `all` writes OUT/report.md too. What was measured is kept in OUT/scores and not measured
-again for the same weights, clips and settings (but for `speed`), so a run that was stopped resumes. Figures
-have 95 % intervals, bootstrapped over clips (over groups for siblings). Clips that are missing are rendered:
-into OUT/world and OUT/siblings, if not elsewhere.
+Sections: autoencoder, stage1, stage2, sweeps, prompts, curve, sheets, speed, summary. Each prints Markdown
+and writes it to OUT/SECTION.md; `all` writes OUT/report.md too. What was measured is kept in OUT/scores and
+not measured again for the same weights, clips and settings (but for `speed`), so a run that was stopped
+resumes. Figures have 95 % intervals, bootstrapped over clips (over groups for siblings). Missing clips
+are rendered into OUT/world and OUT/siblings, if not elsewhere.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from experiments.mini.prompts import prompts
 from experiments.mini.sheets import sheets
 from experiments.mini.speed import measure, speed
 from experiments.mini.stage1 import stage1
-from experiments.mini.stage2 import autoencoder, stage2
+from experiments.mini.stage2 import autoencoder, stage2, sweeps
 from experiments.mini.summary import summary
 
-SECTIONS = ("autoencoder", "stage1", "stage2", "prompts", "curve", "sheets", "speed", "summary")
+SECTIONS = ("autoencoder", "stage1", "stage2", "sweeps", "prompts", "curve", "sheets", "speed", "summary")
 WITH_SIBLINGS = {"stage1", "prompts", "sheets", "summary"}
 
 
@@ -70,6 +70,7 @@ def main() -> None:
         "autoencoder": lambda: autoencoder(bench),
         "stage1": lambda: stage1(bench, arguments.train),
         "stage2": lambda: stage2(bench),
+        "sweeps": lambda: sweeps(bench),
         "prompts": lambda: prompts(bench),
         "curve": lambda: curve(bench),
         "sheets": lambda: sheets(bench),

@@ -207,10 +207,23 @@ def stage2(bench: Bench) -> str:
         f"{_outside_count(areas, clips)}.\n"
     )
 
+    text += "\nBy how well the area used overlaps with the true one:\n\n" + _by_area(bench, ours, rebuilt)
+    rows = []
+    for action in sorted({row["action"] for row in ours}):
+        part, same = ([r for r in some if r["action"] == action] for some in (ours, rebuilt))
+        rows.append([action, *_cells(part, same)])
+    return text + "\nBy action:\n\n" + table(["action", *SHORT], rows)
+
+
+def sweeps(bench: Bench) -> str:
+    """Tables of the few clips by steps, guidance on the words and guidance on the poses."""
+    few, model = bench.few, bench.model
+    prompts, k = [clip.text for clip in few], len(few)
+    areas, rebuilt = used_areas(bench), reconstruction_rows(bench)
     rows = []
     for steps in STEPS:
         rows.append(_short(bench, f"stage2 steps {steps}", few, areas[:k], rebuilt[:k], steps=steps))
-    text += f"\nBy the number of steps (guidance {model.guidance:g}):\n\n" + table(["steps", *SHORT], rows)
+    text = f"By the number of steps (guidance {model.guidance:g}):\n\n" + table(["steps", *SHORT], rows)
     rows = []
     for scale in GUIDANCE:
         name = f"stage2 guidance {scale:g}"
@@ -227,12 +240,7 @@ def stage2(bench: Bench) -> str:
                 scored = video_rows(bench, name, few, prompts[:k], area, poses=poses, pose_guidance=scale)
                 rows.append([f"{scale:g}", kind, *_cells(scored, rebuilt[:k])])
         text += "\nBy guidance on the poses:\n\n" + table(["guidance", "poses", *SHORT], rows)
-    text += "\nBy how well the area used overlaps with the true one:\n\n" + _by_area(bench, ours, rebuilt)
-    rows = []
-    for action in sorted({row["action"] for row in ours}):
-        part, same = ([r for r in some if r["action"] == action] for some in (ours, rebuilt))
-        rows.append([action, *_cells(part, same)])
-    return text + "\nBy action:\n\n" + table(["action", *SHORT], rows)
+    return text
 
 
 def _by_area(bench: Bench, ours: Sequence[Row], rebuilt: Sequence[Row]) -> str:

@@ -30,7 +30,7 @@ from experiments.mini.prompts import prompts
 from experiments.mini.sheets import clip_page, sibling_page
 from experiments.mini.siblings import area_groups, on_other_things
 from experiments.mini.stage1 import Found, area_rows, best_cut, grounded, shares, stage1, training_areas
-from experiments.mini.stage2 import autoencoder, control_rows, generated_rows, stage2
+from experiments.mini.stage2 import autoencoder, control_rows, generated_rows, stage2, sweeps
 from experiments.mini.summary import summary
 from handi import HandiPipeline
 from handi.core.errors import InputError
@@ -141,7 +141,7 @@ def test_grounding_counts_the_meant_thing_and_the_right_one_of_two_hands():
 
 
 def test_the_whole_report_of_an_oracle(bench, clips):
-    tables = autoencoder(bench) + stage1(bench, None) + stage2(bench) + prompts(bench)
+    tables = autoencoder(bench) + stage1(bench, None) + stage2(bench) + sweeps(bench) + prompts(bench)
     assert "**stage 1, cleaned area** | 1.000 (1.000 to 1.000)" in tables
     assert "Fewest steps that reach 0.8: 1." in tables
     assert "a thing that the words mean has the highest score | 100.0 %" in tables
