@@ -61,7 +61,7 @@ def cut(clip: Clip, settings: PrepareSettings) -> Cut:
         if settings.hands == "known" and shape is not None:
             if clip.hands is None:
                 raise Rejected("its data set says nothing of its hands")
-            hands = known_hands(clip.hands, times, shape[:2], settings.size)
+            hands = known_hands(clip.hands, times, (shape[0], shape[1]), settings.size)
     except Rejected:
         raise
     except InputError as error:
@@ -117,7 +117,7 @@ def _cut_world(clip: Clip, settings: PrepareSettings) -> Cut:
         chosen, figures = choose_frames(clip, times, settings, None)
         truth = part_of(truth, chosen)
     fitted = np.stack([cover(frame, *settings.size) for frame in truth.frames])
-    return Cut(fitted, {**figures, "source_size": shape}, truth, truth.mirrors)
+    return Cut(fitted, {**figures, "source_size": shape}, truth, mirrors=truth.mirrors)
 
 
 def choose_frames(

@@ -47,7 +47,7 @@ def known_hands(
     height, width = footage
     left, top, right, bottom = map(round, aspect_crop(height, width, size[1] / size[0]))
     known = track.at(times).reshape(len(times), 2, 21, 2).astype(np.float64)
-    there = known.any(axis=(2, 3))
+    there = np.asarray(known.any(axis=(2, 3)))
     corner, box = np.array([left, top]), np.array([right - left, bottom - top])
     return _seen((known * (width, height) - corner) / box, there)
 

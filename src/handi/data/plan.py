@@ -53,7 +53,7 @@ def _facts(clip: Clip) -> dict[str, Any]:
     """What the source says of a clip. Not where the footage lies: that may be another disk tomorrow."""
     facts = asdict(replace(clip, video=None, truth=None, hands=None))
     del facts["hands"]
-    if clip.hands is not None:
+    if is_dataclass(clip.hands):
         facts["hands"] = {
             entry.name: value.name if isinstance(value := getattr(clip.hands, entry.name), Path) else value
             for entry in fields(clip.hands)

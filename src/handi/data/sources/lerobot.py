@@ -94,8 +94,8 @@ class _Dataset:
             raise _damaged(self.root / "meta", error) from error
 
     def _version_3(self) -> Iterator[_Episode]:
-        video = f"videos/{self.camera}/"
-        places = [f"{video}chunk_index", f"{video}file_index", f"{video}from_timestamp"]
+        videos = f"videos/{self.camera}/"
+        places = [f"{videos}chunk_index", f"{videos}file_index", f"{videos}from_timestamp"]
         names = ["episode_index", "tasks", "length", "data/chunk_index", "data/file_index", *places]
         tables = sorted((self.root / "meta/episodes").glob("*/*.parquet"))
         if not tables:
@@ -103,11 +103,11 @@ class _Dataset:
         for table in tables:
             columns = _columns(table, names)
             for number, tasks, length, *place, start in zip(*(columns[n] for n in names), strict=True):
-                files = [
+                data, video = (
                     self._file(kind, video_key=self.camera, chunk_index=int(chunk), file_index=int(file))
                     for kind, chunk, file in (("data", *place[:2]), ("video", *place[2:]))
-                ]
-                yield _Episode(int(number), list(tasks), int(length), *files, float(start))
+                )
+                yield _Episode(int(number), list(tasks), int(length), data, video, float(start))
 
     def _version_2(self) -> Iterator[_Episode]:
         for _, row in read_jsonl(self.root / "meta/episodes.jsonl"):
@@ -115,8 +115,8 @@ class _Dataset:
                 raise row
             number = int(row["episode_index"])
             facts = {"episode_chunk": number // self.chunk, "episode_index": number, "video_key": self.camera}
-            files = [self._file(kind, **facts) for kind in ("data", "video")]
-            yield _Episode(number, list(row["tasks"]), int(row["length"]), *files, 0.0)
+            data, video = (self._file(kind, **facts) for kind in ("data", "video"))
+            yield _Episode(number, list(row["tasks"]), int(row["length"]), data, video, 0.0)
 
     def _file(self, kind: str, **facts: Any) -> Path | None:
         return named(self.root, self.templates[kind].format(**facts))
@@ -145,7 +145,7 @@ def read_lerobot(root: Path, camera: str | None = None, hands: str | None = None
     tasks: dict[int, str] | None = None
     for episode in dataset.episodes():
         name = f"episode_{episode.number:06d}"
-        runs, problem = [(0, episode.length, *episode.tasks[:1])], None
+        runs, problem = [(0, episode.length, episode.tasks[0] if episode.tasks else "")], None
         if episode.video is None:
             problem = f"there is no video of {dataset.camera} for episode {episode.number}"
         elif episode.length < 1:
@@ -156,11 +156,11 @@ def read_lerobot(root: Path, camera: str | None = None, hands: str | None = None
                 runs = _runs(episode, tasks)
             except (InputError, KeyError, TypeError, ValueError) as error:
                 problem = f"its tasks cannot be read ({error})"
-        for order, (first, after, *words) in enumerate(runs):
+        for order, (first, after, words) in enumerate(runs):
             track = None
             if joints is not None and episode.data is not None:
                 track = EpisodeHands(episode.data, episode.number, joints, episode.start, dataset.fps)
-            text = " ".join(str(words[0]).split()) if words else ""
+            text = " ".join(str(words).split())
             clip = Clip(
                 clip_id(f"{name}.{order}" if len(runs) > 1 else name),
                 episode.video,
