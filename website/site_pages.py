@@ -44,6 +44,7 @@ AREAS = {
     "data": "Data",
     "training": "Training",
     "evaluation": "Measuring",
+    "export": "Exporting to other projects",
 }
 
 
