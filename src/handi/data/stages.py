@@ -195,8 +195,8 @@ class Steady:
 
     frames: Frames
     figures: Row
-    motion: CameraMotion | None = None  # that was undone
     seen: npt.NDArray[np.bool_] | None = None  # F×H×W: shown by the frame itself; None where nothing was done
+    motion: CameraMotion | None = None  # that was undone
 
 
 def hold_still(frames: Frames, settings: PrepareSettings) -> Steady:
@@ -219,7 +219,7 @@ def hold_still(frames: Frames, settings: PrepareSettings) -> Steady:
     except InputError as error:
         raise Rejected(error.what) from error
     valid = round(float(seen.all(axis=0).mean()), 6)
-    return Steady(frames, figures | {"valid": valid}, motion, seen)
+    return Steady(frames, figures | {"valid": valid}, seen, motion)
 
 
 # ------------------------------------------------------------------------------------------- hands
