@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import cv2
 import numpy as np
 import pytest
 from helpers.small_footage import movie, simple_tools
 
+from handi.commands.export import export
 from handi.core.errors import InputError
-from handi.core.video import probe_video, read_video
+from handi.core.images import write_image
+from handi.core.video import probe_video, read_video, write_video
 from handi.data.dataset import PreparedClips
 from handi.export import FORMATS
 from handi.export.clips import clips_of
+from handi.world import render_clip
 
 FRAMES, SIZE = 17, (64, 96)  # lengths and sides that every project takes
 TEXTS = ['Cut the "big" carrot, slowly.', "Stir."]
@@ -106,8 +110,9 @@ READERS = {
 }
 
 
-def test_every_format_has_a_reader():
+def test_every_format_has_a_reader_and_a_word_of_the_command():
     assert set(READERS) == set(FORMATS) - {"lerobot"}
+    assert get_args(get_type_hints(export)["to"]) == FORMATS
 
 
 @pytest.mark.parametrize("form", READERS)
@@ -181,6 +186,21 @@ def test_generated_clips_are_those_of_finished_runs(tmp_path):
     (tmp_path / "b/run.json").write_text(json.dumps(other))
     with pytest.raises(InputError, match="clips of 2 kinds"):
         clips_of(tmp_path)
+
+
+def test_a_generated_clip_is_read_with_its_area_and_hands(tmp_path):
+    world = render_clip(3, size=128)
+    write_video(tmp_path / "video.mp4", world.frames[:2], fps=8)
+    write_image(tmp_path / "motion_area.png", world.area_moved.astype(np.uint8) * 255)
+    result = {"frames": 2, "height": 128, "width": 128, "fps": 8}
+    (tmp_path / "run.json").write_text(json.dumps({"request": {"prompt": "Cut."}, "result": result}))
+    content = clips_of(tmp_path).clips[0].read()
+    assert content.frames.shape == (2, 128, 128, 3)
+    np.testing.assert_array_equal(content.area, world.area_moved)
+    assert content.visible[0].any()
+    hand = content.joints[0].reshape(2, 21, 2)[content.visible[0]]
+    truth = world.joints2d[0].reshape(2, 21, 2)[content.visible[0]]
+    assert np.abs(hand - truth).mean() < 0.05
 
 
 def _strict(**limits):

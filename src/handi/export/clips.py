@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -88,7 +89,9 @@ def clips_of(source: Path, text: Text = "enriched", fps: float | None = None) ->
 def _prepared(folder: Path, text: Text, fps: float | None) -> ClipSource:
     about = read_prepared(folder)
     settings = about["settings"]
-    if settings["pictures"] == "none" or settings["first_frames"]:
+    if settings["first_frames"]:
+        raise InputError("holds first frames, not clips", where=folder, hint="prepare clips")
+    if settings["pictures"] == "none":
         raise InputError("holds no frames", where=folder, hint="prepare it with --pictures jpg or png")
     clips: list[ExportClip] = []
     for split in SPLITS:
@@ -156,8 +159,16 @@ class _GeneratedReader:
 
     def __call__(self) -> Content:
         pictures = sorted((self.folder / "frames").glob("*.png"))  # lossless, where they were asked for
-        frames: Any = np.stack([read_image(path) for path in pictures]) if pictures else None
-        frames = read_video(self.folder / "video.mp4") if frames is None else frames
+        if pictures:
+            frames = np.stack([read_image(path) for path in pictures])
+        else:
+            frames = read_video(self.folder / "video.mp4")
         area = read_image(self.folder / "motion_area.png").mean(axis=-1) > 127
-        hands = HandDetector.from_pretrained("full", threads=1).detect(torch.from_numpy(frames))
+        hands = _detector().detect(torch.from_numpy(frames))
         return Content(frames, area, hands.joints.cpu().numpy(), hands.visible.cpu().numpy())
+
+
+@lru_cache(maxsize=1)
+def _detector() -> HandDetector:
+    """One for all clips: its networks take longer to load than a clip to read."""
+    return HandDetector.from_pretrained("full", threads=1)

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from handi.export.clips import ClipSource
-from handi.export.listing import Listing, Row, write_csv
-
-
-def _write(folder: Path, rows: Sequence[Row], clips: ClipSource) -> None:
-    lines = [{"videoid": f"{row.number:06d}", "page_dir": "clips", "name": row.text} for row in rows]
-    write_csv(folder / "clips.csv", ("videoid", "page_dir", "name"), lines)
-
+from handi.export.listing import Listing, webvid_list
 
 FORMAT = Listing(
     project="https://github.com/Doubiiu/DynamiCrafter",
     revision="c453369367122d7fbb0aa38f124e76dc8fe2a91c",
     video="videos/clips/{number:06d}.mp4",
-    write_list=_write,
+    write_list=webvid_list("clips"),
     command="""
 python3 -m torch.distributed.launch --nproc_per_node=8 --nnodes=1 ./main/trainer.py \\
   --base configs/training_512_v1.0/config.yaml --train --name clips --logdir runs --devices 8 \\

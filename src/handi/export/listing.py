@@ -87,6 +87,16 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
         table.writerows(rows)
 
 
+def webvid_list(page: str) -> Callable[[Path, Sequence[Row], ClipSource], None]:
+    """A writer of WebVid's CSV, whose rows name a video as PAGE/VIDEOID.mp4."""
+
+    def write(folder: Path, rows: Sequence[Row], clips: ClipSource) -> None:
+        lines = [{"videoid": f"{row.number:06d}", "page_dir": page, "name": row.text} for row in rows]
+        write_csv(folder / "clips.csv", ("videoid", "page_dir", "name"), lines)
+
+    return write
+
+
 def _readme(form: Listing, clips: ClipSource, out: Path) -> str:
     height, width = clips.size
     counts = ", ".join(f"{len(some):,} {split}" for split, some in clips.splits().items())

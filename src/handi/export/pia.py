@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from handi.export.clips import ClipSource
-from handi.export.listing import Listing, Row, write_csv
-
-
-def _write(folder: Path, rows: Sequence[Row], clips: ClipSource) -> None:
-    lines = [{"videoid": f"{row.number:06d}", "page_dir": "", "name": row.text} for row in rows]
-    write_csv(folder / "clips.csv", ("videoid", "page_dir", "name"), lines)
-
+from handi.export.listing import Listing, webvid_list
 
 FORMAT = Listing(
     project="https://github.com/open-mmlab/PIA",
     revision="73f06d741532295046807ac8e4042aa9ce7d4f27",
     video="videos/{number:06d}.mp4",
-    write_list=_write,
+    write_list=webvid_list(""),
     command="""
 torchrun --nnodes=1 --nproc_per_node=4 train.py --config clips.yaml
 """,
