@@ -72,7 +72,8 @@ def _check_settings(path: Path, wanted: dict[str, Any]) -> None:
     wanted = json.loads(json.dumps(wanted))
     other = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if other:
-        what = ", ".join(f"{key} {found.get(key)}, not {wanted.get(key)}" for key in other)
+        usual = "default"  # of a setting that is written down only where it is another
+        what = ", ".join(f"{key} {found.get(key, usual)}, not {wanted.get(key, usual)}" for key in other)
         raise InputError(
             f"holds clips of other settings: {what}", where=path.parent, hint="choose another --out"
         )

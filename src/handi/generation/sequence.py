@@ -140,9 +140,8 @@ def _goes_on(before: Part, after: Part) -> bool:
 def join(parts: Sequence[Part], settings: GenerationSettings, out: str | Path, *, fps: float) -> Frames:
     """Write the video of all parts, the union of their motion areas and run.json to the folder `out`.
 
-    settings: of the run, for the record.
-
-    The frames, F×H×W×3: a part begins with the last frame of the one before, which is there once.
+    settings: of the run, for the record. Gives the frames, F×H×W×3: a part begins with the last frame of the
+    one before, which is there once.
     Raises: InputError for parts that do not go on from one another, OutputError.
     """
     for before, after in pairwise(parts):
