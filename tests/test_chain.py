@@ -69,8 +69,8 @@ def test_the_chain(handi, home, monkeypatch):
     run("report", "data/epic", "--validate")
     paths = ("--data.path", "data/epic", "--data.validation", "data/epic")
     run("train", "epic_stage1", "--model.init", "aa", *paths, *TINY)
-    run("areas", "--model", "runs/epic_stage1/model", "--data", "data/epic", "--steps", 1, "--guidance", 1,
-        "--device", "cpu")  # fmt: skip
+    run("areas", "--model", "runs/epic_stage1/model", "--data", "data/epic", "--area-steps", 1,
+        "--area-guidance", 1, "--device", "cpu")  # fmt: skip
     hand = ("--loss.hand.noise_limit", "1e9", "--loss.hand.frames", "1")
     run("train", "epic_stage2", "--model.init", "runs/epic_stage1/model", *paths, *TINY, *hand)
     log = [json.loads(line) for line in (home / "runs/epic_stage2/log.jsonl").read_text().split("\n") if line]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from helpers.command_lines import understood
 
-from experiments.docs import commands, reason_to_skip, smaller
+from experiments.docs import NOT_RUN, Command, commands, smaller
+from experiments.docs import PAGES as RUN_PAGES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
@@ -20,10 +21,10 @@ PLACEHOLDERS = re.compile(r"[…<>]|\.\.\.")  # what a reader fills in, such as 
 
 LINES = list(
     dict.fromkeys(
-        (page.name, line)
+        (page.name, command.line)
         for page in PAGES
-        for line in commands(page)
-        if re.match(r"handi |python -m (?!pip|venv)", line)
+        for command in commands(page)
+        if re.match(r"handi |python -m (?!pip|venv)", command.line)
     )
 )
 
@@ -38,14 +39,36 @@ def test_a_command_after_code_of_another_kind_is_found(tmp_path):
     page.write_text(
         "```python\nhandi = 1\n```\ntext\n```\nhandi doctor \\\n    --json  # here\n```\n\n    $ handi app\n"
     )
-    assert list(commands(page)) == ["handi doctor --json  # here", "handi app"]
+    assert [command.line for command in commands(page)] == ["handi doctor --json  # here", "handi app"]
 
 
-def test_which_commands_are_run_as_they_stand():
-    run = [line for line in commands(ROOT / "README.md") if reason_to_skip(line) is None]
-    assert [line.split()[1] for line in run] == ["generate", "prepare", "report", "train"]
+def test_a_comment_says_what_is_not_run_and_why_of_the_next_block_alone(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- not run: `handi app`: it stays -->\n<!-- not run: `handi train`: hours -->\n\n"
+        "```\nhandi app --browser\nhandi weights\nhandi train x\n```\n\n"
+        "<!-- not run: a GPU -->\n\n    handi bench x\n    handi ablate y\n\ntext\n\n    handi app\n"
+    )
+    assert list(commands(page)) == [
+        Command("handi app --browser", "it stays"),
+        Command("handi weights"),
+        Command("handi train x", "hours"),
+        Command("handi bench x", "a GPU"),
+        Command("handi ablate y", "a GPU"),
+        Command("handi app"),
+    ]
+
+
+def test_what_is_run_is_complete_and_what_is_not_has_a_reason():
+    found = [(name, command) for name in RUN_PAGES for command in commands(ROOT / name)]
+    run = [(name, command.line) for name, command in found if not command.not_run]
+    assert [line.split()[1] for name, line in run if name == "README.md"] == [
+        "generate", "prepare", "report", "train",
+    ]  # fmt: skip
+    assert not [line for _, line in run if PLACEHOLDERS.search(line) or line.startswith(("make", "pip"))]
+    stated = {(name, mark[2]) for name in RUN_PAGES for mark in NOT_RUN.finditer((ROOT / name).read_text())}
+    assert stated == {(name, command.not_run) for name, command in found if command.not_run}
     assert smaller("handi world --clips 4000 --out data/x  # many") == "handi world --clips 2 --out data/x"
-    assert "form" in str(reason_to_skip("handi prepare folder SOURCE --out DIR"))
 
 
 @pytest.mark.parametrize(("page", "line"), LINES, ids=[f"{page}: {line[:60]}" for page, line in LINES])

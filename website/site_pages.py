@@ -160,7 +160,7 @@ def _options(what: Any, **parser: Any) -> list[str]:
         meaning, _, default = text.partition(" (default: ")
         meaning, needed, _ = meaning.partition(" (required)")
         value = "" if action.nargs == 0 or action.metavar is None else str(action.metavar)
-        name = " ".join([*action.option_strings[-1:], value.removeprefix("{None}|")])
+        name = " ".join(["/".join(action.option_strings), value.removeprefix("{None}|")])
         default = "" if needed else default.removesuffix(")")
         lines.append(_row(_code(name.strip()), _plain(meaning), "needed" if needed else _code(default)))
     return [*lines, ""]

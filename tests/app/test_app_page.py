@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import time
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.browser import chromium
+from helpers.posed_model import hand, moving, posed_model
 from PIL import Image
 
 from handi.core.images import read_image, write_image
 from handi.core.video import write_video
 from handi.generation.requests import GenerationSettings
+from handi.hands.pose_files import write_poses
+from handi.hands.record import read_joints
 
 FILES = {"video.mp4", "motion_area.png", "motion_area_soft.png", "motion_flow.png", "last_frame.png",
          "run.json"}  # fmt: skip
@@ -53,6 +59,12 @@ def address(studio, browser):
 @pytest.fixture
 def visit(studio, browser, address):
     """A function that opens the page as another user: (tab, folder of the session). Errors fail the test."""
+    with visits(studio, browser, address) as open_page:
+        yield open_page
+
+
+@contextmanager
+def visits(studio, browser, address):
     tabs, errors = [], list[str]()
 
     def open_page():
@@ -308,3 +320,59 @@ def test_two_users_do_not_mix(visit, tmp_path):
         source = tab.evaluate("document.querySelector('#kept video').src")
         data = tab.context.request.get(source).body()
         assert data == (folder / "clip-1/video.mp4").read_bytes()
+
+
+def background(tab) -> np.ndarray:
+    """The picture that the brush paints on."""
+    source = tab.evaluate("document.querySelector('#area .painter img').src")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB"))
+
+
+def test_poses_from_a_file_are_shown_over_the_photo_and_reach_the_pipeline(browser, tmp_path):
+    from handi.app.page import serve
+    from handi.app.session import Studio
+
+    settings = GenerationSettings(str(posed_model(tmp_path / "model")), steps=1, area_steps=1)
+    studio = Studio(settings, tmp_path / "app")
+    studio.out.mkdir()
+    page, address = serve(studio, host="127.0.0.1", port=None, upload_mb=1)
+    write_poses(tmp_path / "mine.json", moving(left=hand(0.4, 0.5)), height=32, width=32, fps=8, by="me")
+    (tmp_path / "other.json").write_text("{}")
+    with visits(studio, browser, address) as open_page:
+        tab, folder = open_page()
+        plain = background(tab)
+        tab.locator("#area [data-act=full]").click()
+        tab.locator("#poses input[type=file]").set_input_files(tmp_path / "mine.json")
+        says(tab, "hands will move like this")
+        loaded(tab, 2)
+        assert not np.array_equal(background(tab), plain)  # the hands are drawn into it
+        generate(tab, folder)  # in the area that was painted before
+        assert (read_image(folder / "clip-1/motion_area.png") == 255).all()
+        given = Path(record(folder)["request"]["poses"])
+        assert given == folder / "poses-1.json"
+        assert given.read_bytes() == (tmp_path / "mine.json").read_bytes()
+        used = read_joints(folder / "clip-1/poses.json")
+        assert used.about == {"by": "given"}
+        np.testing.assert_allclose(used.joints, moving(left=hand(0.4, 0.5)), atol=1e-4)
+
+        tab.locator("#poses [aria-label='Clear'], #poses .icon-button").first.click()
+        says(tab, "The model decides")
+        loaded(tab, 3)
+        assert np.array_equal(background(tab), plain)
+        generate(tab, folder)
+        assert record(folder, 2)["request"]["poses"] is None
+        tab.locator("#poses input[type=file]").set_input_files(tmp_path / "other.json")
+        says(tab, "other.json: is not handi.joints")
+
+        tab.locator("#poses input[type=file]").set_input_files(tmp_path / "mine.json")
+        says(tab, "hands will move like this")
+        tab.locator("#example").click()  # another photo: poses are of a photo
+        says(tab, "Say what the hands do")
+        generate(tab, folder)
+        assert record(folder, 3)["request"]["poses"] is None
+    page.close()
+
+
+def test_a_model_that_takes_no_poses_asks_for_none(visit):
+    tab, _ = visit()
+    assert not tab.locator("#poses").is_visible()

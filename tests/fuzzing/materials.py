@@ -204,7 +204,19 @@ def _areas(folder: Path, materials: Materials) -> None:
 
 
 def areas_of(model: Path, data: Path) -> list[Any]:
-    return ["areas", "--model", model, "--data", data, "--steps", 1, "--guidance", 1, "--device", "cpu"]
+    return [
+        "areas",
+        "--model",
+        model,
+        "--data",
+        data,
+        "--area-steps",
+        1,
+        "--area-guidance",
+        1,
+        "--device",
+        "cpu",
+    ]
 
 
 def _lora(folder: Path, materials: Materials) -> None:

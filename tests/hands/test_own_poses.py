@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from helpers.posed_model import FRAMES, hand, moving, posed_model
 from PIL import Image
 
 from handi import HandiPipeline
@@ -22,30 +22,6 @@ from handi.hands.own_hands import filmed_poses, placed, recorded_poses
 from handi.hands.pose_files import drawn_poses, there, write_poses
 from handi.hands.record import read_joints
 from handi.method.area import hull_area
-from handi.models import fresh
-from handi.models.lite import LiteTransformer
-from handi.models.pose_net import PoseNet
-
-FRAMES = 16
-
-
-def hand(x, y, size=0.1):
-    """21 joints around a wrist at x, y."""
-    spread = np.random.default_rng(0).uniform(-1, 1, (21, 2))
-    spread[0] = 0
-    return np.array([x, y]) + size * spread
-
-
-def moving(left=None, right=None, frames=FRAMES, shift=0.2):
-    """P of hands that go `shift` to the right, F×42×2."""
-    poses = np.zeros((frames, 2, 21, 2), np.float32)
-    for side, own in enumerate((left, right)):
-        if own is not None:
-            poses[:, side] = own + np.linspace(0, shift, frames)[:, None, None] * (1, 0)
-    return poses.reshape(frames, 42, 2)
-
-
-# ------------------------------------------------------------------------------------------- files
 
 
 def test_poses_survive_their_file_and_other_numbers_of_frames(tmp_path):
@@ -142,18 +118,7 @@ class Seer:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A tiny model that predicts poses and can be told them."""
-    parts = fresh.from_preset("tiny", ["cut the carrot"])
-    parts.vae.basis.fit(torch.rand(64, 3, 32, 32) * 2 - 1)
-    torch.manual_seed(0)
-    config = {name: value for name, value in parts.unet.config.items() if not name.startswith("_")}
-    pose_net = PoseNet(latent_channels=8, cross_attention_dim=16, width=16, heads=2, depth=1, hidden=16)
-    torch.nn.init.constant_(pose_net.leave[-1].bias, 0.5)  # all hands are there
-    unet = LiteTransformer(**{**config, "poses": True})
-    folder = tmp_path_factory.mktemp("posed") / "model"
-    parts = replace(parts, unet=unet.eval(), pose_net=pose_net.eval())
-    HandiPipeline.from_checkpoint(parts).save_pretrained(folder)
-    return folder
+    return posed_model(tmp_path_factory.mktemp("posed") / "model")
 
 
 @pytest.fixture(scope="module")

@@ -339,7 +339,9 @@ def test_the_other_commands_take_it_by_name(home, trained, handi, tmp_path):
 
     model, clips = trained["stage2"] / "model", tmp_path / "clips"
     shutil.copytree(home.folder / "clips", clips)
-    run("areas", "--model", model, "--data", clips, "--steps", 2, "--guidance", 1, "--device", "cpu")
+    run(
+        "areas", "--model", model, "--data", clips, "--area-steps", 2, "--area-guidance", 1, "--device", "cpu"
+    )
     changes = {"data__path": clips, "data__mask__generated": 1, "data__mask__true": 0, "run__steps": 1}
     train(home.recipe("stage2", tmp_path / "run", trained["stage1"] / "model", **changes), say=quiet)
 

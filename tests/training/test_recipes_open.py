@@ -24,7 +24,7 @@ from handi.training.recipe import load_recipe
 
 TOY = {
     "prepare": "--size 64x112 --executor serial",
-    "areas": "--steps 1 --guidance 1 --device cpu",
+    "areas": "--area-steps 1 --area-guidance 1 --device cpu",
     "world": "--size 32 --workers 1",
 }
 BASES = {"Wan-AI/Wan2.2-TI2V-5B-Diffusers": tiny_wan, "Lightricks/LTX-Video": tiny_ltx}

@@ -18,6 +18,7 @@ from handi.core.images import read_image, write_image
 from handi.core.kinds import kind_of
 from handi.core.types import BinaryMask, Picture
 from handi.core.video import count_frames, read_frames
+from handi.generation.poses import given_poses
 from handi.generation.record import LAST_FRAME
 from handi.generation.requests import ClipRequest, GenerationSettings
 from handi.generation.run import Runner, Stopped, Watch
@@ -25,6 +26,8 @@ from handi.generation.sequence import Part, join
 from handi.models.folder import require
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from handi.method.pipeline import HandiPipelineOutput
 
 # (what is being done, steps done, steps in all)
@@ -68,10 +71,25 @@ class Studio:
         self.card = self.runner.pipe.card
         self._lock = threading.Lock()
 
+    @property
+    def takes_poses(self) -> bool:
+        """Whether the model can be told how the hands move."""
+        return bool(self.runner.pipe.backbone.traits(self.runner.pipe.unet).poses)
+
     def session(self) -> Session:
         """A new session, with a folder of its own."""
         name = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
         return Session(self, self.out / name)
+
+    def poses(self, request: ClipRequest, settings: GenerationSettings) -> tuple[np.ndarray, list[str]]:
+        """The poses F×42×2 that a request's file gives, as they stand in its photo, and notes.
+
+        Raises: InputError.
+        """
+        with self._lock:
+            poses, notes = given_poses(self.runner.pipe, [request], settings)
+        assert poses is not None
+        return poses[0], notes
 
     def propose(
         self, request: ClipRequest, settings: GenerationSettings, watch: Watch
@@ -98,10 +116,12 @@ class Session:
     folder: Path
     photo: Path | None = None
     picture: Picture | None = None  # the same, H×W×3
+    poses: Path | None = None  # how the hands shall move in it: a poses.json, or a video of hands
     clips: list[Clip] = field(default_factory=list)  # all, in the order in which they were made
     before: tuple[Part, ...] = ()  # the clips that the photo goes on from
     _stop: threading.Event = field(default_factory=threading.Event)
-    _photos: int = 0
+    _photo_count: int = 0
+    _pose_count: int = 0
 
     # --------------------------------------------------------------------------------------- the photo
 
@@ -118,7 +138,7 @@ class Session:
                 return frames
             self._take(read_image(upload))
         except InputError as error:
-            raise InputError(error.what, where=upload.name, hint=error.hint) from error
+            raise _as_uploaded(error, upload) from error
         return None
 
     def take_frame(self, video: str | Path, number: int) -> None:
@@ -129,11 +149,34 @@ class Session:
         raise InputError(f"has no frame {number}", where=Path(video).name)
 
     def _take(self, picture: Picture) -> None:
-        self._photos += 1
-        self.photo = self.folder / f"photo-{self._photos}.png"
+        self._photo_count += 1
+        self.photo = self.folder / f"photo-{self._photo_count}.png"
         write_image(self.photo, picture)
         self.picture = picture
-        self.before = ()
+        self.before, self.poses = (), None
+
+    def take_poses(
+        self, upload: str | Path, request: ClipRequest, settings: GenerationSettings
+    ) -> tuple[np.ndarray, list[str]]:
+        """Take poses for the photo, a poses.json or a video of hands: F×42×2 as they stand in it, and notes.
+
+        Raises: InputError that names the file as its owner does; then there are none.
+        """
+        upload = Path(upload)
+        self.poses = None
+        photo = self._photo()
+        self._pose_count += 1
+        kept = self.folder / f"poses-{self._pose_count}{upload.suffix.lower()}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(upload, kept)
+        try:
+            request = replace(request, image=str(photo), poses=str(kept))
+            found = self.studio.poses(request, self._fitting(settings))
+        except InputError as error:
+            kept.unlink()
+            raise _as_uploaded(error, upload) from error
+        self.poses = kept
+        return found
 
     # ------------------------------------------------------------------------------------- generating
 
@@ -180,11 +223,15 @@ class Session:
         self._stop.set()
 
     def _of_photo(self, request: ClipRequest) -> ClipRequest:
-        if self.photo is None:
-            raise InputError("there is no photo yet", hint="choose one, or take the example")
-        request = replace(request, image=str(self.photo))
+        poses = None if self.poses is None else str(self.poses)
+        request = replace(request, image=str(self._photo()), poses=poses)
         request.check()
         return request
+
+    def _photo(self) -> Path:
+        if self.photo is None:
+            raise InputError("there is no photo yet", hint="choose one, or take the example")
+        return self.photo
 
     def _fitting(self, settings: GenerationSettings) -> GenerationSettings:
         """The settings, with the size of the clips before, if there are any."""
@@ -221,7 +268,7 @@ class Session:
         """Make a clip's last frame the photo: the next clip goes on from there."""
         self.photo = clip.folder / LAST_FRAME
         self.picture = clip.part.frames[-1]
-        self.before = (*clip.before, clip.part)
+        self.before, self.poses = (*clip.before, clip.part), None
 
     def joined(self, clip: Clip) -> Path | None:
         """The video of a clip and of those that it goes on from, if there are any. Raises: OutputError."""
@@ -236,3 +283,8 @@ class Session:
         self.stop()
         if not self.clips:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _as_uploaded(error: InputError, upload: Path) -> InputError:
+    """The error under the name that the file's owner knows."""
+    return InputError(error.what, where=upload.name, hint=error.hint)

@@ -13,9 +13,9 @@ from handi.commands.options import optional, say
 def areas(
     model: Annotated[str, tyro.conf.arg(metavar="FOLDER_OR_HUB_ID")],
     data: Annotated[Path, tyro.conf.arg(metavar="DIR")],
-    steps: Annotated[int | None, optional("INT")] = None,
-    guidance: Annotated[float | None, optional("FLOAT")] = None,
-    batch: int = 8,
+    area_steps: Annotated[int | None, optional("INT")] = None,
+    area_guidance: Annotated[float | None, optional("FLOAT")] = None,
+    batch_size: int = 8,
     seed: int = 0,
     device: str = "auto",
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
@@ -32,16 +32,16 @@ def areas(
     Args:
         model: The model whose stage 1 makes the areas: what stage 2 will be trained from.
         data: What `handi prepare … --out` wrote.
-        steps: Denoising steps; by default the model's own.
-        guidance: Classifier-free guidance; by default the model's own.
-        batch: Clips that are sampled together.
+        area_steps: Denoising steps of stage 1; by default the model's own.
+        area_guidance: Classifier-free guidance of stage 1; by default the model's own.
+        batch_size: Clips that are sampled together.
         seed: Seed of the noise; each clip's noise follows from this number and its id.
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: Precision; auto is bfloat16 on a GPU, float32 on a CPU.
     """
     from handi.training.areas import AreaSettings, make_areas
 
-    made = make_areas(model, data, AreaSettings(steps, guidance, seed, batch, device, dtype))
+    made = make_areas(model, data, AreaSettings(area_steps, area_guidance, seed, batch_size, device, dtype))
     kept = made.clips - made.made
     say(f"{made.made} areas made" + (f", {kept} were there" if kept else "") + f": {data / 'areas'}")
     say(f"overlap with the true areas: mean IoU {made.iou:.3f} over {made.clips} clips")

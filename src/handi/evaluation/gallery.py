@@ -24,7 +24,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from handi import __version__
-from handi.core.errors import HandiError, InputError, failure, reason, without_paths
+from handi.core.errors import HandiError, InputError, failure, reason
 from handi.core.files import sweep, write_text
 from handi.core.images import open_image, resize, to_mask
 from handi.core.progress import Progress
@@ -32,6 +32,7 @@ from handi.core.reading import read_json, read_text
 from handi.core.types import Frames, Picture
 from handi.core.video import probe_video
 from handi.evaluation.folder import read_videos
+from handi.evaluation.gallery_scores import scores_of, summary_of
 from handi.evaluation.results import ARROWS, Results, number, read_results
 from handi.evaluation.videos import Entry, is_video
 from handi.motion.flow import hsv_first_pair, motion_flow
@@ -93,7 +94,7 @@ class GalleryBlock:
     heads: list[str]  # of the columns
     rows: list[GalleryRow]
     texts: list[tuple[str, str | None]]
-    scores: Sequence[list[tuple[str, float]] | str] = ()  # (title, value) per column, or why none
+    scores: Sequence[list[tuple[str, float | None]] | str] = ()  # (title, value) per column, or why none
 
 
 def read_methods(items: Sequence[str], results: Path | None = None) -> list[ShownMethod]:
@@ -173,7 +174,7 @@ def build_gallery(
         frames=page.frames,
         fps=f"{page.fps:g}",
         blocks=blocks,
-        summary=_summary(methods),
+        summary=summary_of({method.name: method.results for method in methods if method.results}),
         arrows=ARROWS,
         quality=QUALITY,
         version=__version__,
@@ -197,7 +198,6 @@ class _Page:
     def method_blocks(self, samples: dict[str, Entry], methods: Sequence[ShownMethod]) -> list[GalleryBlock]:
         """A block per sample: context and videos; area and motion flow; scores; texts."""
         blocks = []
-        scored = any(method.results for method in methods)
         with Progress("gallery", len(samples), "samples") as bar:
             for count, sample in enumerate(samples.values(), start=1):
                 clips = [self.clip(method, sample) for method in methods]
@@ -206,7 +206,7 @@ class _Page:
                 rows = [GalleryRow(self.context(sample), films, "", self.area(sample, methods), below)]
                 text, heads = sample.text or sample.id, [method.name for method in methods]
                 texts = [("Text prompt", text), ("Enriched", sample.description)]
-                scores = [_scores(method, sample.id) for method in methods] if scored else []
+                scores = scores_of([method.results for method in methods], sample.id)
                 blocks.append(GalleryBlock(text, f"{count} · {sample.id}", heads, rows, texts, scores))
                 bar.advance()
         return blocks
@@ -355,44 +355,3 @@ def _source(picture: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "WEBP", quality=QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-# ------------------------------------------------------------------------------------------- scores
-
-
-def _scores(method: ShownMethod, id: str) -> list[tuple[str, float]] | str:
-    """(title, value) of the scores that a video has, or why it was not scored."""
-    if method.results is None:
-        return []
-    if id in method.results["refused"]:
-        return str(method.results["refused"][id])
-    found = method.results["metrics"].values()
-    scores = [(metric["title"], metric.get("per_video", {}).get(id)) for metric in found]
-    return [(title, value) for title, value in scores if value is not None]
-
-
-def _summary(methods: Sequence[ShownMethod]) -> dict[str, Any] | None:
-    """The methods' figures over all videos: a row per method, with n and 95 % intervals."""
-    results = {method.name: method.results for method in methods if method.results is not None}
-    if not results:
-        return None
-    columns: dict[str, Results] = {}
-    values: dict[str, list[float]] = {}
-    skipped, protocols = set(), set()
-    for result in results.values():
-        protocols.add(f"{result['protocol']['id']}, scope {result['protocol']['scope']}")
-        for key, metric in result["metrics"].items():
-            if "value" in metric:
-                columns.setdefault(key, metric)
-                values.setdefault(key, []).append(metric["value"])
-            if "skipped" in metric:
-                skipped.add(f"{metric['title']}: {without_paths(metric['skipped'])}")
-    for result in results.values():
-        for key, metric in result["metrics"].items():
-            best = {"higher": max, "lower": min}.get(metric["better"])
-            metric["best"] = (
-                best and len(values.get(key, ())) > 1 and metric.get("value") == best(values[key])
-            )
-    rows = [(name, result["n"], result["metrics"]) for name, result in results.items()]
-    note = f"Protocol {', '.join(sorted(protocols))}; intervals are 95 %, bootstrapped over the videos."
-    return {"columns": columns, "rows": rows, "note": note, "skipped": sorted(skipped)}
