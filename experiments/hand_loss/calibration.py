@@ -3,8 +3,9 @@
     python -m experiments.hand_loss.calibration --model mini --clips 32 --world FOLDER
 
 For each timestep t: the true latents of test clips are noised to t, x0 is predicted in one step with the true
-motion area and the clip's text, and decoded: just what the Hand Refinement Loss sees in training. Logged on
-frames 2, 6, 9 and 13, for the hands that Υ reads in the true frame's regions:
+motion area, the true poses (if the model reads them; `--no-poses`: without) and the clip's text, and decoded:
+just what the Hand Refinement Loss sees in training. Logged on frames 2, 6, 9 and 13, for the hands that Υ
+reads in the true frame's regions:
 
 - presence that Υ gives the decoded frame in those regions, and the joint error there (sides of the region);
 - whether the whole detector finds the hand anew, palms first (docs/world.md's protocol, frames enlarged to
@@ -77,12 +78,13 @@ class Scene:
     rois: Tensor  # f×2×4
 
 
-def scene_of(pipe: HandiPipeline, clip: WorldClip) -> Scene:
-    """Latents, area and text of a clip as a training step has them."""
+def scene_of(pipe: HandiPipeline, clip: WorldClip, shown: bool) -> Scene:
+    """Latents, area and text of a clip as a training step has them; shown: and its poses."""
     frames = list(ACTION_FRAMES)
     z = pipe.encode_images(clip.frames.copy()).transpose(0, 2).contiguous()  # F×C×1×h×w → 1×C×F×h×w
     motion = torch.tensor([pipe.card.stage2.motion], device=z.device)
-    given = Given(z, torch.arange(z.shape[2])[None], motion=motion)
+    poses = torch.from_numpy(clip.joints2d).to(z)[None]
+    given = Given(z, torch.arange(z.shape[2])[None], motion=motion, poses=poses if shown else None)
     seen = ((clip.visible != OUTSIDE) & clip.joints2d.any(-1)).reshape(-1, 2, 21).sum(2) >= INSIDE
     size = clip.frames.shape[1:3]
     return Scene(
@@ -155,6 +157,7 @@ def calibrate(
     clips: Sequence[WorldClip],
     levels: Sequence[int],
     gradients: int,
+    shown: bool = True,
 ) -> list[Level]:
     """Spoilt true frames, the plain reconstruction, and every level."""
     bar = pipe.scheduler.alphas_cumprod
@@ -163,7 +166,7 @@ def calibrate(
     predicted = [Level(f"t = {t}", t, float(((1 - bar[t]) / bar[t]).sqrt())) for t in levels]
     for number, clip in enumerate(clips):
         with torch.no_grad():
-            scene = scene_of(pipe, clip)
+            scene = scene_of(pipe, clip, shown)
             for level, spoil in spoilt:
                 look(detector, scene, spoil(scene.true), level)
             look(detector, scene, decode(pipe, scene.layout.z), plain)
@@ -278,12 +281,15 @@ def main(arguments: Sequence[str] | None = None) -> str:
     )
     parser.add_argument("--levels", type=int, nargs="+", default=LEVELS, help="timesteps")
     parser.add_argument("--gradients", type=int, default=8, help="clips on which gradients are compared")
+    parser.add_argument("--no-poses", dest="poses", action="store_false", help="do not show the true poses")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="also write every number there")
     given = parser.parse_args(arguments)
     pipe = HandiPipeline.from_pretrained(given.model).to(given.device)
     clips = load_clips(given.world, given.clips, pipe.card.height)
-    levels = calibrate(pipe, HandDetector.from_pretrained(), clips, sorted(given.levels), given.gradients)
+    levels = calibrate(
+        pipe, HandDetector.from_pretrained(), clips, sorted(given.levels), given.gradients, given.poses
+    )
     text = f"Model {given.model}, {len(clips)} test clips, {given.device}.\n\n{report(levels)}"
     if given.json is not None:
         with replacing(given.json) as temporary:

@@ -41,7 +41,12 @@ ARMS: dict[str, dict[str, Any]] = {
     "none": {"loss.hand.weight": 0},
     "literal": {"loss.hand.weight": ETA, "loss.hand.form": "literal", "loss.hand.features": 0},
     "roi": {"loss.hand.weight": ETA, "loss.hand.form": "roi", "loss.hand.features": 0},
-    "roi + features": {"loss.hand.weight": ETA, "loss.hand.form": "roi", "loss.hand.features": 1},
+    "roi + features": {
+        "loss.hand.weight": ETA,
+        "loss.hand.form": "roi",
+        "loss.hand.features": 1,
+        "loss.hand.noise_limit": 1e6,  # features have a gradient where nothing can be read yet
+    },
 }
 BASE = "none"
 
@@ -93,12 +98,17 @@ def train_arm(plan: Plan, arm: str, seed: int) -> Path:
     return folder / "model"
 
 
-def measure(bench: Bench, name: str, steps: int | None) -> Rows:
-    """A row per clip of what `bench.model` generates in the true areas."""
+def measure(
+    bench: Bench, name: str, steps: int | None,
+    *, areas: np.ndarray | None = None, poses: np.ndarray | None = None,
+) -> Rows:  # fmt: skip
+    """A row per clip of what `bench.model` generates in areas N×H×W, by default the true ones, told poses
+    N×F×42×2, by default those that it predicts."""
 
-    def make(clips: list[WorldClip], _: slice) -> np.ndarray:
-        areas = np.stack([clip.area_moved for clip in clips])
-        return bench.model.videos(clips, [clip.text for clip in clips], areas, steps=steps)
+    def make(clips: list[WorldClip], place: slice) -> np.ndarray:
+        inside = np.stack([clip.area_moved for clip in clips]) if areas is None else areas[place]
+        told = None if poses is None else poses[place]
+        return bench.model.videos(clips, [clip.text for clip in clips], inside, steps=steps, poses=told)
 
     seeds = [clip.seed for clip in bench.clips]
     name += f"-{steps}-steps" if steps else ""

@@ -46,7 +46,7 @@ class Knowing(torch.nn.Module):
 def test_a_predictor_that_knows_the_noise_gives_the_reconstruction_back(pipe, detector):
     clip = render_clip(900_003, size=64)
     with torch.no_grad():
-        scene = calibration.scene_of(pipe, clip)
+        scene = calibration.scene_of(pipe, clip, True)
     assert scene.rois[..., 2].any()
     # Outside the area the latents are the context's.
     outside = scene.layout.free.expand_as(scene.layout.z) == 0
@@ -76,7 +76,7 @@ def test_a_predictor_that_knows_the_noise_gives_the_reconstruction_back(pipe, de
 def test_presence_falls_and_errors_grow_in_spoilt_frames(pipe, detector):
     clip = render_clip(900_003, size=64)
     with torch.no_grad():
-        scene = calibration.scene_of(pipe, clip)
+        scene = calibration.scene_of(pipe, clip, True)
     plain = calibration.Level("true frames")
     calibration.look(detector, scene, scene.true, plain)
     assert plain.presence

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from helpers.tiny_training import prepared
 
+from experiments.hand_loss import table3
 from experiments.hand_loss import train as hand_loss
 from experiments.hand_loss.figures import ALL_ERROR, ERROR, FIGURES, FOUND, PSNR, STATE, compare, summarise
 
@@ -183,3 +184,32 @@ def test_started_again_it_trains_only_what_is_new(place, first, monkeypatch):
     assert "| strong | " in again
     with pytest.raises(SystemExit, match="key=value"):
         run(place, "--set", "data.flip")
+
+
+# ------------------------------------------------------------------------------------ table 3, tiny
+
+
+def test_rows_are_trained_with_the_area_and_the_poses_that_they_are_sampled_with():
+    assert table3.Cell("stage 1", "none", "roi").arm == table3.Cell("true", "none", "roi").arm
+    entries = table3.Cell("prior", "none", "roi + features").entries
+    assert (entries["data.mask.prior"], entries["data.mask.true"], entries["data.poses.share"]) == (1, 0, 0)
+    assert entries["loss.hand.features"] == 1
+    assert "data.poses.share" not in table3.Cell("prior", "predicted", "none").entries
+
+
+def test_table3_has_a_row_for_each_cell_and_resumes(place, monkeypatch):
+    trained = []
+    real = hand_loss.train
+    monkeypatch.setattr(hand_loss, "train", lambda recipe: trained.append(recipe) or real(recipe))
+    given = [place / "recipe.yaml", "--init", place / "init", "--out", place / "table3", "--seeds", 0]
+    given += ["--world", place / "test", "--clips", 1, "--steps", 1, "--masks", "none", "stage 1", "true"]
+    given += ["--hands", "none"]
+    with pytest.raises(SystemExit, match="--poses none"):
+        table3.main([*map(str, given)])
+    text = table3.main([*map(str, given), "--poses", "none"])
+    assert [recipe.data.mask.full for recipe in trained] == [1, 0]  # the other two rows share one
+    for mask in ("none", "stage 1", "true"):
+        assert f"| {mask} | none | none |" in text
+    assert (place / "table3/table3.md").read_text() == text
+    assert table3.main([*map(str, given), "--poses", "none"]) == text
+    assert len(trained) == 2

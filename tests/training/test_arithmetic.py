@@ -43,3 +43,13 @@ def test_compile_is_written_as_true_false_or_auto(written, read):
         "run": {"compile": written},
     }
     assert parse_recipe(content).run.compile == read
+
+
+def test_a_compiled_network_can_be_followed_backward_by_every_loss_term(monkeypatch):
+    config = torch._functorch.config
+    monkeypatch.setattr(config, "donated_buffer", True)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.GELU(), torch.nn.Linear(4, 4))
+    module.compile_network(network)
+    assert config.donated_buffer
+    module.compile_network(network, gradients=True)
+    assert not config.donated_buffer  # torch refuses a second pass backward with buffers that are given away

@@ -105,8 +105,14 @@ def enable_checkpointing(module: StepModule) -> None:
                 break
 
 
-def compile_network(network: torch.nn.Module) -> None:
-    """Compile a network in place: the blocks that it repeats, which compile once for all, or all of it."""
+def compile_network(network: torch.nn.Module, gradients: bool = False) -> None:
+    """Compile a network in place: the blocks that it repeats, which compile once for all, or all of it.
+
+    gradients: single loss terms are to be followed backward too; what one pass backward needs is then kept for
+    the next, which compiled code would write over.
+    """
+    if gradients:
+        torch._functorch.config.donated_buffer = False
     if getattr(network, "_repeated_blocks", None):
         network.compile_repeated_blocks(dynamic=False)  # type: ignore[operator]
     else:

@@ -98,7 +98,7 @@ class Run:
         if recipe.run.checkpointing:
             build.enable_checkpointing(module)
         if self.arithmetic.compiled:
-            build.compile_network(getattr(module, network))
+            build.compile_network(getattr(module, network), recipe.run.gradients_every > 0)
         trained = [p for p in module.parameters() if p.requires_grad]
         count = f"{sum(p.numel() for p in trained):,} weights in {len(chosen)} tensors"
         work = f"{len(self.clips)} clips, {recipe.run.steps} steps of {self.step_size}"
