@@ -108,8 +108,8 @@ def enable_checkpointing(module: StepModule) -> None:
 def compile_network(network: torch.nn.Module, gradients: bool = False) -> None:
     """Compile a network in place: the blocks that it repeats, which compile once for all, or all of it.
 
-    gradients: single loss terms are to be followed backward too; what one pass backward needs is then kept for
-    the next, which compiled code would write over.
+    gradients: single loss terms are to be followed backward too, so that what one pass backward needs must be
+    kept for the next: compiled code would write over it.
     """
     if gradients:
         torch._functorch.config.donated_buffer = False
