@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.hooks import CpuOffload
 from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
 from helpers.tiny_backbones import HEIGHT, WIDTH, save_base, tiny_ltx, tiny_wan, tiny_wan_i2v
 from peft import LoraConfig
@@ -22,6 +23,7 @@ from handi.method import diffusion, losses
 from handi.method.pipeline import HandiPipeline
 from handi.models.backbone import Given
 from handi.models.base import save_adapters
+from handi.models.pose_stem import PoseStem
 from handi.training import step
 from handi.training.batch import Batch
 from handi.training.build import enable_checkpointing
@@ -213,6 +215,53 @@ def test_both_stages_sample_and_the_background_is_the_context(parts, euler):
     assert (output.frames[0, 0] == picture).all()
 
 
+def hand_at(frames, shown):
+    """Poses F×42×2 with a left hand in the upper left corner of the frames `shown`."""
+    poses = torch.zeros(frames, 42, 2)
+    hand = torch.rand(21, 2, generator=torch.Generator().manual_seed(4))
+    poses[shown, :21] = 0.05 + hand * torch.tensor([0.15, 0.3])
+    return poses
+
+
+def test_poses_add_nothing_before_training_and_then_to_the_tokens_of_their_place_and_time(parts):
+    backbone, network, frames = parts.backbone(), parts.unet, parts.card.frames
+    video = step.as_video(torch.zeros(1, frames, HEIGHT, WIDTH, 3, dtype=torch.uint8))
+    given = Given(backbone.encode(video), torch.arange(frames)[None], still=backbone.encode(video))
+    x_t, text = torch.randn(given.latents.shape), backbone.text(["cut"], torch.device("cpu"))
+    tokens = []
+
+    def answer(shown):
+        layout = backbone.clip(
+            network, replace(given, poses=hand_at(frames, shown)[None]), torch.ones(1, 64, 96)
+        )
+        with torch.no_grad():
+            return backbone.predict(network, x_t, torch.tensor([500.0]), text, layout)
+
+    def note(block, arguments, named):
+        tokens.append(arguments[0] if arguments else named["hidden_states"])
+
+    assert not backbone.traits(network).poses
+    before = answer([0, 1])
+    network.pose_stem = PoseStem.of(network, backbone.chunk)
+    blocks = network.blocks if parts.card.backbone == "wan" else network.transformer_blocks
+    handle = blocks[0].register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        assert backbone.traits(network).poses
+        assert torch.equal(answer([0, 1]), before)
+        torch.nn.init.normal_(network.pose_stem.weight)
+        assert torch.equal(answer([]), before)
+        size = [side // backbone.patch for side in x_t.shape[-2:]]
+        for shown, time in ((0, 0), (1, 1), (backbone.chunk, 1)):
+            assert not torch.equal(answer([shown]), before)
+            touched = (tokens[-1] - tokens[0]).any(-1).unflatten(1, (-1, *size))[0]
+            assert touched[time].any()
+            touched[time, : size[0] // 2, : size[1] // 3] = False
+            assert not touched.any()
+    finally:
+        handle.remove()
+        del network.pose_stem
+
+
 def test_the_wrong_number_of_frames_names_the_nearest(parts):
     backbone, pipe = parts.backbone(), HandiPipeline.from_checkpoint(parts)
     chunk = backbone.chunk
@@ -273,6 +322,8 @@ def test_two_adapters_on_one_base_come_back_and_load_in_diffusers(base, tmp_path
             for key, weight in network.named_parameters():
                 if f"lora_B.{name}" in key:
                     weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(seed))
+    network.pose_stem = PoseStem.of(network, 4)
+    torch.nn.init.normal_(network.pose_stem.weight)
     card = replace(parts.card, base=str(base))
     parts = replace(parts, area_unet=network, card=card)
     save_adapters(network, card, parts.prior_mask, tmp_path / "hands")
@@ -280,6 +331,7 @@ def test_two_adapters_on_one_base_come_back_and_load_in_diffusers(base, tmp_path
         "handi.json",
         "area.safetensors",
         "clip.safetensors",
+        "poses.safetensors",
         "prior_mask.safetensors",
     }
     before, after = HandiPipeline.from_checkpoint(parts), HandiPipeline.from_pretrained(tmp_path / "hands")
@@ -288,7 +340,17 @@ def test_two_adapters_on_one_base_come_back_and_load_in_diffusers(base, tmp_path
     assert np.array_equal(mine.motion_area_soft, theirs.motion_area_soft)
     # each stage has its own adapter, and the base has neither
     plain = HandiPipeline.from_pretrained(base)
-    assert not torch.equal(generated(after, mask=half()).frames, generated(plain, mask=half()).frames)
+    unposed = generated(after, mask=half()).frames
+    assert not torch.equal(unposed, generated(plain, mask=half()).frames)
+
+    poses = hand_at(5, [0, 1, 2, 3, 4]).numpy()
+    mine, theirs = (generated(pipe, mask=half(), poses=poses).frames for pipe in (before, after))
+    assert torch.equal(mine, theirs)
+    assert not torch.equal(theirs, unposed)
+    guided = generated(after, mask=half(), poses=poses, pose_guidance_scale=3.0).frames
+    assert not torch.equal(guided, theirs)
+    with pytest.raises(InputError, match=r"cannot be given poses.*--model\.poses true"):
+        generated(plain, poses=poses)
 
     published = WanImageToVideoPipeline.from_pretrained(base, local_files_only=True)
     published.load_lora_weights(tmp_path / "hands", weight_name="clip.safetensors", adapter_name="clip")
@@ -301,6 +363,49 @@ def test_two_adapters_on_one_base_come_back_and_load_in_diffusers(base, tmp_path
         base_alone = plain.unet(x, t, text, return_dict=False)[0]
     torch.testing.assert_close(theirs, own)
     assert not torch.allclose(base_alone, own, atol=1e-3)
+
+    PoseStem(7, 4).save(tmp_path / "hands/poses.safetensors")
+    with pytest.raises(ModelError, match="does not fit"):
+        HandiPipeline.from_pretrained(tmp_path / "hands")
+    (tmp_path / "hands/poses.safetensors").unlink()
+    with pytest.raises(ModelError, match="is missing"):
+        HandiPipeline.from_pretrained(tmp_path / "hands")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_offloading_moves_each_network_before_its_layers_run_and_a_shared_one_once(family, monkeypatch):
+    """Without a GPU nothing moves: what the hooks would have moved by then is kept in `there`."""
+    parts = FAMILIES[family](networks=1)
+    parts.unet.pose_stem = PoseStem.of(parts.unet, parts.backbone().chunk)
+    torch.nn.init.normal_(parts.unet.pose_stem.weight)
+    frames = parts.card.frames
+    asked = {"num_frames": frames, "poses": hand_at(frames, [0, 1]).numpy(), "output_type": "np"}
+    pipe = HandiPipeline.from_checkpoint(replace(parts, area_unet=parts.unet))
+    before = generated(pipe, **asked)
+    there, ran = set(), set()
+
+    def move(hook, network, *arguments, own=CpuOffload.pre_forward, **named):
+        if hook.prev_module_hook is not None:
+            assert hook.prev_module_hook.model is not network
+            there.discard(hook.prev_module_hook.model)
+        there.add(network)
+        return own(hook, network, *arguments, **named)
+
+    def runs(network, layer, arguments):
+        ran.add(network)
+        assert network in there, f"{type(layer).__name__} of {type(network).__name__}"
+
+    monkeypatch.setattr(CpuOffload, "pre_forward", move)
+    pipe.enable_model_cpu_offload(device="cpu")
+    networks = {pipe.text_encoder, pipe.unet, pipe.vae}
+    for network in networks:
+        elsewhere = set(network.image_encoder.modules()) if hasattr(network, "image_encoder") else set()
+        for layer in set(network.modules()) - elsewhere - {network}:  # CLIP's part runs where it is
+            layer.register_forward_pre_hook(partial(runs, network))
+    after = generated(pipe, **asked)
+    assert ran == networks
+    assert np.array_equal(after.motion_area_soft, before.motion_area_soft)
+    assert np.array_equal(after.frames, before.frames)
 
 
 def test_networks_that_cannot_be_run_are_refused(base, tmp_path):

@@ -30,8 +30,7 @@ def given_poses(
     """
     if all(request.poses is None for request in requests):
         return None, []
-    if not pipe.backbone.traits(pipe.unet).poses:
-        raise InputError("this model's stage 2 cannot be given poses", where=pipe.source)
+    pipe.need_poses()
     poses, notes = [], list[str]()
     for request in requests:
         if request.poses is None:

@@ -244,8 +244,7 @@ class HandiPipeline(StagesPipeline):
         """Poses of a call as B×F×42×2 on the device. Raises: InputError."""
         if poses is None:
             return None
-        if not self.backbone.traits(self.unet).poses:
-            raise InputError("poses: this model's stage 2 does not read them", where=self.source)
+        self.need_poses()
         given = torch.from_numpy(np.array(poses, np.float32))
         given = given.expand(clips, *given.shape[-3:]) if given.ndim in (3, 4) else given
         if given.shape != (clips, frames, 42, 2) or not given.isfinite().all():

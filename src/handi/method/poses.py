@@ -11,11 +11,14 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 PALM = (0, 1, 5, 9, 13, 17)
 FINGERS = ((0, 1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
 MAPS = 2 * (1 + len(FINGERS))  # channels of a pose map
 HALF_WIDTH = 0.5  # of a finger's line, in the map's pixels
+DETAIL = 4  # pixels of a map along the side of a cell that a network sees it in
+SEEN = MAPS * DETAIL**2  # values of a map in one cell
 
 
 def present(joints: Tensor) -> Tensor:
@@ -59,3 +62,8 @@ def pose_maps(joints: Tensor, size: tuple[int, int]) -> Tensor:
     maps = torch.stack([palm, *fingers], 2).clamp(0, 1)  #                               N×2×6×h×w
     maps = maps * present(hands.flatten(1, 2))[..., None, None, None]
     return maps.reshape(*lead, MAPS, height, width)
+
+
+def pose_cells(joints: Tensor, cells: tuple[int, int]) -> Tensor:
+    """The pose maps of joints …×42×2 by a network's cells h×w: …×192×h×w, each with 4×4 pixels of a map."""
+    return F.pixel_unshuffle(pose_maps(joints, (DETAIL * cells[0], DETAIL * cells[1])), DETAIL)

@@ -131,6 +131,12 @@ class StagesPipeline(FolderPipeline):
             )
             return layout.clamp(x) if backbone.clamps else x
 
+    def need_poses(self) -> None:
+        """Raises: InputError for a model whose stage 2 cannot be given poses."""
+        if not self.backbone.traits(self.unet).poses:
+            what = "this model's stage 2 cannot be given poses"
+            raise InputError(what, where=self.source, hint="train it with them: --model.poses true")
+
     def predict_poses(
         self, context: Tensor, text: Tensor, seeds: Sequence[int], frames: int, steps: int = 1
     ) -> Tensor:

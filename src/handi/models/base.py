@@ -7,6 +7,7 @@ adapters names its base and makes two networks of one:
     handi.json                its entries `base` (a folder or a hub id) and `revision`
     area.safetensors          stage 1's LoRA, in diffusers' own format
     clip.safetensors          stage 2's
+    poses.safetensors         stage 2's pose stem, where its entry `poses` names it
     prior_mask.safetensors    mean motion area of the training clips
 """
 
@@ -37,10 +38,12 @@ from handi.core.reading import read_json
 from handi.models.backbone import Backbone
 from handi.models.lora import load_adapter, save_lora
 from handi.models.parts import BACKBONES, Checkpoint, ModelCard, StageSettings
+from handi.models.pose_stem import PoseStem
 
 TRANSFORMER = "transformer"  # the folder of the network, and what LoRA files call it
 IMAGE_ENCODER = "image_encoder"
 ADAPTERS = {"area": "area.safetensors", "clip": "clip.safetensors"}  # of stage 1 and stage 2
+POSES = "poses.safetensors"
 PRIOR = "prior_mask.safetensors"
 # What a base is, by the class of its network: its other classes, and how it is run when it stands alone.
 FAMILIES: dict[str, tuple[Any, Any, Any, ModelCard]] = {
@@ -204,6 +207,8 @@ def add_adapters(parts: Checkpoint, folder: Path, card: ModelCard, prior: Tensor
     for name, file in ADAPTERS.items():
         if (folder / file).exists():
             load_adapter(parts.unet, TRANSFORMER, name, folder / file)
+    if card.poses is not None:
+        parts.unet.pose_stem = PoseStem.load(folder / card.poses, parts.unet, parts.backbone().chunk).eval()
     stage1 = parts.unet if (folder / ADAPTERS["area"]).exists() else None
     if (card.stage1 is None) != (stage1 is None):
         raise ModelError("handi.json and the folder disagree on whether there is a stage 1", where=folder)
@@ -227,6 +232,9 @@ def save_adapters(network: Any, card: ModelCard, prior: Tensor | None, folder: P
         for name, file in ADAPTERS.items():
             if name in network.peft_config:
                 save_lora(network, TRANSFORMER, whole / file, adapter=name)
+        if (stem := getattr(network, "pose_stem", None)) is not None:
+            stem.save(whole / POSES)
+            card = replace(card, poses=POSES)
         if prior is not None:
             save_file({"prior_mask": prior.float().contiguous()}, whole / PRIOR)
         (whole / "handi.json").write_text(json.dumps(asdict(card), indent=2) + "\n")

@@ -35,6 +35,7 @@ from handi.core.reading import read_json, read_text
 from handi.models.backbone import Backbone, check_frames
 from handi.models.base import (
     ADAPTERS,
+    POSES,
     PRIOR,
     TRANSFORMER,
     add_adapters,
@@ -383,7 +384,8 @@ def fingerprint(checkpoint: Checkpoint) -> str:
                 digest.update(f"{name}.{key}".encode() + value.cpu().float().numpy().tobytes())
         return digest.hexdigest()
     folder = locate(checkpoint.source)
-    names = [f"{c}/*" for c in (*COMPONENTS, *OPTIONAL, TRANSFORMER)] + [CARD, PRIOR, *ADAPTERS.values()]
+    names = [f"{c}/*" for c in (*COMPONENTS, *OPTIONAL, TRANSFORMER)]
+    names += [CARD, PRIOR, POSES, *ADAPTERS.values()]
     for path in sorted(p for pattern in names for p in folder.glob(pattern) if p.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:

@@ -9,7 +9,8 @@ cells stand clean in the input, at noise level 0, so that both stages need no ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ class Inpainting:
     clamps = True
     patch = 1  # cells of a token's side
     max_tokens = 512  # of a sentence
+    embedding = ""  # the network's layer that makes tokens of latents
 
     def __init__(
         self, vae: Any, text_encoder: Any, tokenizer: Any, scheduler: Any, *, chunk: int, cell: int
@@ -37,8 +39,8 @@ class Inpainting:
         self.chunk, self.multiple = chunk, cell * self.patch
 
     def traits(self, network: Any) -> Traits:
-        """Stage 1 makes one mask per clip."""
-        return Traits(one_mask=True)
+        """Stage 1 makes one mask per clip; poses are read where a pose stem was trained."""
+        return Traits(one_mask=True, poses=getattr(network, "pose_stem", None) is not None)
 
     # ------------------------------------------------------------------------------------- pixels
 
@@ -135,7 +137,8 @@ class Inpainting:
         free[:, :, 0] = 0  # the context image
         trained = given.latents.shape[2] == still.shape[2] > 1
         z = still * (1 - free) + given.latents * free if trained else still
-        return Layout(z, free, cells, still[:, :, :1], given.frame_index, adapter="clip")
+        poses = None if given.poses is None else given.poses.to(z.device)
+        return Layout(z, free, cells, still[:, :, :1], given.frame_index, poses=poses, adapter="clip")
 
     def area(self, network: Any, given: Given, prior: Tensor, masks: Tensor | None = None) -> Layout:
         """Three pictures in a row, each encoded by itself: the context, the prior B×H×W and the mask."""
@@ -146,6 +149,28 @@ class Inpainting:
         free = torch.zeros_like(z[:, :1])
         free[:, :, 2] = 1
         return Layout(z, free, free[:, :, 2:], context, given.frame_index[:, :1], adapter="area")
+
+    @contextmanager
+    def _posed(self, network: Any, layout: Layout) -> Iterator[None]:
+        """Within this block a network's tokens have what its pose stem makes of the task's poses added.
+
+        The stem runs within the network's own call: before it, offloading has not moved its weights.
+        """
+        stem = getattr(network, "pose_stem", None)
+        if stem is None or layout.poses is None:
+            yield
+            return
+        height, width = (side // self.patch for side in layout.z.shape[-2:])
+
+        def add(_embedding: Any, _arguments: Any, tokens: Tensor) -> Tensor:
+            seen = stem(layout.poses, (height, width)).to(tokens)  #                 B×f×h×w×width
+            return tokens + (seen.movedim(-1, 1) if tokens.ndim == 5 else seen.flatten(1, 3))
+
+        handle = network.get_submodule(self.embedding).register_forward_hook(add)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def _context(self, given: Given) -> Tensor:
         """The context images, B×3×1×H×W in [-1, 1]; if they were not kept, what their latents decode to."""

@@ -21,7 +21,7 @@ from diffusers.loaders import PeftAdapterMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handi.method.poses import MAPS, pose_maps
+from handi.method.poses import SEEN, pose_cells
 from handi.models.attention import Attention, Conv, Mlp, grid, rotary_at, rotary_of_cells, sinusoid
 from handi.models.autoencoder import zero_
 from handi.models.backbone import Traits
@@ -36,8 +36,6 @@ SCHEDULE = {
     # The last step of the schedule is pure noise, so that training and sampling start from the same thing.
     "rescale_betas_zero_snr": True,
 }
-
-POSE_DETAIL = 4  # pixels of a pose map along a cell's side
 
 
 class LiteTransformer(ModelMixin, PeftAdapterMixin, ConfigMixin):
@@ -238,15 +236,12 @@ class _PoseStem(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        seen = MAPS * POSE_DETAIL**2
-        self.frames = zero_(nn.Linear(seen, width))
-        self.scene = zero_(nn.Linear(seen, width))
+        self.frames = zero_(nn.Linear(SEEN, width))
+        self.scene = zero_(nn.Linear(SEEN, width))
 
     def forward(self, joints: Tensor, cells: tuple[int, int], dtype: torch.dtype) -> Tensor:
         """Pose maps of joints B×F×42×2 by cells: B×F×h×w×192."""
-        height, width = cells
-        maps = pose_maps(joints, (POSE_DETAIL * height, POSE_DETAIL * width))
-        return F.pixel_unshuffle(maps, POSE_DETAIL).movedim(2, -1).to(dtype)
+        return pose_cells(joints, cells).movedim(2, -1).to(dtype)
 
 
 class _Mover(nn.Module):

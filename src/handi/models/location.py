@@ -7,7 +7,7 @@ from pathlib import Path
 from handi.assets import MINI
 from handi.core.errors import ModelError
 from handi.core.files import present
-from handi.models.base import ADAPTERS, PRIOR, TRANSFORMER
+from handi.models.base import ADAPTERS, POSES, PRIOR, TRANSFORMER
 from handi.models.inventory import CARD, COMPONENTS
 
 OPTIONAL = ("area_unet", "pose_net")
@@ -33,7 +33,7 @@ def locate(model: str | Path, *, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = [f"{c}/*" for c in (*COMPONENTS, *OPTIONAL, TRANSFORMER)]
-    patterns += [CARD, PRIOR, INDEX, *ADAPTERS.values()]
+    patterns += [CARD, PRIOR, POSES, INDEX, *ADAPTERS.values()]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub's client raises a dozen unrelated kinds, network ones among them

@@ -20,6 +20,7 @@ class Ltx(Inpainting):
     """1 + 8k frames are 1 + k latent frames; the decoder looks both ways in time."""
 
     max_tokens = 128
+    embedding = "proj_in"
     fps = 25.0  # the network's positions are in seconds; diffusers' default
 
     def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, scheduler: Any) -> None:
@@ -34,18 +35,19 @@ class Ltx(Inpainting):
         text = self.padded(text)
         f, h, w = x_t.shape[2:]
         cell = self.multiple
-        answer = network(
-            layout.clamp(x_t).flatten(2).mT.to(network.dtype),  # B×tokens×C, in the order f, h, w
-            text.to(network.dtype),
-            layout.free.flatten(1) * t.to(layout.free).view(-1, 1),
-            text.any(-1).to(network.dtype),  # rows beyond a sentence's end are zero
-            num_frames=f,
-            height=h,
-            width=w,
-            rope_interpolation_scale=(self.chunk / self.fps, cell, cell),
-            return_dict=False,
-            **more,
-        )[0]
+        with self._posed(network, layout):
+            answer = network(
+                layout.clamp(x_t).flatten(2).mT.to(network.dtype),  # B×tokens×C, in the order f, h, w
+                text.to(network.dtype),
+                layout.free.flatten(1) * t.to(layout.free).view(-1, 1),
+                text.any(-1).to(network.dtype),  # rows beyond a sentence's end are zero
+                num_frames=f,
+                height=h,
+                width=w,
+                rope_interpolation_scale=(self.chunk / self.fps, cell, cell),
+                return_dict=False,
+                **more,
+            )[0]
         return answer.mT.unflatten(2, (f, h, w))
 
     def _normalised(self, z: Tensor) -> Tensor:

@@ -65,6 +65,7 @@ class ModelCard:
     backbone: str = "framewise"  # how its networks are run, see `BACKBONES`
     base: str | None = None  # folder or hub id of the base that a folder of adapters is for
     revision: str | None = None  # of that hub id
+    poses: str | None = None  # file in that folder, where its stage 2 reads the hands' poses
     format: int = 1
 
     @classmethod

@@ -23,13 +23,11 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handi.method.poses import MAPS, pose_maps
+from handi.method.poses import SEEN, pose_cells
 from handi.models.autoencoder import zero_
 from handi.models.backbone import Traits
 
 __all__ = ["HandiUNet", "ModelMixin"]  # diffusers looks for its base class beside ours
-
-POSE_DETAIL = 4  # pixels of a pose map a side of a latent cell
 
 
 class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
@@ -95,8 +93,7 @@ class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
             time_cond_proj_dim=width,
         )
         self.conv_in2 = nn.Conv2d(out_channels + 1, width, 3, padding=1)  # mask first, then latents
-        seen = MAPS * POSE_DETAIL**2
-        self.pose_stem = zero_(nn.Conv2d(seen, width, 3, padding=1)) if poses else None
+        self.pose_stem = zero_(nn.Conv2d(SEEN, width, 3, padding=1)) if poses else None
         self.motion_proj = Timesteps(width, True, 0)
         # Dead in the original too (nothing reads it): here only so that its checkpoints load whole.
         last = nn.Linear(4 * width, 4 * width)
@@ -212,9 +209,7 @@ class HandiUNet(UNet3DConditionModel, PeftAdapterMixin):
 
 def _shown(poses: Tensor, cells: tuple[int, int]) -> Tensor:
     """Pose maps of joints B×F×42×2 in the cells of the context and of the frames: (B·(F+1))×192×h×w."""
-    both = torch.cat([poses[:, :1], poses], dim=1).flatten(0, 1)
-    maps = pose_maps(both, (POSE_DETAIL * cells[0], POSE_DETAIL * cells[1]))
-    return F.pixel_unshuffle(maps, POSE_DETAIL)
+    return pose_cells(torch.cat([poses[:, :1], poses], dim=1).flatten(0, 1), cells)
 
 
 def _layers(block: Any) -> Iterator[tuple[Any, ...]]:

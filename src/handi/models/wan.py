@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -31,6 +32,7 @@ class Wan(Inpainting):
     """A token is 2×2 cells of 16 px; 1 + 4k frames are 1 + k latent frames."""
 
     patch = 2
+    embedding = "patch_embedding"
 
     def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, scheduler: Any) -> None:
         sizes = {"chunk": vae.config.scale_factor_temporal, "cell": vae.config.scale_factor_spatial}
@@ -73,10 +75,13 @@ class Wan(Inpainting):
         if layout.condition is None:
             free = layout.free[:, 0, :, :: self.patch, :: self.patch]
             times = (free * t.view(-1, 1, 1, 1)).flatten(1)  # B×tokens, in the order f, h, w
-            return network(layout.clamp(x_t).to(network.dtype), times, text, return_dict=False, **more)[0]
+            x = layout.clamp(x_t).to(network.dtype)
+            with self._posed(network, layout):
+                return network(x, times, text, return_dict=False, **more)[0]
         x = torch.cat([x_t, layout.condition.to(x_t)], 1).to(network.dtype)
         image = None if layout.image is None else layout.image.to(network.dtype)
-        answer = network(x, t.expand(len(x)), text, image, return_dict=False, **more)[0]
+        with self._posed(network, layout):
+            answer = network(x, t.expand(len(x)), text, image, return_dict=False, **more)[0]
         sigma = self.process.levels(t)[1].clamp(min=1e-3).view(-1, 1, 1, 1, 1)
         return answer * layout.free + (x_t - layout.z) / sigma * (1 - layout.free)
 
@@ -99,24 +104,29 @@ class Wan(Inpainting):
         return self.vae.decode(self._raw(z), return_dict=False)[0].float()
 
     def _decoded_chunks(self, z: Tensor, wanted: Sequence[int]) -> dict[int, Tensor]:
-        """The decoder's own loop over latent frames, whose caches make the pixels exact. Frames before a
-        wanted one fill the caches without a gradient. `vae.decode` would clamp, which cuts the gradient."""
-        vae, raw, pixels = self.vae, self._raw(z), {}
-        vae.clear_cache()
-        cache = vae._feat_map
-        with _recomputed([vae.decoder.mid_block, *vae.decoder.up_blocks]):
-            for k in range(max(wanted) + 1):
-                frame = raw[:, :, k : k + 1]
-                frame = frame if k in wanted else frame.detach()
-                with torch.set_grad_enabled(k in wanted and torch.is_grad_enabled()):
-                    one = vae.post_quant_conv(frame)
-                    out = vae.decoder(one, feat_cache=cache, feat_idx=[0], first_chunk=k == 0)
-                cache = [part.detach() if isinstance(part, Tensor) else part for part in cache]
-                if k in wanted:
-                    patch = vae.config.patch_size
-                    pixels[k] = (out if patch is None else unpatchify(out, patch_size=patch)).float()
-        vae.clear_cache()
-        return pixels
+        return decoded_chunks(self.vae, self._raw(z), wanted)
+
+
+@apply_forward_hook  # as `vae.decode` has it: an offloaded autoencoder is moved before its layers are called
+def decoded_chunks(vae: Any, raw: Tensor, wanted: Sequence[int]) -> dict[int, Tensor]:
+    """The decoder's own loop over latent frames, whose caches make the pixels exact. Frames before a
+    wanted one fill the caches without a gradient. `vae.decode` would clamp, which cuts the gradient."""
+    pixels = {}
+    vae.clear_cache()
+    cache = vae._feat_map
+    with _recomputed([vae.decoder.mid_block, *vae.decoder.up_blocks]):
+        for k in range(max(wanted) + 1):
+            frame = raw[:, :, k : k + 1]
+            frame = frame if k in wanted else frame.detach()
+            with torch.set_grad_enabled(k in wanted and torch.is_grad_enabled()):
+                one = vae.post_quant_conv(frame)
+                out = vae.decoder(one, feat_cache=cache, feat_idx=[0], first_chunk=k == 0)
+            cache = [part.detach() if isinstance(part, Tensor) else part for part in cache]
+            if k in wanted:
+                patch = vae.config.patch_size
+                pixels[k] = (out if patch is None else unpatchify(out, patch_size=patch)).float()
+    vae.clear_cache()
+    return pixels
 
 
 def takes_channels(config: Any) -> bool:

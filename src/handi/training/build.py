@@ -15,6 +15,7 @@ from handi.models.base import load_decoder
 from handi.models.lite import LiteTransformer
 from handi.models.parts import Checkpoint
 from handi.models.pose_net import PoseNet
+from handi.models.pose_stem import PoseStem
 from handi.models.unet import HandiUNet
 from handi.training.module import PARTS, StepModule
 from handi.training.recipe import Recipe, RunRecipe
@@ -59,6 +60,13 @@ def with_pose_net(recipe: Recipe, parts: Checkpoint) -> Checkpoint:
             hidden=7 * width // 2,
         )
     return replace(parts, pose_net=network.eval())
+
+
+def add_pose_stem(recipe: Recipe, parts: Checkpoint) -> None:
+    """Let the network of a base be given poses, where the recipe asks for it and it cannot be yet."""
+    wanted = recipe.stage == "stage2" and recipe.model.poses
+    if wanted and getattr(parts.unet, "pose_stem", None) is None:
+        parts.unet.pose_stem = PoseStem.of(parts.unet, parts.backbone().chunk).eval()
 
 
 def take_over(source: torch.nn.Module, target: torch.nn.Module) -> None:

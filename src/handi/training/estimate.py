@@ -126,6 +126,8 @@ def parts_of(recipe: Recipe, notes: list[str]) -> Checkpoint:
         parts = base_shapes(base)
         if torch.cuda.is_available() or _count(parts.unet) + _count(parts.vae) <= CPU_LIMIT:
             parts = setup.open_model(recipe, Path(), text=False)
+        else:
+            build.add_pose_stem(recipe, parts)
     if parts.card.base is not None:
         notes.append("latents and text states are taken as stored: handi prepare --model BASE --text-states")
         parts = replace(parts, text_encoder=None)
@@ -295,6 +297,7 @@ class Trial:
         area = torch.zeros(count, height, width)
         area[:, height // 4 :, width // 4 :] = 1
         roi = torch.tensor([width / 2, height / 2, min(height, width) / 2, 0.0])
+        joints = torch.rand(count, frames, 42, 2)
         return Batch(
             **self._cached(count),
             names=[f"picture {n // together}" for n in range(count)],
@@ -302,7 +305,8 @@ class Trial:
             frame_index=torch.arange(frames).expand(count, -1).contiguous(),
             area=area,
             texts=["cut the carrot"] * count,
-            joints=torch.rand(count, frames, 42, 2),
+            joints=joints,
+            poses=joints,
             way=torch.rand(count, self.clip_frames, 42, 2),
             visible=torch.ones(count, frames, 2, dtype=torch.bool),
             rois=roi.expand(count, frames, 2, 4).contiguous(),

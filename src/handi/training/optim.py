@@ -41,6 +41,8 @@ def choose_trained(
     networks.requires_grad_(False)
     names = [name for name, _ in networks.named_parameters()]
     chosen = {name for name in names if LORA in name and adapter in name.split(".")}
+    if adapter == "clip":  # of a base, which is given the poses in stage 2
+        chosen |= {name for name in names if "pose_stem" in name.split(".")}
     for pattern in patterns:
         found = fnmatch.filter(names, pattern)
         if not found:

@@ -24,7 +24,7 @@ from handi.models import fresh
 from handi.models.lora import merge_lora, save_lora
 from handi.models.parts import Checkpoint, StageSettings, stage1_hash
 from handi.training.batches import Batches, Sampling
-from handi.training.build import grown, reads_hands, take_over, with_pose_net
+from handi.training.build import add_pose_stem, grown, reads_hands, take_over, with_pose_net
 from handi.training.module import PARTS, StepModule
 from handi.training.optim import DTYPES
 from handi.training.recipe import Recipe
@@ -293,12 +293,13 @@ def _open_base(recipe: Recipe, init: str, *, text: bool) -> Checkpoint:
         (stage in ("stage1", "stage2"), f"stage {stage}: a base has none", "use stage1 or stage2"),
         (model.lora_rank > 0, "model.lora_rank is 0: of a base adapters are trained", "use 32"),
         (not model.train, "model.train: of a base adapters are trained", "leave it out"),
-        (not (model.poses or model.area_only), "model.poses, area_only: a base has none", "leave them out"),
+        (not model.area_only, "model.area_only is for lean networks", "leave it out"),
         (recipe.data.target == "union", "data.target: stage 1 of a base makes one mask a clip", "use union"),
     ):  # fmt: skip
         if not fine:
             raise InputError(what, where=init, hint=hint)
     parts = model_folder.load(init, dtype=DTYPES[model.frozen], text=text)
+    add_pose_stem(recipe, parts)
     if stage == "stage1" and parts.area_unet is None:
         settings = replace(parts.card.stage2, frames=None)
         parts = replace(parts, area_unet=parts.unet, card=replace(parts.card, stage1=settings))
