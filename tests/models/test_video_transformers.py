@@ -187,7 +187,11 @@ def test_states_beyond_a_sentence_are_zero_and_a_cut_is_noted(parts):
     assert f"the first {limit} are read" in notes[0]
 
 
-@pytest.mark.parametrize("euler", [False, True])
+@pytest.mark.parametrize(
+    ("parts", "euler"),
+    [("wan", False), ("wan", True), ("wan_i2v", False), ("ltx", False)],  # LTX's own is Euler's
+    indirect=["parts"],
+)
 def test_both_stages_sample_and_the_background_is_the_context(parts, euler):
     pipe, frames = HandiPipeline.from_checkpoint(parts), parts.card.frames
     patch = pipe.backbone.patch
