@@ -24,8 +24,8 @@ import torch
 
 from benchmarks.prepare import clips_of, film
 from experiments.hand_loss.train import entries
+from handi.core.executors import Serial
 from handi.data.dataset import PreparedClips
-from handi.data.executors import Serial
 from handi.data.prepare import ToolsMaker, write_shards
 from handi.data.stages import PrepareSettings, Tools
 from handi.recipes import find_recipe

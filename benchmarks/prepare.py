@@ -29,10 +29,10 @@ import numpy as np
 import psutil
 import torch
 
+from handi.core.executors import executor
 from handi.core.types import Frames, Hands
 from handi.core.video import frame_times, write_video
 from handi.data import shards
-from handi.data.executors import executor
 from handi.data.ledger import read_rows
 from handi.data.prepare import ToolsMaker, write_shards
 from handi.data.sources.common import Clip, SourceClips

@@ -13,11 +13,11 @@ import pytest
 from helpers.small_footage import clip_of, movie, simple_tools
 
 from handi.core.errors import HandiError, InputError, OutputError, item_failure
+from handi.core.executors import Serial
 from handi.core.files import writing
 from handi.core.images import open_image, write_image
 from handi.core.inputs import check_clip, check_numbers, check_prompt
 from handi.core.video import read_video, write_video
-from handi.data.executors import Serial
 from handi.data.prepare import write_shards
 from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings

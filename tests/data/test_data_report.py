@@ -17,8 +17,8 @@ from helpers.browser import chromium
 from helpers.small_footage import clip_of, movie, simple_tools
 from PIL import Image
 
+from handi.core.executors import Serial
 from handi.data import shards
-from handi.data.executors import Serial
 from handi.data.prepare import write_shards
 from handi.data.report import concerns, write_report
 from handi.data.sources.common import SourceClips

@@ -133,7 +133,7 @@ def test_rendered_straight_into_shards_a_clip_has_the_same_bytes(tmp_path):
     settings = WorldSettings(size=32, siblings=2)
     assert not render_folder(tmp_path / "world", clips=2, seed=0, settings=settings)
     by_files = prepared(tmp_path / "world", tmp_path / "one") / "shards"
-    prepare_world([0, 1], settings, tmp_path / "two", workers=1)
+    prepare_world([0, 1], settings, tmp_path / "two")
     assert len(PreparedClips(tmp_path / "two")) == len(PreparedClips(tmp_path / "one")) > 2
     (ours,), (theirs,) = by_files.glob("*.tar"), (tmp_path / "two/shards").glob("*.tar")
     assert ours.read_bytes() == theirs.read_bytes()

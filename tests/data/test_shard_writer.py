@@ -18,8 +18,8 @@ from helpers.alone import alone
 from helpers.small_footage import DEADLY, clip_of, content, deadly_tools, movie, read_hands, simple_tools
 
 from handi.core.errors import InputError, ModelError, OutputError
+from handi.core.executors import Processes, Ray, Serial
 from handi.data import shards
-from handi.data.executors import Processes, Ray, Serial
 from handi.data.ledger import read_rows
 from handi.data.plan import make_plan
 from handi.data.prepare import write_shards

@@ -11,9 +11,9 @@ import pytest
 from helpers.small_footage import clip_of, movie, simple_tools
 
 from handi.core.errors import InputError
+from handi.core.executors import Serial
 from handi.data import shards
 from handi.data.dataset import PreparedClips
-from handi.data.executors import Serial
 from handi.data.prepare import write_shards
 from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings, prepare_clip

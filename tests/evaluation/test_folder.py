@@ -10,10 +10,10 @@ import pytest
 from helpers.small_footage import clip_of, movie, simple_tools
 
 from handi.core.errors import InputError
+from handi.core.executors import Serial
 from handi.core.images import write_image
 from handi.core.video import write_video
 from handi.data.dataset import PreparedClips
-from handi.data.executors import Serial
 from handi.data.prepare import write_shards
 from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings

@@ -14,7 +14,7 @@ from helpers.bench_data import FRAMES, clip, write_data, write_frames, write_met
 from helpers.small_footage import clip_of, movie, simple_tools
 
 from handi.core.errors import InputError
-from handi.data.executors import Serial
+from handi.core.executors import Serial
 from handi.data.prepare import write_shards
 from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings as Prepared

@@ -28,7 +28,7 @@ TEXTS = ['Cut the "big" carrot, slowly.', "Stir."]
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
     """Two training clips and one of test; one with an enriched text that a CSV has to quote."""
-    from handi.data.executors import executor
+    from handi.core.executors import executor
     from handi.data.prepare import write_shards
     from handi.data.sources import read_source
     from handi.data.stages import PrepareSettings

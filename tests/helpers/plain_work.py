@@ -35,6 +35,17 @@ def dies(number: int) -> Callable[[tuple[Path, int]], int]:
     return work
 
 
+def deadly(number: int) -> Callable[[int], int]:
+    """Work on which every worker dies that is given a 3."""
+
+    def work(piece: int) -> int:
+        if piece == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return piece
+
+    return work
+
+
 def stillborn(number: int) -> Callable[[int], int]:
     """Models on which every worker dies while it loads them."""
     os.kill(os.getpid(), signal.SIGKILL)

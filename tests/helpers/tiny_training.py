@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from handi.data.executors import Serial
+from handi.core.executors import Serial
 from handi.data.prepare import ToolsMaker, write_shards
 from handi.data.sources.world import read_world, world_settings
 from handi.world.clip import WorldClip

@@ -14,10 +14,10 @@ from helpers.tiny_training import SIZE, tiny_clip
 import handi.training.areas
 from handi import HandiPipeline
 from handi.core.errors import InputError
+from handi.core.executors import Serial
 from handi.data.areas import StoredAreas
 from handi.data.claim import claimed
 from handi.data.dataset import PreparedClips
-from handi.data.executors import Serial
 from handi.data.prepare import ToolsMaker, write_shards
 from handi.data.sources import read_source
 from handi.data.stages import PrepareSettings

@@ -9,8 +9,8 @@ from helpers.tiny_training import tiny_clip
 from safetensors.torch import load_file
 
 from handi.core.errors import InputError
+from handi.core.executors import Serial
 from handi.data.dataset import PreparedClips
-from handi.data.executors import Serial
 from handi.data.prepare import ToolsMaker, write_shards
 from handi.data.sources import read_source
 from handi.data.stages import PrepareSettings

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import tyro
+
+from handi.core.device import gpu_count
+from handi.core.executors import Executor
+from handi.core.executors import executor as make_executor
 
 
 def optional(metavar: str) -> Any:
@@ -28,6 +34,42 @@ Entries = Annotated[
     tyro.conf.UseAppendAction,
     tyro.conf.arg(name="section.key", metavar="VALUE", help_behavior_hint=""),
 ]
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Who works, where there are many clips; it has no part in the results."""
+
+    executor: Annotated[Literal["serial", "processes", "ray"] | None, optional("{serial,processes,ray}")] = (
+        None
+    )
+    """serial: this process. processes: several of this machine, one that dies is replaced. ray: Ray Data,
+    `pip install 'handi[ray]'`. Without it: serial for one worker, processes for more."""
+    workers: Annotated[int | None, optional("INT")] = None
+    """Processes or actors, each with models of its own. Without it: one per core for prepare and world, one
+    per GPU for the others."""
+    ray_address: Annotated[str | None, optional("ADDRESS")] = None
+    """A cluster's address, or auto; without it Ray runs on this machine. See docs/cluster.md."""
+    gpus_per_worker: float = 0.0
+    """Share of a GPU that Ray gives to a worker."""
+
+    def open(self, command: str, usual: int | None = None) -> Executor:
+        """The executor that is asked for. usual: workers where no number is given; None: one per GPU.
+
+        Ends the command where the options do not fit together. Raises: InputError.
+        """
+        if self.executor != "ray" and (self.ray_address is not None or self.gpus_per_worker):
+            usage(command, "--ray-address and --gpus-per-worker need --executor ray")
+        workers = self.workers
+        if workers is None:
+            workers = max(1, gpu_count()) if usual is None else usual
+        kind = self.executor or ("serial" if workers == 1 else "processes")
+        return make_executor(kind, workers, address=self.ray_address, gpus=self.gpus_per_worker)
+
+
+Work = Annotated[WorkerOptions, tyro.conf.OmitArgPrefixes]
+USUAL = WorkerOptions()
+CORES = os.cpu_count() or 1
 
 
 def say(message: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from handi.commands.options import Switch, optional, say, say_summary, usage
+from handi.commands.options import CORES, USUAL, Switch, Work, optional, say, say_summary, usage
 
 MAX_SIDE = 4096  # px of a prepared frame
 
@@ -40,12 +40,7 @@ def prepare(
     hull: Literal["hand", "all"] = "hand",
     truth: Literal["auto", "hull", "moved", "none"] = "auto",
     complexity: Literal["full", "lite"] = "full",
-    executor: Literal["serial", "processes", "ray"] = "processes",
-    workers: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per core)")
-    ] = None,
-    ray_address: Annotated[str | None, optional("ADDRESS")] = None,
-    gpus_per_worker: float = 0.0,
+    work: Work = USUAL,
     device: str = "auto",
     clips_per_shard: int = 64,
     limit: Annotated[int | None, optional("INT")] = None,
@@ -117,10 +112,6 @@ def prepare(
             world.json says. none: use the hand detector, as for footage. Where another source knows its
             hands, auto takes them and none does not.
         complexity: MediaPipe's full networks, or its lite ones: faster, less exact.
-        executor: serial: this process. processes: several. ray: Ray Data, `pip install 'handi[ray]'`.
-        workers: Processes or actors, with a thread and their own models each.
-        ray_address: A cluster's address, or auto; without it Ray runs on this machine.
-        gpus_per_worker: Share of a GPU that Ray gives to a worker.
         device: For detector and encoders: auto, cpu, cuda, cuda:1; auto gives each process a GPU in turn.
         clips_per_shard: Clips of the source per shard. A run that is killed loses at most one unfinished
             shard per worker.
@@ -129,7 +120,7 @@ def prepare(
             or list) names no splits: whole videos, chosen by a hash of what they hold. 0: none.
     """
     from handi.core.inputs import parse_size
-    from handi.data.prepare import ToolsMaker, Workers, prepare_source
+    from handi.data.prepare import ToolsMaker, prepare_source
 
     if model is None and pictures == "none":
         usage("prepare", "--pictures none keeps latents alone: say whose, by --model")
@@ -137,8 +128,6 @@ def prepare(
         usage("prepare", "--text-states needs a --model")
     if enrich_model is not None and enrich is None:
         usage("prepare", "--enrich-model needs --enrich")
-    if executor != "ray" and (ray_address is not None or gpus_per_worker):
-        usage("prepare", "--ray-address and --gpus-per-worker need --executor ray")
     if truth in ("hull", "moved") and kind != "world":
         usage("prepare", f"--truth {truth} is for clips of the synthetic world, not for {kind}")
     if (camera_key or hands_key) and kind != "lerobot":
@@ -151,7 +140,7 @@ def prepare(
     summary = prepare_source(
         kind, source, out, asked,
         ToolsMaker(device, complexity, model, text_states, enrich, enrich_model),
-        Workers(executor, workers, ray_address, gpus_per_worker),
+        work.open("prepare", CORES),
         truth=truth, videos=videos, annotations=annotations, camera_key=camera_key, hands_key=hands_key,
         limit=limit, held_out=held_out, say=say,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from handi.commands.options import Switch, optional, say, say_summary, usage
+from handi.commands.options import CORES, USUAL, Switch, Work, optional, say, say_summary, usage
 
 
 def world(
@@ -14,7 +14,6 @@ def world(
     clips: int = 100,
     seed: int = 0,
     size: int = 128,
-    workers: int = 2,
     action: Annotated[str | None, optional("NAME")] = None,
     motion_blur: Switch = False,
     handheld: Switch = False,
@@ -24,6 +23,7 @@ def world(
     area: Literal["moved", "hull"] = "moved",
     frames: int = 16,
     fps: float = 8.0,
+    work: Work = USUAL,
 ) -> int:
     """Render clips of the synthetic hand-action world, with exact ground truth.
 
@@ -48,7 +48,6 @@ def world(
         seed: The first seed. 0 to 799999 are for training, 800000 to 899999 for validation, 900000 and up
             for test.
         size: Side of the pictures in pixels.
-        workers: Processes that render.
         action: Only this one, e.g. "cut"; seeds whose scene does not allow it are skipped. First frames of
             the other seeds come with all their requests, of other actions too.
         motion_blur: Blur what moves, as an open shutter does.
@@ -68,13 +67,14 @@ def world(
     settings = WorldSettings(
         size, action, motion_blur, handheld, pictures, siblings, first_frames, area, frames, fps
     )
+    executor = work.open("world", CORES)
     if prepare is not None:
         from handi.data.prepare import prepare_world
 
         seeds = seeds_of(clips, seed, settings)
-        return say_summary(prepare_world(seeds, settings, prepare, workers), prepare)
+        return say_summary(prepare_world(seeds, settings, prepare, executor), prepare)
     assert out is not None
-    failures = render_folder(out, clips=clips, seed=seed, settings=settings, workers=workers)
+    failures = render_folder(out, clips=clips, seed=seed, settings=settings, executor=executor)
     for failure in failures:
         say(f"error: {failure}")
     what = "first frames" if first_frames else "clips" if siblings == 1 else "seeds"

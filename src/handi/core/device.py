@@ -26,6 +26,20 @@ def choose_device(name: str) -> str:
     return name
 
 
+def gpu_count() -> int:
+    """How many GPUs this process may use."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def worker_device(name: str, number: int) -> str:
+    """The device of worker `number`; "auto" deals the GPUs out in turn. Raises: as `choose_device`."""
+    if name == "auto" and (count := gpu_count()):
+        return f"cuda:{number % count}"
+    return choose_device(name)
+
+
 def choose_dtype(name: str, device: str) -> Any:
     """ "auto" → bfloat16 on a GPU, float32 on a CPU."""
     import torch

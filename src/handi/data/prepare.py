@@ -12,14 +12,13 @@ import torch
 
 from handi.core.device import choose_device
 from handi.core.errors import InputError
+from handi.core.executors import HERE, Executor
 from handi.core.progress import Progress
 from handi.core.types import Frames, Hands, Picture
 from handi.core.video import even_indices
 from handi.data import shards
 from handi.data.claim import DESCRIPTIONS, claimed
 from handi.data.enrich import TEMPLATE_VERSION, open_enricher
-from handi.data.executors import Executor
-from handi.data.executors import executor as make_executor
 from handi.data.finish import finish
 from handi.data.plan import make_plan
 from handi.data.shard_writer import BuildWorker
@@ -109,16 +108,6 @@ class ToolsMaker:
         return names
 
 
-@dataclass(frozen=True)
-class Workers:
-    """How the work is shared out; it has no part in the results."""
-
-    executor: str = "processes"
-    workers: int | None = None  # None: one per core
-    ray_address: str | None = None
-    gpus_per_worker: float = 0.0
-
-
 def write_shards(
     found: SourceClips,
     out: Path,
@@ -156,14 +145,15 @@ def write_shards(
         return finish(out, [shard.name for shard in plan], settings, found.notes)
 
 
-def prepare_world(seeds: list[int], world: WorldSettings, out: Path, workers: int) -> dict[str, Any]:
+def prepare_world(
+    seeds: list[int], world: WorldSettings, out: Path, executor: Executor = HERE
+) -> dict[str, Any]:
     """Render the world's clips of these seeds straight into shards; gives what `prepared.json` says.
 
     Raises: HandiError.
     """
     from handi.data.sources.world import rendered_world, settings_for
 
-    executor = make_executor("processes" if workers > 1 else "serial", workers)
     source = {"kind": "world", **asdict(world)}
     found, tools = rendered_world(seeds, world), ToolsMaker(detects=False)
     settings = replace(settings_for(world), clips_per_shard=SEEDS_PER_SHARD)
@@ -171,7 +161,7 @@ def prepare_world(seeds: list[int], world: WorldSettings, out: Path, workers: in
 
 
 def prepare_source(
-    kind: Kind, path: Path, out: Path, asked: Mapping[str, Any], models: ToolsMaker, work: Workers, *,
+    kind: Kind, path: Path, out: Path, asked: Mapping[str, Any], models: ToolsMaker, executor: Executor, *,
     truth: Truth = "auto", videos: Sequence[Path] = (), annotations: Path | None = None,
     camera_key: str | None = None, hands_key: str | None = None, limit: int | None = None,
     held_out: float = SHARE, say: Callable[[str], None] = print,
@@ -195,8 +185,6 @@ def prepare_source(
     models = replace(models, detects=settings.detects, descriptions=out / DESCRIPTIONS)
     settings = replace(settings, models=models.hashes(), chunk=models.chunk(settings))
     models.check()
-    workers = (os.cpu_count() or 1) if work.workers is None else work.workers
-    executor = make_executor(work.executor, workers, address=work.ray_address, gpus=work.gpus_per_worker)
     length = ClipLength(settings.frames, settings.fps)
     found = read_source(kind, path, videos=videos, annotations=annotations, length=length,
                         camera=camera_key, hands=hands_key)  # fmt: skip

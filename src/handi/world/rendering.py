@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from handi.core.errors import HandiError, InputError, item_failure
+from handi.core.errors import InputError, item_failure
+from handi.core.executors import HERE, Executor
 from handi.core.files import sweep, write_json, writing
-from handi.core.processes import begin_worker
 from handi.core.progress import Progress
 from handi.core.reading import read_json
 from handi.world.clip import (
@@ -63,7 +60,7 @@ class WorldSettings:
 
 
 def render_folder(
-    out: Path, *, clips: int, seed: int, settings: WorldSettings, workers: int = 1
+    out: Path, *, clips: int, seed: int, settings: WorldSettings, executor: Executor = HERE
 ) -> list[str]:
     """Render the clips of seeds `seed` … `seed + clips - 1` into `out`; returns one line for every failure.
 
@@ -73,8 +70,6 @@ def render_folder(
     Clips that are there already are kept. Stopped by Ctrl-C, all that is finished stays. A folder of other
     settings is refused. Raises: InputError, OutputError.
     """
-    if workers < 1:
-        raise InputError(f"{workers} workers", where="--workers", hint="use 1 or more")
     seeds = seeds_of(clips, seed, settings)
     _claim(out, settings)
     sweep(out)
@@ -83,7 +78,7 @@ def render_folder(
     failures: list[str] = []
     with Progress("render", len(seeds), "first frames" if settings.first_frames else "clips") as bar:
         bar.advance(len(seeds) - len(pending))
-        for failure in _each(out, pending, settings, min(workers, max(1, len(pending)))):
+        for failure in executor.run(_Renderer(out, settings), pending, lost=_lost):
             bar.advance()
             if failure:
                 failures.append(failure)
@@ -149,24 +144,19 @@ def _claim(out: Path, settings: WorldSettings) -> None:
     write_json(path, manifest, indent=2)
 
 
-def _each(out: Path, seeds: list[int], settings: WorldSettings, workers: int) -> Iterator[str | None]:
-    """Render every seed; yields a line for each one that failed, None for one that went well."""
-    if workers == 1:
-        yield from (_one(out, seed, settings) for seed in seeds)
-        return
-    # Fresh processes: a fork of one that has started torch's threads may hang.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin_worker)
-    try:
-        futures = [pool.submit(_one, out, seed, settings) for seed in seeds]
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise HandiError(
-            "a process that renders has died", where=out,
-            hint="use fewer --workers if memory is short; run it again to resume",
-        ) from error  # fmt: skip
-    finally:
-        pool.shutdown(cancel_futures=True)  # what is being rendered is finished and kept
+@dataclass(frozen=True)
+class _Renderer:
+    """What a worker is made of."""
+
+    out: Path
+    settings: WorldSettings
+
+    def __call__(self, number: int) -> Callable[[int], str | None]:
+        return lambda seed: _one(self.out, seed, self.settings)
+
+
+def _lost(seed: int) -> str:
+    return f"seed {seed}: the processes that render it die; use fewer --workers if memory is short"
 
 
 def _one(out: Path, seed: int, settings: WorldSettings) -> str | None:

@@ -1,7 +1,9 @@
-"""Where shards are worked on: in this process, in several, or on a Ray cluster; the results are the same.
+"""Who works on many pieces: this process, several, or a Ray cluster; the results are the same.
 
 An executor is given `build(number)`, which makes what a worker works with (its models, once), and the pieces
-of work. Both must be picklable. Results come as they are done, in any order.
+of work. Both must be picklable. Results come as they are done, in any order. A worker that dies is replaced
+and its piece begun anew; `lost(piece)` is the result of one on which three have died. Without `lost` the work
+itself must see that such a piece comes to an end.
 """
 
 from __future__ import annotations
@@ -13,32 +15,38 @@ import pickle
 import signal
 import sys
 import tempfile
-from collections import deque
+import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from handi.core.errors import HandiError, InputError
 from handi.core.files import lives
-from handi.core.processes import begin_worker
 from handi.core.reading import read_lines
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 Build = Callable[[int], Callable[[Piece], Result]]
+Lost = Callable[[Piece], Result]
+Kind = Literal["serial", "processes", "ray"]
 STORE_BYTES = 256 << 20  # of a local Ray's objects
 STARTS = 4  # of a local Ray, before a run gives up
-DEATHS_AT_START = 3  # of workers one after the other, before a run gives up
+DEATHS = 3  # of workers, before a run gives up at its start, or on one piece later on
 FEWER = "use fewer --workers if memory is short"
 
 
 class Executor(Protocol):
     """How pieces of work are shared out among workers."""
 
-    def run(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+    workers: int
+
+    def run(
+        self, build: Build[Piece, Result], pieces: Sequence[Piece], lost: Lost[Piece, Result] | None = None
+    ) -> Iterator[Result]:
         """Every piece's result, as it is done. Raises: what a worker raises; HandiError."""
         ...
 
@@ -46,11 +54,18 @@ class Executor(Protocol):
 class Serial:
     """One after the other, in this process."""
 
-    def run(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+    workers = 1
+
+    def run(
+        self, build: Build[Piece, Result], pieces: Sequence[Piece], lost: Lost[Piece, Result] | None = None
+    ) -> Iterator[Result]:
         """See `Executor.run`."""
         work = build(0)
         for piece in pieces:
             yield work(piece)
+
+
+HERE = Serial()
 
 
 # --------------------------------------------------------------------------------------- processes
@@ -62,24 +77,24 @@ class _Worker:
 
     process: Any
     pipe: Connection
-    piece: Any = None  # None: nothing
+    piece: tuple[int, Any] | None = None  # its number and itself
     ready: bool = False  # its models are loaded
 
 
 class Processes:
-    """Several processes of this machine. One that dies is replaced, and its piece is begun anew.
-
-    It is for the work to see that a piece which kills its workers comes to an end: see `shard_writer.Trials`.
-    """
+    """Several processes of this machine."""
 
     def __init__(self, workers: int) -> None:
         if workers < 1:
             raise InputError(f"{workers} workers", where="--workers", hint="use 1 or more")
         self.workers = workers
 
-    def run(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+    def run(
+        self, build: Build[Piece, Result], pieces: Sequence[Piece], lost: Lost[Piece, Result] | None = None
+    ) -> Iterator[Result]:
         """See `Executor.run`."""
-        waiting = deque(pieces)
+        waiting = deque(enumerate(pieces))
+        fatal = Counter[int]()  # piece → workers that died on it
         # Fresh processes: a fork of one that has started torch's threads may hang.
         context = multiprocessing.get_context("spawn")
         crew = [_start(context, build, number) for number in range(min(self.workers, len(waiting)))]
@@ -95,22 +110,26 @@ class Processes:
                         worker.process.join()
                         if not worker.ready:
                             deaths += 1
-                        if deaths >= DEATHS_AT_START:
+                        if deaths >= DEATHS:
                             raise HandiError(
-                                f"workers die before their first clip ({_cause(worker.process.exitcode)})",
+                                f"workers die before their first piece ({_cause(worker.process.exitcode)})",
                                 hint=FEWER,
                             ) from None
-                        if worker.piece is not None:
-                            waiting.appendleft(worker.piece)
                         worker.pipe.close()
                         crew[number] = _start(context, build, number)
+                        if worker.piece is not None:
+                            fatal[worker.piece[0]] += 1
+                            if lost is None or fatal[worker.piece[0]] < DEATHS:
+                                waiting.appendleft(worker.piece)
+                            else:
+                                yield lost(worker.piece[1])
                         continue
                     if kind == "error":
                         raise value
                     worker.ready, deaths, worker.piece = True, 0, None
                     if waiting:
                         worker.piece = waiting.popleft()
-                        _send(worker, worker.piece)
+                        _send(worker, worker.piece[1])
                     if kind == "done":
                         yield value
         finally:
@@ -136,7 +155,8 @@ def _send(worker: _Worker, piece: Any) -> None:
 
 def _serve(pipe: Connection, build: Build[Any, Any], number: int) -> None:
     """A worker's life: load the models, then work until the pipe is closed."""
-    begin_worker()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: it is the parent's
+    threading.Thread(target=_follow_parent, daemon=True).start()
     try:
         work = build(number)
         pipe.send(("ready", None))
@@ -146,6 +166,14 @@ def _serve(pipe: Connection, build: Build[Any, Any], number: int) -> None:
         return
     except Exception as error:
         pipe.send(("error", _portable(error)))
+
+
+def _follow_parent() -> None:
+    """End when the parent does: after a kill no worker may continue beside the next run's."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _portable(error: Exception) -> Exception:
@@ -168,7 +196,7 @@ def _cause(code: int | None) -> str:
 class Ray:
     """Actors of a Ray cluster, through Ray Data; a local one is started where no address is given.
 
-    Every machine must see the footage and the folder of the results under the same paths. gpus: share of a
+    Every machine must see what is read and the folder of the results under the same paths. gpus: share of a
     GPU that a worker is given, so that 0.25 puts four on each; 0: they compute on the CPU.
     """
 
@@ -183,7 +211,9 @@ class Ray:
             ) from error
         self.workers, self.address, self.gpus = workers, address, gpus
 
-    def run(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+    def run(
+        self, build: Build[Piece, Result], pieces: Sequence[Piece], lost: Lost[Piece, Result] | None = None
+    ) -> Iterator[Result]:
         """See `Executor.run`."""
         import ray
 
@@ -192,7 +222,7 @@ class Ray:
         if begun:
             self.start()
         try:
-            yield from self._stream(build, pieces)
+            yield from self._stream(build, pieces, lost)
         finally:
             if begun:
                 ray.shutdown()
@@ -225,17 +255,19 @@ class Ray:
             "runtime_env": {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
         }
 
-    def _stream(self, build: Build[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+    def _stream(
+        self, build: Build[Piece, Result], pieces: Sequence[Piece], lost: Lost[Piece, Result] | None
+    ) -> Iterator[Result]:
         import ray
 
         ray.data.DataContext.get_current().enable_progress_bars = False
         # A block per piece, so that pieces are what is shared out, and begun anew where an actor dies.
-        rows = [{"piece": pickle.dumps(piece)} for piece in pieces]
+        rows = [{"number": n, "piece": pickle.dumps(piece)} for n, piece in enumerate(pieces)]
         actor: Any = _Actor  # Ray takes a class for what its objects do
         run = os.urandom(8).hex()
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             actor,
-            fn_constructor_args=(pickle.dumps(build), run),
+            fn_constructor_args=(pickle.dumps(build), run, lost is not None),
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(rows))),
             num_cpus=1,
             num_gpus=self.gpus or None,
@@ -245,31 +277,63 @@ class Ray:
                 kind, value = pickle.loads(row["result"])
                 if kind == "error":
                     raise value
-                yield value
+                yield lost(pieces[row["number"]]) if kind == "lost" and lost is not None else value
         finally:
-            _loads(run).unlink(missing_ok=True)  # of this machine; others clear their temporary files
+            _log(run).unlink(missing_ok=True)  # of this machine; others clear their temporary files
 
 
 class _Actor:
     """A worker: its models are loaded once, in its own process."""
 
-    def __init__(self, build: bytes, run: str) -> None:
-        self.build, self.run = build, run
+    def __init__(self, build: bytes, run: str, gives_up: bool) -> None:
+        self.build, self.log, self.gives_up = build, _log(run), gives_up
         self.work: Callable[[Any], Any] | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
             if self.work is None:  # here, where an error can be reported: Ray restarts failed actors for ever
-                self.work = load_work(self.build, _loads(self.run))
-            result = ("done", self.work(pickle.loads(row["piece"])))
+                self.work = load_work(self.build, self.log)
+            result = self._result(row)
         except Exception as error:
             result = ("error", _portable(error))
-        return {"result": pickle.dumps(result)}
+        return {"number": row["number"], "result": pickle.dumps(result)}
+
+    def _result(self, row: dict[str, Any]) -> tuple[str, Any]:
+        assert self.work is not None
+        if not self.gives_up:
+            return "done", self.work(pickle.loads(row["piece"]))
+        what = f"piece {row['number']}"
+        if deaths(self.log, what) >= DEATHS:
+            return "lost", None
+        with noted(self.log, what):
+            return "done", self.work(pickle.loads(row["piece"]))
 
 
-def _loads(run: str) -> Path:
-    """Where the workers of a run on one machine write down that they load their models."""
-    return Path(tempfile.gettempdir()) / f"handi-{run}.loads"
+def _log(run: str) -> Path:
+    """Where the workers of a run on one machine write down what they begin, for those that follow them."""
+    return Path(tempfile.gettempdir()) / f"handi-{run}.begun"
+
+
+@contextmanager
+def noted(log: Path, what: str) -> Iterator[None]:
+    """Write down that this process begins something, and that it has come to its end."""
+    try:
+        with log.open("a") as file:
+            file.write(f"begin {what} {os.getpid()}\n")
+        yield
+    finally:
+        with log.open("a") as file:
+            file.write(f"end {what} {os.getpid()}\n")
+
+
+def deaths(log: Path, what: str) -> int:
+    """How many processes of this machine have begun something and died before its end."""
+    lines = read_lines(log) if log.exists() else []
+    begun, ended = (
+        {line.rpartition(" ")[2] for line in lines if line.startswith(f"{word} {what} ")}
+        for word in ("begin", "end")
+    )
+    return sum(not lives(int(process)) for process in begun - ended)
 
 
 def load_work(build: bytes, log: Path) -> Callable[[Any], Any]:
@@ -277,17 +341,10 @@ def load_work(build: bytes, log: Path) -> Callable[[Any], Any]:
 
     Ray itself would replace such workers without end.
     """
-    lines = read_lines(log) if log.exists() else []
-    begun, done = ({line[5:] for line in lines if line.startswith(word)} for word in ("load ", "done "))
-    if sum(not lives(int(pid)) for pid in begun - done) >= DEATHS_AT_START:
-        raise HandiError("workers die before their first clip", hint=FEWER)
-    with log.open("a") as file:
-        file.write(f"load {os.getpid()}\n")
-    try:
+    if deaths(log, "load") >= DEATHS:
+        raise HandiError("workers die before their first piece", hint=FEWER)
+    with noted(log, "load"):
         return pickle.loads(build)(0)
-    finally:
-        with log.open("a") as file:
-            file.write(f"done {os.getpid()}\n")
 
 
 def executor(kind: str, workers: int, *, address: str | None = None, gpus: float = 0.0) -> Executor:

@@ -8,10 +8,10 @@ import pickle
 import signal
 
 import pytest
-from helpers.plain_work import dies, doubles, stillborn, unloadable, unpicklable
+from helpers.plain_work import deadly, dies, doubles, stillborn, unloadable, unpicklable
 
 from handi.core.errors import HandiError, InputError, OutputError
-from handi.data.executors import Processes, Ray, Serial, executor, load_work
+from handi.core.executors import Processes, Ray, Serial, executor, load_work
 
 
 @pytest.mark.parametrize("executor", [Serial(), Processes(1), Processes(3)])
@@ -42,8 +42,13 @@ def test_workers_that_die_are_replaced_and_their_pieces_begun_anew(tmp_path):
     assert (tmp_path / "deaths").read_text() == "xx"
 
 
+def test_a_piece_that_kills_its_workers_is_given_up():
+    results = sorted(Processes(2).run(deadly, range(5), lost=lambda piece: -piece))
+    assert results == [-3, 0, 1, 2, 4]
+
+
 def test_workers_that_die_at_their_start_end_the_run():
-    with pytest.raises(HandiError, match=r"die before their first clip \(signal 9, SIGKILL\)"):
+    with pytest.raises(HandiError, match=r"die before their first piece \(signal 9, SIGKILL\)"):
         list(Processes(2).run(stillborn, [1, 2]))
 
 
@@ -58,7 +63,7 @@ def test_loading_is_given_up_where_workers_die_of_it(tmp_path):
         child.start()
         child.join()
         assert child.exitcode == -signal.SIGKILL
-    with pytest.raises(HandiError, match="workers die before their first clip; use fewer"):
+    with pytest.raises(HandiError, match="workers die before their first piece; use fewer"):
         load_work(pickle.dumps(doubles), log)
 
 
@@ -77,11 +82,12 @@ def test_ray_does_the_same(tmp_path, monkeypatch):
             list(Ray(1).run(doubles, [13]))
         with pytest.raises(OutputError, match=r"^model: cannot be loaded$"):
             list(Ray(1).run(unloadable, [1]))
-        with pytest.raises(HandiError, match="workers die before their first clip; use fewer"):
+        with pytest.raises(HandiError, match="workers die before their first piece; use fewer"):
             list(Ray(1).run(stillborn, [1]))
         pieces = [(tmp_path / "deaths", value) for value in (1, 7)]
         assert sorted(Ray(1).run(dies, pieces)) == [1, 7]
         assert (tmp_path / "deaths").read_text() == "xx"
+        assert sorted(Ray(1).run(deadly, (3, 4), lost=lambda piece: -piece)) == [-3, 4]
     finally:
         ray.shutdown()
 
