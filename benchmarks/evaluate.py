@@ -32,7 +32,8 @@ from handi.core.images import resize, write_image
 from handi.evaluation.metrics import distances
 from handi.evaluation.metrics.frechet import kernel_distance
 from handi.evaluation.metrics.protocol import Metric, Pair, PairMetric, SetMetric
-from handi.evaluation.run import EvaluationConfig, LoadedMetrics, evaluate, load_metrics
+from handi.evaluation.run import EvaluationConfig, evaluate
+from handi.evaluation.scoring import LoadedMetrics, load_metrics
 from handi.world import render_clip, write_clip
 
 SEED, SIZE = 900_000, 128

@@ -61,6 +61,9 @@ def timeless(folder: Path) -> dict[str, bytes | None]:
             for side in ("pred", "ref"):  # times of change of files
                 record.pop(side, None)
             content[name] = json.dumps(record).encode()
+        if name.endswith("ledger.jsonl") and data is not None:  # its keys have the times of change of files
+            lines = [json.loads(line) | {"key": ""} for line in data.splitlines()]
+            content[name] = json.dumps(lines).encode()
         if name.endswith("log.jsonl") and data is not None:
             lines = [json.loads(line) for line in data.splitlines()]
             for line in lines:

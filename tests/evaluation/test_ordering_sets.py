@@ -11,7 +11,8 @@ import pytest
 
 from handi.core.images import resize
 from handi.evaluation.metrics.distances import Fid, Fvd, Kid, Kvd
-from handi.evaluation.run import EvaluationConfig, LoadedMetrics, evaluate
+from handi.evaluation.run import EvaluationConfig, evaluate
+from handi.evaluation.scoring import LoadedMetrics
 
 GRID = 4
 

@@ -13,13 +13,16 @@ from PIL import Image
 from rich.console import Console
 
 from handi.core.errors import InputError, ModelError
+from handi.core.executors import Processes, Serial
 from handi.core.images import write_image
 from handi.core.video import even_indices, write_video
 from handi.evaluation.metrics import METRICS
 from handi.evaluation.metrics.pixels import Pixels
 from handi.evaluation.metrics.protocol import Figure
+from handi.evaluation.pairs import Pairs
 from handi.evaluation.results import read_results, remarks, results_table
-from handi.evaluation.run import EvaluationConfig, LoadedMetrics, evaluate
+from handi.evaluation.run import EvaluationConfig, evaluate
+from handi.evaluation.scoring import LoadedMetrics
 from handi.evaluation.videos import Entry
 
 CHEAP = EvaluationConfig(metrics=("pixels", "motion"), resamples=50)
@@ -528,6 +531,82 @@ def test_what_is_missing_is_found_before_a_video_is_read(sides, tmp_path, monkey
     monkeypatch.setattr("handi.evaluation.pairs.find_hands", none)
     with pytest.raises(ModelError, match="hand_landmark_full"):
         run(*sides, tmp_path / "out", EvaluationConfig(("pixels",), "area-mask", resamples=20))
+
+
+# ------------------------------------------------------------------------------- workers, and resuming
+
+
+@pytest.fixture
+def own_metric(tmp_path) -> str:
+    """A set metric in a file, as each worker must load it for itself."""
+    path = tmp_path / "colours.py"
+    path.write_text(
+        """
+import numpy as np
+from handi.evaluation.metrics.frechet import frechet_distance
+from handi.evaluation.metrics.protocol import Figure
+
+class Colour:
+    key = "colour"
+    def __call__(self, frames):
+        return frames.mean((1, 2)).astype(np.float32)
+
+class Colours:
+    name = "colours"
+    figures = (Figure("colours", "colours", "lower"),)
+    needs = wants = ()
+    scoped = True
+    preprocessing = "none"
+    extractor = Colour()
+    enough = 2048
+    distance = staticmethod(frechet_distance)
+    def __init__(self, device="cpu"):
+        self.weights = {}
+"""
+    )
+    return f"{path}:Colours"
+
+
+@pytest.mark.timeout(900)  # of a busy machine: each worker loads torch
+def test_any_number_of_workers_gives_the_same_bytes(sides, own_metric, tmp_path):
+    pred, ref = sides
+    (pred / "v3.npy").write_bytes(b"damaged")
+    np.save(pred / "v4.npy", clip(4, height=12, width=16))  # its change of size is noted by whoever reads it
+    config = EvaluationConfig(("pixels", own_metric), "area-mask", resamples=40)
+    outs = {"one": Serial(), "two": Processes(2)}
+    for name, executor in outs.items():
+        run(pred, ref, tmp_path / name, config, versus=ref, executor=executor)
+    for file in ("results.json", "results.csv", "ledger.jsonl"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    lines = [json.loads(line) for line in (tmp_path / "two/ledger.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [f"v{n}" for n in range(5)]
+    assert [line["refused"] is None for line in lines] == [True, True, True, False, True]
+
+
+def test_a_run_that_was_stopped_resumes_with_the_next_video(sides, tmp_path, monkeypatch):
+    pred, ref = sides
+    scored, load = [], Pairs.load
+
+    def stops(pairs, id, **more):
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        scored.append(id)
+        return load(pairs, id, **more)
+
+    whole, _ = run(pred, ref, tmp_path / "whole")
+    monkeypatch.setattr(Pairs, "load", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(pred, ref, tmp_path / "out")
+    path = tmp_path / "out/ledger.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])  # as a kill leaves it: the third line is cut off
+    scored.clear()
+    again, _ = run(pred, ref, tmp_path / "out")
+    assert scored == ["v2", "v3", "v4"]
+    assert again == whole
+    scored.clear()
+    np.save(pred / "v1.npy", clip(7))  # another video now
+    assert run(pred, ref, tmp_path / "out")[0]["metrics"] != whole["metrics"]
+    assert scored == ["v1"]
 
 
 # -------------------------------------------------------------------------------------------- memory

@@ -330,7 +330,27 @@ def test_bad_lines_are_named_and_the_others_run(batch, picture, tmp_path):
         "2 of 9 clips are in",
     ):
         assert expected in err
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"c0", "c1"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"c0", "c1", "ledger.jsonl"}
+    ledger = [json.loads(line) for line in (tmp_path / "out/ledger.jsonl").read_text().splitlines()]
+    assert [(line["id"], line["status"]) for line in ledger] == [
+        ("c0", "made"), ("gone", "failed"), ("c1", "made")
+    ]  # fmt: skip
+    assert "no such picture" in ledger[1]["reason"]
+
+
+@pytest.mark.timeout(900)  # of a busy machine: each worker loads torch
+def test_two_processes_make_the_same_clips(batch, picture, tmp_path):
+    lines = lines_of(picture)
+    for workers in (1, 2):
+        code, err = batch(lines, "--save-frames", "--workers", workers, "--out", tmp_path / str(workers))
+        assert code == 0, err
+        assert ("generate: 3 of 3 clips" in err) == (workers == 2)
+    for name in ("frames/0002.png", "motion_area_soft.png", "video.mp4"):
+        for clip in ("c0", "c1", "c2"):
+            one, two = (tmp_path / str(workers) / clip / name for workers in (1, 2))
+            assert one.read_bytes() == two.read_bytes(), (clip, name)
+    code, err = batch(lines, "--save-frames", "--workers", 2, "--out", tmp_path / "1")
+    assert "3 of 3 are finished already" in err
 
 
 def test_a_rerun_goes_on_where_it_stopped(batch, picture, tmp_path):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from handi.commands.options import Switch, optional, say
+from handi.commands.options import USUAL, Switch, Work, optional, say
 
 
 def evaluate(
@@ -22,13 +22,15 @@ def evaluate(
     resamples: int = 1000,
     cache: Annotated[Path | None, optional("DIR")] = None,
     device: str = "auto",
+    work: Work = USUAL,
     json: Switch = False,
 ) -> int:
     """Score generated videos against the true ones: the paper's metrics, with confidence intervals.
 
-    Writes results.json (all figures, per video, n, intervals, what was skipped and why, hashes, versions) and
-    results.csv to --out, and prints a table. A metric without its weights is skipped, with the reason; a
-    video that cannot be scored is named, and the gap in n is stated.
+    Writes results.json (all figures, per video, n, intervals, what was skipped and why, hashes, versions),
+    results.csv and ledger.jsonl (a line for each video) to --out, and prints a table. A metric without its
+    weights is skipped, with the reason; a video that cannot be scored is named, and the gap in n is stated.
+    Stopped, it resumes when it is run again, and the figures are the same for any number of workers.
 
     Both sides are folders, or JSONL manifests; videos are matched by id, the name without its ending. A
     folder holds videos (ID.mp4), arrays (ID.npy, F×H×W×3), what `handi generate --batch` wrote (ID/), frames
@@ -45,6 +47,9 @@ def evaluate(
     Some metrics, inside the motion area alone, on the tenth of the clips with the largest areas:
         handi evaluate --pred out/table2/videos/test/handi --ref data/test --metrics hand pixels \\
             --scope area-mask --subset motion-intensive --out out/inside
+
+    Thousands of videos, by eight processes, each with the networks of its own and one thread:
+        handi evaluate --pred out/table2/videos/test/handi --ref data/test --workers 8 --out out/many
 
     Without true videos (a --ref that holds motion areas and prompts) the metrics that need none still run.
     docs/metrics.md defines every figure.
@@ -63,7 +68,7 @@ def evaluate(
         context_frames: Frames at the start of every video that are given and so not scored.
         resamples: Bootstrap resamples; a twentieth of them for distances between sets (FID, FVD, KID, KVD).
         cache: Folder of features by content, which runs may share; without it OUT/features.
-        device: Where the networks run: auto, cpu, cuda, cuda:1, mps.
+        device: Where the networks run: auto, cpu, cuda, cuda:1, mps; auto gives each process a GPU in turn.
         json: Print what results.json holds instead of the table.
     """
     from rich.console import Console
@@ -74,7 +79,9 @@ def evaluate(
     from handi.evaluation.run import evaluate as run
 
     config = EvaluationConfig(metrics, scope, subset, context_frames, resamples, device)
-    results = run(pred, ref, out, config, versus=versus, cache_folder=cache, say=say)
+    results = run(
+        pred, ref, out, config, versus=versus, cache_folder=cache, say=say, executor=work.open("evaluate")
+    )
     if json:
         print(read_text(out / "results.json"), end="")
     else:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from handi.commands.options import Switch, optional, say, usage
+from handi.commands.options import USUAL, Switch, Work, optional, say, usage
 
 
 def _model_default(metavar: str) -> Any:
@@ -42,6 +42,7 @@ def generate(
     background: Literal["restore", "generate"] = "restore",
     save_frames: Switch = False,
     batch_size: int = 1,
+    work: Work = USUAL,
     device: str = "auto",
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     offload: Switch = False,
@@ -70,8 +71,10 @@ def generate(
             --out out/meal
 
     Many clips, one per line: {"image": ..., "prompt": ..., "mask"?, "poses"?, "seed"?, "motion"?, "id"?}.
-    Stopped, it resumes when it is run again:
+    Stopped, it resumes when it is run again; ledger.jsonl has a line for each. On four GPUs, or on a cluster
+    (docs/cluster.md), each worker loads the model once:
         handi generate --batch clips.jsonl --out out/clips
+        handi generate --batch clips.jsonl --workers 4 --out out/clips
 
     Args:
         out: Folder for the results; with --batch, the parent of one folder per clip.
@@ -105,7 +108,7 @@ def generate(
         background: What stands outside the motion area: the context image itself, or what was generated.
         save_frames: Write frames/*.png too (lossless).
         batch_size: Clips of a batch file that are generated together.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: auto, cpu, cuda, cuda:1, mps; auto gives each process a GPU in turn.
         dtype: Precision; auto is bfloat16 on a GPU, float32 on a CPU.
         offload: Keep only the network that runs on the GPU: slower, and less memory.
         variant: Which of the model's weight files to load, e.g. fp16 for *.fp16.safetensors.
@@ -124,14 +127,17 @@ def generate(
         usage("generate", "--poses is the movement of one clip, and there are several prompts")
     if batch is not None and (prompt, mask, poses) != ((), None, None):
         usage("generate", "with --batch, prompts, masks and poses stand in the file")
+    if batch is None and work != USUAL:
+        usage("generate", "workers are for a --batch of clips")
     if batch_size < 1:
         usage("generate", f"--batch-size {batch_size}: use 1 or more")
     if enrich_model is not None and enrich is None:
         usage("generate", "--enrich-model needs --enrich")
     # torch and diffusers take seconds to import: wrong usage does not wait for them.
     from handi.core.inputs import parse_size
+    from handi.generation.batch import run_batch
     from handi.generation.requests import ClipRequest, GenerationSettings, read_batch
-    from handi.generation.run import run_batch, run_one
+    from handi.generation.run import run_one
     from handi.generation.sequence import run_sequence
 
     height, width = (None, None) if size is None else parse_size(size)
@@ -169,7 +175,9 @@ def generate(
         say(f"wrote {out / 'video.mp4'}")
         return 0
     requests, bad_lines = read_batch(batch, seed=seed)
-    failures = [*bad_lines, *run_batch(requests, settings, out, batch_size=batch_size, say=say)]
+    executor = work.open("generate")
+    made = run_batch(requests, settings, out, batch_size=batch_size, say=say, executor=executor)
+    failures = [*bad_lines, *made]
     for failure in failures:
         say(f"error: {failure}")
     done = len(requests) + len(bad_lines) - len(failures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from handi.core.errors import InputError, OutputError, reason
 from handi.evaluation.features import FeatureStore
-from handi.evaluation.metrics.protocol import Features, Figure, Pair, PairMetric, Part, SetMetric
+from handi.evaluation.metrics.protocol import Figure, SetMetric
+from handi.evaluation.scoring import set_key
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -23,17 +24,6 @@ _Z = 1.959963984540054  # standard normal quantile of 0.975
 Interval = list[float]  # low, high
 Result = dict[str, Any]  # what results.json says of a figure: {"value", "interval", "n", …} or {"skipped"}
 
-PARTS: dict[Part, str] = {
-    "reference": "there is no true video",
-    "context": "there is no context image",
-    "start": "the generated video has no context image of its own",
-    "area": "there is no motion area",
-    "text": "there is no text",
-    "description": "there is no enriched text",
-    "truth": "it is no clip of the synthetic world",
-    "siblings": "no other clip starts from the same image, or one that does cannot be read",
-}
-
 
 class ScoreAccumulator:
     """The scores of videos and why they are missing, for each of `sides` folders of generated videos."""
@@ -43,31 +33,13 @@ class ScoreAccumulator:
         self._values = [defaultdict[str, dict[str, float]](dict) for _ in range(sides)]
         self._missing = [defaultdict[str, dict[str, str]](dict) for _ in range(sides)]
 
-    def add(self, metric: PairMetric, pairs: Sequence[Pair], features: Features) -> None:
-        """Score one video of every side. No exception of the metric stops the others."""
-        for pair, values, missing in zip(pairs, self._values, self._missing, strict=True):
-            lacks = {figure: _lack(pair, (*metric.wants, *figure.wants)) for figure in metric.figures}
-            scores: dict[str, float] = {}
-            why = ""
-            if not all(lacks.values()):
-                try:
-                    scores = metric.scores(pair, features)
-                except OutputError:  # a full disk is not this video's fault
-                    raise
-                except Exception as error:
-                    why = reason(error)
-            for figure, lack in lacks.items():
-                value = scores.get(figure.name, math.nan)
-                if lack is not None or not math.isfinite(value):
-                    missing[figure.name][pair.id] = lack or why or figure.none
-                else:
-                    values[figure.name][pair.id] = float(value)
-
-    def miss(self, metric: PairMetric, id: str, why: str) -> None:
-        """Count a video that a metric is not given."""
-        for missing in self._missing:
-            for figure in metric.figures:
-                missing[figure.name][id] = why
+    def take(self, id: str, sides: Sequence[Mapping[str, Mapping[str, Any]]]) -> None:
+        """What a ledger's line says of a video: the values of each side, and why others are missing."""
+        for side, values, missing in zip(sides, self._values, self._missing, strict=True):
+            for figure, value in side["values"].items():
+                values[figure][id] = value
+            for figure, why in side["missing"].items():
+                missing[figure][id] = why
 
     def results(self, figure: Figure, resamples: int) -> list[Result]:
         """The result of each side, then that of their difference if there are two."""
@@ -112,23 +84,15 @@ class SetAccumulator:
 
     def __init__(self, folder: Path, sides: int) -> None:
         self._folder, self._sides = folder, sides
-        # By extractor and scope: the metric that fills them; features of the true, then of each side.
-        self._fillers: dict[tuple[str, bool], SetMetric] = {}
-        self._stores: dict[tuple[str, bool], list[FeatureStore]] = {}
-        self._missing = defaultdict[tuple[str, bool], dict[str, str]](dict)  # id → why
+        # By `set_key`: features of the true, then of each side; id → why there are none.
+        self._stores: dict[str, list[FeatureStore]] = {}
+        self._missing = defaultdict[str, dict[str, str]](dict)
 
-    def add(self, metric: SetMetric, pairs: Sequence[Pair], features: Features) -> None:
-        """Take one video of every side. No exception of a network stops the others."""
-        if self._fillers.setdefault(_key(metric), metric) is not metric:
-            return None
-        if (lack := _lack(pairs[0], ("reference", *metric.wants))) is not None:
-            return self.miss(metric, pairs[0].id, lack)
+    def take(self, id: str, key: str, rows: Sequence[np.ndarray]) -> None:
+        """The features of the true video and of each side. Videos are to come in the same order always, as
+        sums are rounded."""
         try:
-            videos: list[Any] = [pairs[0].reference, *(pair.generated for pair in pairs)]
-            rows = [features(metric.extractor, frames) for frames in videos]
-            if not all(np.isfinite(part).all() for part in rows):
-                raise InputError("its features are not finite")
-            stores = self._stores.setdefault(_key(metric), [FeatureStore(self._folder) for _ in rows])
+            stores = self._stores.setdefault(key, [FeatureStore(self._folder) for _ in rows])
             for store, part in zip(stores, rows, strict=True):
                 store.check(part)
             for store, part in zip(stores, rows, strict=True):
@@ -136,11 +100,11 @@ class SetAccumulator:
         except OutputError:  # a full disk is not this video's fault
             raise
         except Exception as error:
-            self.miss(metric, pairs[0].id, reason(error))
+            self.miss(id, key, reason(error))
 
-    def miss(self, metric: SetMetric, id: str, why: str) -> None:
-        """Count a video that is not in the sets of a metric."""
-        self._missing[_key(metric)][id] = why
+    def miss(self, id: str, key: str, why: str) -> None:
+        """Count a video that is not in the sets of a key."""
+        self._missing[key][id] = why
 
     def results(self, metric: SetMetric, resamples: int) -> list[Result]:
         """The result of each side, then that of their difference if there are two."""
@@ -150,10 +114,10 @@ class SetAccumulator:
             return [{"skipped": reason(error)} for _ in range(2 * self._sides - 1)]
 
     def _results(self, metric: SetMetric, resamples: int) -> list[Result]:
-        missing = dict(sorted(self._missing[_key(metric)].items()))
-        if _key(metric) not in self._stores:
+        missing = dict(sorted(self._missing[set_key(metric)].items()))
+        if set_key(metric) not in self._stores:
             raise InputError(most_common(missing.values()))
-        reference, *sides = self._stores[_key(metric)]
+        reference, *sides = self._stores[set_key(metric)]
         if (n := len(reference)) < 2:
             raise InputError(f"a distance between sets needs 2 videos, there is {n}")
 
@@ -186,10 +150,6 @@ class SetAccumulator:
         for stores in self._stores.values():
             for store in stores:
                 store.close()
-
-
-def _key(metric: SetMetric) -> tuple[str, bool]:
-    return metric.extractor.key, metric.scoped
 
 
 # ---------------------------------------------------------------------------------------- intervals
@@ -241,12 +201,3 @@ def most_common(reasons: Iterable[str]) -> str:
         return "there is no video"
     first = min(counts, key=lambda why: (-counts[why], why))
     return first if len(counts) == 1 else f"{first} (and {len(counts) - 1} other reasons)"
-
-
-def _lack(pair: Pair, parts: Sequence[Part]) -> str | None:
-    """Why a metric that wants these parts cannot score a pair, or None."""
-    for part in parts:
-        value = getattr(pair, part)
-        if value is None or (part in ("siblings", "text", "description") and not value):
-            return PARTS[part]
-    return None

@@ -32,16 +32,33 @@ class FeatureCache:
 
     def __call__(self, extractor: Extractor, frames: Frames) -> np.ndarray:
         """The extractor's output for these frames. Raises: whatever the extractor raises, OutputError."""
+        return self.find(extractor, frames)[1]
+
+    def find(self, extractor: Extractor, frames: Frames) -> tuple[str, np.ndarray]:
+        """The extractor's output and the name that `load` knows it by. Raises: as a call."""
         digest = hashlib.sha256(f"{PROTOCOL}\n{extractor.key}\n{frames.shape} {frames.dtype}\n".encode())
         digest.update(np.ascontiguousarray(frames).data)
         name = digest.hexdigest()
-        path = self.folder / name[:2] / f"{name}.npy"
-        with suppress(OSError, ValueError, EOFError):  # missing or damaged: extracted again
-            return np.load(path, allow_pickle=False)
+        if (kept := self.load(name)) is not None:
+            return name, kept
         array = extractor(frames)
-        with replacing(path) as temporary:
+        with replacing(self._path(name)) as temporary:
             np.save(temporary, array)
-        return array
+        return name, array
+
+    def load(self, name: str) -> np.ndarray | None:
+        """What is kept under a name; None where it is missing or damaged."""
+        with suppress(OSError, ValueError, EOFError):
+            array: np.ndarray = np.load(self._path(name), allow_pickle=False)
+            return array
+        return None
+
+    def has(self, name: str) -> bool:
+        """Whether something is kept under a name."""
+        return self._path(name).is_file()
+
+    def _path(self, name: str) -> Path:
+        return self.folder / name[:2] / f"{name}.npy"
 
 
 class FeatureStore:

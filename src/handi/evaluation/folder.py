@@ -30,6 +30,7 @@ from typing import Any
 from handi.core.errors import InputError, reason
 from handi.core.footage import find_footage
 from handi.core.kinds import files_in, named, some
+from handi.core.ledger import LEDGER
 from handi.core.names import is_name_of, safe_name
 from handi.core.reading import read_json, read_jsonl, read_lines, text_beside
 from handi.data.shards import PREPARED
@@ -41,7 +42,7 @@ Say = Callable[[str], None]
 
 SIDECARS = {"motion_area": "area_file", "context": "context_file"}  # folder → field of the ids' entries
 PROMPTS = "prompts.jsonl"
-LISTS = (MANIFEST, CAPTIONS)  # what `handi world` says about a folder's clips
+LISTS = (MANIFEST, CAPTIONS, LEDGER)  # what handi says about a folder's clips
 HASHED = re.compile(r"-[0-9a-f]{8}$")  # the end of a folder's name that stands for an id
 NAMES = {"text": ("text", "action"), "description": ("description", "enriched"),
          "area": ("area", "motion_area")}  # in a manifest or prompts.jsonl  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +48,9 @@ class TrueAreas:
         self._device, self._features = device, features
         self._hands: Extractor | HandiError | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_hands": None}  # no network is sent to another process
+
     def require(self, entries: Iterable[Entry]) -> None:
         """Load Υ now if an area may have to be found. Raises: HandiError if its weights are missing."""
         if any(not entry.has_area and entry.video is not None for entry in entries):
@@ -90,7 +93,7 @@ class Pairs:
         areas: TrueAreas, names: Sequence[str], clips: int | None = None,
     ) -> None:  # fmt: skip
         self.generated, self.true, self.names = generated, true, names
-        self.context_frames, self._areas = context_frames, areas
+        self.context_frames, self.areas = context_frames, areas
         self.refused: dict[str, str] = {}
         self.no_area: dict[str, str] = {}  # id → why there is none
         self.changes: dict[str, dict[str, str]] = {}  # what was done → id → from what to what
@@ -172,6 +175,24 @@ class Pairs:
     def _note(self, what: str, id: str, how: str) -> None:
         self.changes.setdefault(what, {})[id] = how
 
+    def noted(self, id: str) -> dict[str, Any]:
+        """What was found out about an id, for `take_notes` where the results are collected."""
+        changes = {what: which[id] for what, which in sorted(self.changes.items()) if id in which}
+        return {"changes": changes, "no_area": self.no_area.get(id)}
+
+    def take_notes(self, line: Mapping[str, Any]) -> None:
+        """Add what a worker `noted` about an id."""
+        for what, how in line["changes"].items():
+            self._note(what, line["id"], how)
+        if line["no_area"] is not None:
+            self.no_area[line["id"]] = line["no_area"]
+
+    def used_by(self, id: str) -> Iterator[Entry]:
+        """Everything whose files an id's scores depend on."""
+        yield self.true[id]
+        yield from (side[id] for side in self.generated)
+        yield from (self.true[other] for other in self._rivals.get(id, ()))
+
     # ------------------------------------------------------------------------------------- one video
 
     def load(self, id: str, *, area: bool, siblings: bool) -> list[Pair]:
@@ -222,7 +243,7 @@ class Pairs:
         if size is None:
             raise InputError(self.refused.get(id, "its size is not known"))
         try:
-            area = self._areas.of(entry, lambda: self._read(entry, size) if true is None else true)
+            area = self.areas.of(entry, lambda: self._read(entry, size) if true is None else true)
         except Exception as error:
             if entry.has_area or isinstance(error, OutputError):  # a full disk is not this video's fault
                 raise
@@ -236,26 +257,26 @@ class Pairs:
             return None
         return area
 
-    def intensive(self) -> list[str]:
+    def area_share(self, id: str) -> float | None:
+        """The true motion area of an id as a share of the frame, None if unknown. Raises: OutputError."""
+        try:
+            area = self.area(id)
+        except OutputError:
+            raise
+        except Exception as error:
+            self.no_area[id] = reason(error)
+            return None
+        return None if area is None else float(area.mean())
+
+    def intensive(self, shares: Mapping[str, float]) -> list[str]:
         """The tenth of the true videos with the largest motion areas, whether they were generated or not.
 
-        Ties are broken by id. Raises: InputError if no area is known.
+        shares: of those whose area is known. Ties are broken by id. Raises: InputError if no area is known.
         """
-        sizes = {}
-        for id in self.asked:
-            try:
-                area = self.area(id)
-            except OutputError:
-                raise
-            except Exception as error:
-                self.no_area[id] = reason(error)
-                continue
-            if area is not None:
-                sizes[id] = float(area.mean())
-        if not sizes:
+        if not shares:
             raise InputError("no motion area is known, so none is intensive", where="--subset")
         count = max(1, round(INTENSIVE * len(self.asked)))
-        return sorted(sorted(sizes, key=lambda id: (-sizes[id], id))[:count])
+        return sorted(sorted(shares, key=lambda id: (-shares[id], id))[:count])
 
     # -------------------------------------------------------------------------------------- siblings
 

@@ -1,11 +1,14 @@
 """`handi evaluate`: score the videos of one or two folders against the true ones, one video at a time.
 
-A video's way: folder.py (files → entries), pairs.py (entries → pairs), features.py (frames → features),
-aggregate.py (scores and features → figures), results.py (figures → results.json, CSV, table).
+A video's way: folder.py (files → entries), pairs.py (entries → pairs), scoring.py (pairs → a line of the
+ledger, by any worker), features.py (frames → features), aggregate.py (lines and features → figures),
+results.py (figures → results.json, CSV, table).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,19 +16,33 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from handi.core.device import choose_device
-from handi.core.errors import InputError, OutputError, reason
+from handi.core.errors import InputError
+from handi.core.executors import HERE, Executor, Serial
 from handi.core.files import scratch_folder
 from handi.core.kinds import is_gif
+from handi.core.ledger import LEDGER, Ledger, Line
 from handi.core.progress import Progress
 from handi.evaluation.aggregate import CONFIDENCE, RESAMPLES, Result, ScoreAccumulator, SetAccumulator
 from handi.evaluation.features import FeatureCache
 from handi.evaluation.folder import read_videos
-from handi.evaluation.metrics import METRICS, check_metric, metric_class
-from handi.evaluation.metrics.protocol import PROTOCOL, Figure, Metric, Pair, SetMetric, Unscored
-from handi.evaluation.pairs import Pairs, Scope, Subset, TrueAreas, scoped
+from handi.evaluation.metrics import check_metric, metric_class
+from handi.evaluation.metrics.protocol import PROTOCOL, Figure, Metric, SetMetric
+from handi.evaluation.pairs import Pairs, Scope, Subset, TrueAreas
 from handi.evaluation.results import write_results
-from handi.evaluation.videos import is_video, kinds_of_area
+from handi.evaluation.scoring import (
+    AreaMaker,
+    LoadedMetrics,
+    ScorerMaker,
+    is_set_metric,
+    load_metrics,
+    lost,
+    own_metrics,
+    set_key,
+)
+from handi.evaluation.videos import fingerprint, is_video, kinds_of_area
 
 LIBRARIES = (
     "handi", "torch", "transformers", "numpy", "scipy", "scikit-image", "opencv-python-headless", "av",
@@ -57,55 +74,24 @@ class EvaluationConfig:
             raise InputError(f"--limit {self.limit}", hint="use 1 or more")
 
 
-class LoadedMetrics:
-    """The metrics of a run by name, ready to score, or the reason why one is skipped."""
-
-    def __init__(self, by_name: Mapping[str, Metric | str]) -> None:
-        self.by_name = by_name
-        self.skipped = {name: why for name, why in by_name.items() if isinstance(why, str)}
-        self.metrics = [metric for metric in by_name.values() if not isinstance(metric, str)]
-
-    def wants(self, part: str) -> bool:
-        """Whether any metric or figure wants this part of a pair."""
-        return any(
-            part in (*metric.wants, *figure.wants) for metric in self.metrics for figure in metric.figures
-        )
-
-    def require_any(self) -> None:
-        """Raises: InputError if no metric at all can be measured."""
-        if not self.metrics:
-            reasons = "; ".join(f"{name}: {why}" for name, why in self.skipped.items())
-            raise InputError(f"none of the metrics can be measured ({reasons})", where="--metrics")
-
-
-def load_metrics(names: Sequence[str], device: str) -> LoadedMetrics:
-    """The metrics of these names, all if there are none; those without weights say why."""
-    device = choose_device(device)
-    by_name: dict[str, Metric | str] = {}
-    chosen = [name for name in METRICS if not names or name in names]
-    for name in [*chosen, *(name for name in names if name not in METRICS)]:
-        try:
-            by_name[name] = metric_class(name)(device)
-        except Exception as error:  # a library that is missing or does not fit stops no other metric
-            by_name[name] = reason(error)
-    return LoadedMetrics(by_name)
-
-
 def evaluate(
     pred: Path, ref: Path, out: Path, config: EvaluationConfig, *, versus: Path | None = None,
     cache_folder: Path | None = None, say: Callable[[str], None] = print, loaded: LoadedMetrics | None = None,
+    executor: Executor = HERE,
 ) -> dict[str, Any]:  # fmt: skip
-    """Score pred (and versus, on the same videos) against ref; write results.json and .csv.
+    """Score pred (and versus, on the same videos) against ref; write results.json, .csv and the ledger.
 
-    Returns the content of results.json. Features are kept in cache_folder (`out`/features if None). `say`
-    names the videos that cannot be scored.
-    loaded: metrics that are loaded already. Raises: InputError if no video can be scored, OutputError.
+    Returns the content of results.json, which is the same for any executor. Features are kept in cache_folder
+    (`out`/features if None), a line for each video in `out`/ledger.jsonl, so that a run that was stopped
+    resumes. `say` names the videos that cannot be scored. loaded: metrics that are loaded already; they are
+    used in this process alone. Raises: InputError if no video can be scored, OutputError.
     """
     config.check()
     sides = [pred] if versus is None else [pred, versus]
     generated, true = [read_videos(side, say) for side in sides], read_videos(ref, say)
+    here = executor.workers == 1 and isinstance(executor, Serial)
     if loaded is None:
-        loaded = load_metrics(config.metrics, config.device)
+        loaded = load_metrics(config.metrics, config.device if here else "cpu")
         loaded.require_any()
     features = FeatureCache(out / "features" if cache_folder is None else cache_folder)
     features.sweep()
@@ -120,57 +106,98 @@ def evaluate(
         names=[str(side) for side in sides],
         clips=config.limit,
     )
+    names = tuple(name for name in loaded.by_name if name not in loaded.skipped)
+    maker = (pairs, features.folder, config.device, loaded if here else None, names)
     if config.subset == "motion-intensive":
-        pairs.keep(pairs.intensive())
+        pairs.keep(_intensive(pairs, AreaMaker(*maker), executor))
     for id, why in pairs.refused.items():
         say(f"not scored: {id}: {why}")
     reported = set(pairs.refused)
     if loaded.wants("siblings"):
         pairs.find_siblings()
-    wanted = {
-        "area": config.scope != "full" or loaded.wants("area"),
-        "siblings": loaded.wants("siblings"),
-    }
-    with scratch_folder(out) as folder, Progress("evaluate", len(pairs.ids), "videos") as bar:
+    keys = _keys(pairs, loaded, config)
+    ledger = Ledger(out / LEDGER)
+    done = {line["id"] for line in ledger.found() if _counts(line, keys, features)}
+    todo = [(id, key) for id, key in keys.items() if id not in done]
+    with scratch_folder(out) as folder:
+        with Progress("evaluate", len(keys), "videos", done=len(done)) as bar:
+            for line in executor.run(ScorerMaker(*maker, config.scope), todo, lost):
+                ledger.add(line)
+                bar.advance()
         scores, sets = ScoreAccumulator(len(sides)), SetAccumulator(folder, len(sides))
         for id in pairs.ids:
-            try:
-                _score(pairs.load(id, **wanted), loaded, scores, sets, features, config.scope)
-            except OutputError:  # a full disk is not this video's fault
-                raise
-            except Exception as error:
-                pairs.refused[id] = reason(error)
-            bar.advance()
+            _collect(ledger[id], pairs, scores, sets, features)
         for id in sorted(set(pairs.refused) - reported):
             say(f"not scored: {id}: {pairs.refused[id]}")
         if not (n := sum(id not in pairs.refused for id in pairs.ids)):
             raise InputError(f"none of {len(pairs.asked)} videos can be scored", where=pred)
         tables = _tables(loaded, scores, sets, config.resamples, 2 * len(sides) - 1)
         sets.close()
+    ledger.settle(
+        ledger[id] if id in keys else {"id": id, "refused": pairs.refused[id]}
+        for id in sorted({*pairs.ids, *pairs.refused})
+    )
     return _write(out, tables, pairs, loaded, config, sides=sides, ref=ref, n=n)
 
 
-def _score(
-    pairs: list[Pair], loaded: LoadedMetrics, scores: ScoreAccumulator, sets: SetAccumulator,
-    features: FeatureCache, scope: Scope,
-) -> None:  # fmt: skip
-    """One video through all metrics."""
-    limited: list[Pair] | str  # or why there are none
-    try:
-        limited = [scoped(pair, scope) for pair in pairs]
-    except Unscored as error:
-        limited = error.what
-    for metric in loaded.metrics:
-        to: Any = sets if _is_set_metric(metric) else scores
-        shown = limited if metric.scoped else pairs
-        if isinstance(shown, str):
-            to.miss(metric, pairs[0].id, shown)
+def _intensive(pairs: Pairs, maker: AreaMaker, executor: Executor) -> list[str]:
+    """The ids of the motion-intensive subset. Raises: HandiError."""
+    shares: dict[str, float] = {}
+    with Progress("areas", len(pairs.asked), "videos") as bar:
+        for line in executor.run(maker, pairs.asked):
+            pairs.take_notes(line)
+            if line["share"] is not None:
+                shares[line["id"]] = line["share"]
+            bar.advance()
+    return pairs.intensive(shares)
+
+
+def _keys(pairs: Pairs, loaded: LoadedMetrics, config: EvaluationConfig) -> dict[str, str]:
+    """Of each id that can be scored: what its line of the ledger is made from, files and all, as a hash."""
+    common = {
+        "handi": _version("handi"),
+        "protocol": PROTOCOL,
+        "scope": config.scope,
+        "context_frames": config.context_frames,
+        "frames": pairs.frames,
+        "device": choose_device(config.device),
+        "metrics": {metric.name: [metric.preprocessing, metric.weights] for metric in loaded.metrics},
+        "sets": [set_key(cast(SetMetric, metric)) for metric in loaded.metrics if is_set_metric(metric)],
+        "own": own_metrics(config.metrics),
+    }
+    text = json.dumps(common, sort_keys=True)
+    return {
+        id: hashlib.sha256(f"{text}{fingerprint(pairs.used_by(id))}".encode()).hexdigest()[:16]
+        for id in pairs.ids
+    }
+
+
+def _counts(line: Line, keys: Mapping[str, str], features: FeatureCache) -> bool:
+    """Whether an earlier run's line is what this one would write; what failed is tried again."""
+    if line.get("key") != keys.get(line["id"], "") or line["refused"] is not None:
+        return False
+    return all(features.has(name) for entry in line["sets"].values() for name in entry.get("features", ()))
+
+
+def _collect(
+    line: Line, pairs: Pairs, scores: ScoreAccumulator, sets: SetAccumulator, features: FeatureCache
+) -> None:
+    """Take a video's line into the figures."""
+    id = line["id"]
+    if "changes" in line:
+        pairs.take_notes(line)
+    if line["refused"] is not None:
+        pairs.refused[id] = line["refused"]
+        return
+    scores.take(id, line["sides"])
+    for key, entry in line["sets"].items():
+        rows = [features.load(name) for name in entry.get("features", ())]
+        if "missing" in entry:
+            sets.miss(id, key, entry["missing"])
+        elif any(part is None for part in rows):
+            sets.miss(id, key, "its features are gone from the cache; run it again")
         else:
-            to.add(metric, shown, features)
-
-
-def _is_set_metric(metric: Metric) -> bool:
-    return hasattr(metric, "extractor")
+            sets.take(id, key, cast(list[np.ndarray], rows))
 
 
 # ------------------------------------------------------------------------------------------ results
@@ -185,7 +212,7 @@ def _tables(
         for figure in _figures(name, metric):
             if isinstance(metric, str):
                 results: list[Result] = [{"skipped": metric}] * count
-            elif _is_set_metric(metric):
+            elif is_set_metric(metric):
                 results = sets.results(cast(SetMetric, metric), resamples)
             else:
                 results = scores.results(figure, resamples)
@@ -236,7 +263,7 @@ def _write(
         "preprocessing": {metric.name: metric.preprocessing for metric in loaded.metrics},
         "weights": {name: sha for metric in loaded.metrics for name, sha in sorted(metric.weights.items())},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
-        "notes": _notes(pairs, any(map(_is_set_metric, loaded.metrics))),
+        "notes": _notes(pairs, any(map(is_set_metric, loaded.metrics))),
     }
     write_results(out, results)
     return results
@@ -265,7 +292,7 @@ def _notes(pairs: Pairs, set_metrics: bool) -> list[str]:
             f"{gifs} generated videos are GIFs, which changes their colours (256 per frame): use the "
             "method's own frames if you can"
         )
-    for what, which in pairs.changes.items():
+    for what, which in sorted(pairs.changes.items()):
         notes.append(f"{len(which)} {what}: {_examples(which)}")
     if pairs.no_area:
         notes.append(f"{len(pairs.no_area)} videos have no motion area: {_examples(pairs.no_area)}")

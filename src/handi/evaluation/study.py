@@ -36,8 +36,9 @@ from handi.evaluation.methods.base import GeneratedClip, Method, Task
 from handi.evaluation.metrics.protocol import PROTOCOL
 from handi.evaluation.pairs import TrueAreas
 from handi.evaluation.results import read_results
-from handi.evaluation.run import EvaluationConfig, LoadedMetrics, evaluate, load_metrics
-from handi.evaluation.videos import Entry, TextKind, kinds_of_area
+from handi.evaluation.run import EvaluationConfig, evaluate
+from handi.evaluation.scoring import LoadedMetrics, load_metrics, own_metrics
+from handi.evaluation.videos import Entry, TextKind, fingerprint, kinds_of_area
 from handi.generation.record import RUN_FILE
 
 KEY = "key.json"
@@ -243,10 +244,10 @@ class Study:
             # A weight file that is new, or another one now, is a reason to score again.
             "skipped": self.metrics.skipped,
             "weights": {metric.name: metric.weights for metric in self.metrics.metrics},
-            "own": _own_metrics(config.metrics),
+            "own": own_metrics(config.metrics),
             "area": kinds_of_area(read_videos(ref).values()),
-            "pred": fingerprint(read_videos(pred)),
-            "ref": fingerprint(read_videos(ref)),
+            "pred": fingerprint(read_videos(pred).values()),
+            "ref": fingerprint(read_videos(ref).values()),
         }
         with suppress(HandiError, OSError, ValueError):
             if read_json(folder / KEY) == json.loads(json.dumps(key)):
@@ -290,12 +291,6 @@ class Study:
         )
 
 
-def _own_metrics(names: tuple[str, ...]) -> dict[str, str]:
-    """The metrics that are named by a file, and a hash of that file."""
-    files = {name: Path(name.rpartition(":")[0]) for name in names if ":" in name}
-    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
-
-
 def parse_data(items: tuple[str, ...]) -> dict[str, Path]:
     """("epic-kitchens=DIR", "DIR") → name → path; a path alone is called by its folder's name.
 
@@ -311,19 +306,3 @@ def parse_data(items: tuple[str, ...]) -> dict[str, Path]:
             raise InputError(f"two data sets are called {name!r}", hint="write NAME=FOLDER")
         data[name] = Path(path).expanduser()
     return data
-
-
-def fingerprint(entries: Mapping[str, Entry]) -> str:
-    """Equal as long as no file of a folder has changed: names, sizes and times of change, and the texts."""
-    digest = hashlib.sha256()
-    for entry in entries.values():
-        digest.update(repr((entry.id, entry.text, entry.description)).encode())
-        area = None if entry.truth is None else entry.truth.with_suffix(".area.png")
-        for path in (entry.video, entry.area_file, entry.context_file, entry.truth, area):
-            if path is None:
-                continue
-            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-                with suppress(OSError):
-                    stat = file.stat()
-                    digest.update(repr((file.name, stat.st_size, stat.st_mtime_ns)).encode())
-    return digest.hexdigest()

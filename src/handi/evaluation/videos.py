@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -195,3 +197,19 @@ def prepared_entries(folder: Path) -> dict[str, Entry]:
             id, video=folder, text=text, description=description, clips=clips, index=index
         )
     return entries
+
+
+def fingerprint(entries: Iterable[Entry]) -> str:
+    """Equal as long as no file of a folder has changed: names, sizes and times of change, and the texts."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(repr((entry.id, entry.text, entry.description)).encode())
+        area = None if entry.truth is None else entry.truth.with_suffix(".area.png")
+        for path in (entry.video, entry.area_file, entry.context_file, entry.truth, area):
+            if path is None:
+                continue
+            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                with suppress(OSError):
+                    stat = file.stat()
+                    digest.update(repr((file.name, stat.st_size, stat.st_mtime_ns)).encode())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Requests in, folders of finished files out: one clip, or a batch that can be stopped and resumed."""
+"""Requests in, folders of finished files out, by a model that is loaded once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from handi.core.device import choose_device, choose_dtype
 from handi.core.errors import HandiError, item_failure
-from handi.core.files import cache_folder, sha256_of, staged, sweep
+from handi.core.files import cache_folder, sha256_of, staged
 from handi.core.images import read_image
-from handi.core.names import place_in
 from handi.core.progress import Progress
 from handi.data.enrich import Description, open_enricher
 from handi.generation.mini_check import warn
 from handi.generation.poses import follows, given_poses
-from handi.generation.record import OWNED, RUN_FILE, is_finished, result_record, versions, write_clip
+from handi.generation.record import OWNED, RUN_FILE, result_record, versions, write_clip
 from handi.generation.requests import ClipRequest, GenerationSettings
 
 if TYPE_CHECKING:
@@ -47,79 +46,22 @@ def run_one(
     require(settings.model)
     warn([request], settings, say)
     descriptions, errors = describe([request], settings)
-    if errors:
-        raise errors[0]
+    for error in errors.values():
+        raise error
     with Runner(settings) as runner:
         return runner.run([request], [Path(out)], descriptions)
 
 
-def run_batch(
-    requests: list[ClipRequest],
-    settings: GenerationSettings,
-    out: str | Path,
-    *,
-    batch_size: int,
-    say: Callable[[str], None],
-) -> list[HandiError]:
-    """Generate each request into out/<id>, `batch_size` at a time; finished ones are skipped.
-
-    A request that fails is reported and the others continue. Gives the failures.
-    """
-    from handi.models.folder import require
-
-    settings.check()
-    out = Path(out)
-    sweep(out, depth=1)
-    todo: list[ClipRequest] = []
-    errors: list[HandiError] = []
-    for request in requests:
-        try:
-            if is_finished(request, settings, place_in(out, request.id)):
-                continue
-            request.check()
-            todo.append(request)
-        except Exception as error:
-            errors.append(_of_request(error, request))
-    if todo:
-        warn(todo, settings, say)
-        require(settings.model)  # before a model that enriches is loaded, and asked for an hour
-    if finished := len(requests) - len(todo) - len(errors):
-        say(f"{finished} of {len(requests)} are finished already")
-    descriptions, unsaid = describe(todo, settings)
-    errors += unsaid
-    todo = [request for request in todo if settings.enrich is None or request.id in descriptions]
-    if not todo:
-        return errors
-    with Runner(settings) as runner:
-        for first in range(0, len(todo), batch_size):
-            group = todo[first : first + batch_size]
-            failures = _attempt(runner, group, out, descriptions)
-            if failures and len(group) > 1:  # two shapes of picture, a mask here and none there: one by one
-                failures = [f for request in group for f in _attempt(runner, [request], out, descriptions)]
-            errors += failures
-    return errors
-
-
-def _attempt(
-    runner: Runner, group: list[ClipRequest], out: Path, descriptions: dict[str, Description]
-) -> list[HandiError]:
-    try:
-        runner.run(group, [out / request.id for request in group], descriptions)
-    except Exception as error:
-        return [_of_request(error, group[0])]
-    return []
-
-
 def describe(
     requests: list[ClipRequest], settings: GenerationSettings
-) -> tuple[dict[str, Description], list[HandiError]]:
-    """The requests' enriched prompts by id, and an error for each that has none; nothing where not asked for.
+) -> tuple[dict[str, Description], dict[str, HandiError]]:
+    """The requests' enriched prompts and the errors of those that have none, by id; nothing if not asked for.
 
     Before any video is made, so that the model that sees and writes is gone when the one that draws comes.
     Raises: InputError, ModelError for a model or an endpoint that cannot be used.
     """
     if settings.enrich is None or not requests:
-        return {}, []
+        return {}, {}
     device = choose_device(settings.device)
     enricher = open_enricher(
         settings.enrich,
@@ -129,18 +71,18 @@ def describe(
         dtype=choose_dtype(settings.dtype, device),
     )
     found: dict[str, Description] = {}
-    errors: list[HandiError] = []
+    errors: dict[str, HandiError] = {}
     with Progress("enrich", len(requests), "prompts") as bar:
         for request in requests:
             try:
                 found[request.id] = enricher.describe(request.prompt, read_image(request.image_file))
             except Exception as error:
-                errors.append(_of_request(error, request))
+                errors[request.id] = of_request(error, request)
             bar.advance()
     return found, errors
 
 
-def _of_request(error: Exception, request: ClipRequest) -> HandiError:
+def of_request(error: Exception, request: ClipRequest) -> HandiError:
     """The failure of one request; that of the only one stands for itself."""
     if isinstance(error, HandiError) and not request.id:
         return error
@@ -157,15 +99,18 @@ STAGES = {1: "stage 1, motion area", 2: "stage 2, video"}
 
 
 class Runner:
-    """A loaded model that turns requests into folders of files. Close it, or use it in a `with`."""
+    """A loaded model that turns requests into folders of files. Close it, or use it in a `with`.
 
-    def __init__(self, settings: GenerationSettings) -> None:
+    device: where it runs, in the place of the settings' own; a worker among several has one of its own.
+    """
+
+    def __init__(self, settings: GenerationSettings, device: str | None = None) -> None:
         from handi.method.pipeline import HandiPipeline
         from handi.models.folder import fingerprint
 
         begin = time.perf_counter()
         self.settings = settings
-        self.device = choose_device(settings.device)
+        self.device = choose_device(settings.device if device is None else device)
         self.pipe: HandiPipeline = HandiPipeline.from_pretrained(
             settings.model,
             torch_dtype=choose_dtype(settings.dtype, self.device),

@@ -110,8 +110,8 @@ def run_sequence(
             runner = runner or stack.enter_context(Runner(own))
             runner.settings = own
             descriptions, errors = describe([request], settings)
-            if errors:
-                raise errors[0]
+            for error in errors.values():
+                raise error
             output = runner.run([request], [folder], descriptions)
             for note in output.notes:
                 say(f"note: {note}")
