@@ -9,9 +9,9 @@ from helpers.bench_data import clip
 from handi.core.errors import InputError
 from handi.core.images import write_image
 from handi.core.names import MAX_BYTES, alike, check_name, distinct_names, place_in, safe_name
+from handi.evaluation.clips import generate_clips
 from handi.evaluation.folder import read_videos
 from handi.evaluation.methods.base import Static
-from handi.evaluation.study import generate_clips
 from handi.evaluation.videos import Entry
 
 PLAIN = ["P01_01_0", "00001", "Karotte schneiden", "карта", "é", "a.b", "x-1", "(1)", "人参"]

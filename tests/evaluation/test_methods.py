@@ -14,6 +14,7 @@ from helpers.bench_data import FRAMES, SIZE, area, clip, write_data
 from handi import HandiPipeline
 from handi.core.errors import HandiError, InputError, ModelError
 from handi.core.images import write_image
+from handi.evaluation.clips import ClipOptions, generate_clips, is_generated, task_of
 from handi.evaluation.folder import read_videos
 from handi.evaluation.methods import parse_spec
 from handi.evaluation.methods.base import (
@@ -26,7 +27,6 @@ from handi.evaluation.methods.base import (
 )
 from handi.evaluation.methods.model import Handi
 from handi.evaluation.methods.program import Command
-from handi.evaluation.study import ClipOptions, generate_clips, is_generated, task_of
 from handi.method.area import prior_area
 from handi.method.latents import area_at
 

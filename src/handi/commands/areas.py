@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from handi.commands.options import optional, say
+from handi.commands.options import USUAL, Work, optional, say
 
 
 def areas(
@@ -17,6 +17,7 @@ def areas(
     area_guidance: Annotated[float | None, optional("FLOAT")] = None,
     batch_size: int = 8,
     seed: int = 0,
+    work: Work = USUAL,
     device: str = "auto",
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
 ) -> int:
@@ -36,12 +37,13 @@ def areas(
         area_guidance: Classifier-free guidance of stage 1; by default the model's own.
         batch_size: Clips that are sampled together.
         seed: Seed of the noise; each clip's noise follows from this number and its id.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: auto, cpu, cuda, cuda:1, mps; auto gives each process a GPU in turn.
         dtype: Precision; auto is bfloat16 on a GPU, float32 on a CPU.
     """
     from handi.training.areas import AreaSettings, make_areas
 
-    made = make_areas(model, data, AreaSettings(area_steps, area_guidance, seed, batch_size, device, dtype))
+    settings = AreaSettings(area_steps, area_guidance, seed, batch_size, device, dtype)
+    made = make_areas(model, data, settings, work.open("areas"))
     kept = made.clips - made.made
     say(f"{made.made} areas made" + (f", {kept} were there" if kept else "") + f": {data / 'areas'}")
     say(f"overlap with the true areas: mean IoU {made.iou:.3f} over {made.clips} clips")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from handi.commands.options import Several, optional, say
+from handi.commands.options import USUAL, Several, Work, optional, say
 
 
 def bench(
@@ -24,12 +24,14 @@ def bench(
     intensive: bool = True,
     scopes: tuple[Literal["full", "area-mask", "area-crop"], ...] = ("area-mask", "full"),
     device: str = "cpu",
+    work: Work = USUAL,
 ) -> int:
     """Make one of the paper's tables on your data: missing videos, scores, Markdown, LaTeX and CSV.
 
     table1: parameters and seconds per video, on this machine. table2: methods × metrics × data sets.
     table3: the rows of the ablation. table4: BLIP by model size. The paper's own figures stand beside ours,
-    with the reasons why they are not comparable. It can be stopped; run again, it resumes.
+    with the reasons why they are not comparable. It can be stopped; run again, it resumes. With --workers
+    clips are made and scored by several processes; the seconds of table 1 are always those of one.
 
         handi bench table2 --data epic-kitchens=data/epic \\
             --methods handi=handi:runs/epic_stage2/model static \\
@@ -64,7 +66,16 @@ def bench(
 
     metrics = metrics or DEFAULT_METRICS.get(table, ())
     config = EvaluationConfig(metrics=metrics, device=device, limit=limit)
-    study = Study(parse_data(data), parse_specs(methods), out, config, seed=seed, text=text, say=say)
+    study = Study(
+        parse_data(data),
+        parse_specs(methods),
+        out,
+        config,
+        seed=seed,
+        text=text,
+        say=say,
+        executor=work.open("bench"),
+    )
     made = make_tables(study, table, runs=runs, intensive=intensive, scopes=scopes, authors=authors)
     print(made[0].markdown())
     return study.exit_code(scored=table == "table1" or made[0].scored)

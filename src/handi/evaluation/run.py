@@ -89,7 +89,7 @@ def evaluate(
     config.check()
     sides = [pred] if versus is None else [pred, versus]
     generated, true = [read_videos(side, say) for side in sides], read_videos(ref, say)
-    here = executor.workers == 1 and isinstance(executor, Serial)
+    here = isinstance(executor, Serial)
     if loaded is None:
         loaded = load_metrics(config.metrics, config.device if here else "cpu")
         loaded.require_any()

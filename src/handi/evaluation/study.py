@@ -6,153 +6,33 @@ OUT/results/DATA/METHOD/SCOPE-SUBSET/        results.json, and key.json: what it
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from handi import __version__
-from handi.core.errors import HandiError, InputError, OutputError, failure
-from handi.core.files import remove, staged, sweep, write_json, writing
-from handi.core.images import write_image
+from handi.core.errors import HandiError, InputError
+from handi.core.executors import HERE, Executor, Serial
+from handi.core.files import remove, sweep, write_json, writing
 from handi.core.inputs import check_seed
-from handi.core.names import check_name, distinct_names, place_in, safe_name
-from handi.core.progress import Progress
+from handi.core.names import check_name, safe_name
 from handi.core.reading import read_json
-from handi.core.video import write_video
-from handi.data.sources.common import FRAMES
+from handi.evaluation.clips import ClipOptions, generate_clips
 from handi.evaluation.features import FeatureCache
 from handi.evaluation.folder import read_videos
 from handi.evaluation.methods import Spec
-from handi.evaluation.methods.base import GeneratedClip, Method, Task
 from handi.evaluation.metrics.protocol import PROTOCOL
 from handi.evaluation.pairs import TrueAreas
 from handi.evaluation.results import read_results
 from handi.evaluation.run import EvaluationConfig, evaluate
 from handi.evaluation.scoring import LoadedMetrics, load_metrics, own_metrics
 from handi.evaluation.videos import Entry, TextKind, fingerprint, kinds_of_area
-from handi.generation.record import RUN_FILE
 
 KEY = "key.json"
-
-
-@dataclass(frozen=True)
-class ClipOptions:
-    """How the clips of a data set are generated."""
-
-    text: TextKind = "enriched"  # if a clip has one
-    seed: int = 0
-    areas: TrueAreas | None = None  # finds areas that no file gives; None: there are none then
-
-
-def task_of(entry: Entry, sampling: ClipOptions = ClipOptions(), *, ground_truth: bool = True) -> Task:
-    """What a method is asked for one clip of a data set. The true video's next frame and area are added only
-    if they may be used.
-
-    Raises: InputError: no text, or a picture that cannot be read; HandiError if its area cannot be found.
-    """
-    entry.check()
-    prompt = entry.prompt(sampling.text)
-    if not prompt:
-        raise InputError("has no text to generate from", where=entry.id)
-    context, frames, area = entry.context(), None, None
-    if entry.video is not None and (context is None or ground_truth):
-        frames = entry.frames(FRAMES)
-        context = frames[0] if context is None else context
-    if context is None:
-        raise InputError("has neither a context image nor a true video", where=entry.id)
-    if ground_truth:
-        area = entry.area()
-        if area is None and frames is not None and sampling.areas is not None:
-            area = sampling.areas.of(entry, lambda: np.asarray(frames))
-    following = frames[1] if ground_truth and frames is not None and len(frames) > 1 else None
-    return Task(entry.id, context, prompt, sampling.seed, area, following)
-
-
-def generate_clips(
-    method: Method, data: Mapping[str, Entry], out: Path, sampling: ClipOptions = ClipOptions(),
-    *, what: str = "generate",
-) -> dict[str, HandiError]:  # fmt: skip
-    """Generate each clip that is missing: OUT/NAME/ with frames/ (lossless), video.mp4, motion_area.png and
-    run.json.
-
-    NAME is the clip's id if a folder can be called so (`distinct_names`). Returns the failures by id; the
-    other clips are done. Raises: HandiError for what stops everything.
-    """
-    failures: dict[str, HandiError] = {}
-    records: dict[str, dict[str, Any]] = {}
-    names = distinct_names(data)
-
-    with Progress(what, len(data), "clips") as bar:
-
-        def missing() -> Iterator[Task]:
-            for entry in data.values():
-                try:
-                    folder = place_in(out, names[entry.id])
-                    task = task_of(entry, sampling, ground_truth=bool(method.uses_ground_truth))
-                except OutputError:  # a full disk is not this clip's fault
-                    raise
-                except Exception as error:
-                    failures[entry.id] = failure(error)
-                    continue
-                if is_generated(method, task, folder):
-                    bar.advance()
-                    continue
-                records[entry.id] = _record(method, task)
-                yield task
-
-        tasks = missing()
-        if (first := next(tasks, None)) is None:  # no program is started without a task
-            return failures
-        for clip in method.generate(chain([first], tasks)):
-            if isinstance(clip.frames, HandiError):
-                failures[clip.id] = clip.frames
-            else:
-                _write(clip, out / names[clip.id], records[clip.id])
-            bar.advance()
-    return failures
-
-
-def is_generated(method: Method, task: Task, folder: Path) -> bool:
-    """Whether a folder holds this method's clip for this task."""
-    try:
-        record = read_json(folder / RUN_FILE)
-    except InputError:
-        return False
-    wanted = json.loads(json.dumps(_record(method, task)))
-    return isinstance(record, dict) and all(record.get(key) == wanted[key] for key in ("request", "method"))
-
-
-def _record(method: Method, task: Task) -> dict[str, Any]:
-    """What a clip is generated for, and by what; a clip with the same record is kept."""
-    digest = hashlib.sha256()
-    for part in (task.context, task.area, task.following):
-        digest.update(
-            b"-" if part is None else f"{part.shape}".encode() + np.ascontiguousarray(part).tobytes()
-        )
-    request = {"prompt": task.prompt, "seed": task.seed, "pictures": digest.hexdigest()[:16]}
-    return {"id": task.id, "request": request, "method": dict(method.config)}
-
-
-def _write(clip: GeneratedClip, folder: Path, record: dict[str, Any]) -> None:
-    frames = np.asarray(clip.frames)
-    with staged(folder, last=RUN_FILE, owned=("frames", "video.mp4", "motion_area.png")) as scratch:
-        for number, frame in enumerate(frames):
-            write_image(scratch / "frames" / f"{number:04d}.png", frame)
-        write_video(scratch / "video.mp4", frames)
-        if clip.area is not None:
-            write_image(scratch / "motion_area.png", clip.area)
-        more = {"seconds": round(clip.seconds, 4), "python": platform.python_version()}
-        text = json.dumps(record | more, indent=2, ensure_ascii=False)
-        (scratch / RUN_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 @dataclass
@@ -167,6 +47,7 @@ class Study:
     seed: int = 0
     text: TextKind = "enriched"  # that clips are generated from, if they have one
     say: Callable[[str], None] = print
+    executor: Executor = HERE  # who generates and scores
     lost: list[str] = field(default_factory=list)
     _notes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     _generated: set[tuple[str, str]] = field(default_factory=set, repr=False)
@@ -217,11 +98,14 @@ class Study:
         folder = self.out / "videos" / data / spec.name
         if (spec.name, data) in self._generated:
             return folder
-        method = spec.build()
+        method = spec.build(None if self.here else "cpu")
         if method.uses_ground_truth:
             self._notes[spec.name, data] = f"{spec.name} is given {method.uses_ground_truth}"
         entries = self.entries(data)
-        failures = generate_clips(method, entries, folder, self.sampling, what=f"{spec.name}, {data}")
+        failures = generate_clips(
+            method, entries, folder, self.sampling,
+            what=f"{spec.name}, {data}", shared=None if self.here else (spec, self.executor),
+        )  # fmt: skip
         for id, error in sorted(failures.items()):
             self.say(f"not made: {spec.name}: {id}: {error}")
         if failures:
@@ -256,8 +140,9 @@ class Study:
             remove(folder / KEY)
         self.say(f"score {spec.name} on {data} ({scope}, {subset})")
         found = evaluate(
-            pred, ref, folder, config, cache_folder=self.out / "features", say=self.say, loaded=self.metrics
-        )
+            pred, ref, folder, config, cache_folder=self.out / "features", say=self.say,
+            loaded=self.metrics, executor=self.executor,
+        )  # fmt: skip
         write_json(folder / KEY, key, indent=1)
         return self._counted(found, spec, data)
 
@@ -269,7 +154,12 @@ class Study:
     @cached_property
     def metrics(self) -> LoadedMetrics:
         """The metrics, loaded once for all methods."""
-        return load_metrics(self.config.metrics, self.config.device)
+        return load_metrics(self.config.metrics, self.config.device if self.here else "cpu")
+
+    @property
+    def here(self) -> bool:
+        """Whether this process does all the work."""
+        return isinstance(self.executor, Serial)
 
     @property
     def notes(self) -> list[str]:

@@ -13,10 +13,11 @@ from typing import Any
 from handi.core.errors import HandiError, InputError, OutputError, failure
 from handi.core.reading import read_lines
 from handi.evaluation import paper
+from handi.evaluation.clips import task_of
 from handi.evaluation.layout import COMPARABLE, NOT_COMPARABLE, Cell, Column, FigureRow, Table
 from handi.evaluation.methods import Spec
 from handi.evaluation.methods.base import Method
-from handi.evaluation.study import Study, task_of
+from handi.evaluation.study import Study
 from handi.evaluation.videos import Entry
 
 HERE, PAPER = "here", "paper"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from handi.core.device import choose_device, choose_dtype
+from handi.core.device import choose_device, choose_dtype, worker_device
 from handi.core.errors import InputError
+from handi.core.executors import HERE, Executor, Serial
 from handi.core.progress import Progress
 from handi.data import areas
 from handi.data.dataset import HELD_OUT, PreparedClips
@@ -45,20 +46,63 @@ class Summary:
     iou: float  # mean overlap of the areas, as stage 2 is given them, with the true ones
 
 
-def make_areas(model: str, folder: Path, settings: AreaSettings) -> Summary:
+@dataclass(frozen=True)
+class Piece:
+    """A shard's clips by their numbers in their split."""
+
+    split: str
+    shard: str
+    indices: list[int]
+
+
+@dataclass(frozen=True)
+class AreaMaker:
+    """What a worker is made of. Pickled, it leaves its model behind: it is loaded anew where it works."""
+
+    model: str
+    folder: Path
+    settings: AreaSettings
+    dtype: str  # of the model: the same for all workers
+    pipe: HandiPipeline | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"pipe": None}
+
+    def __call__(self, number: int) -> Callable[[Piece], int]:
+        pipe = self.pipe or _load(self.model, worker_device(self.settings.device, number), self.dtype)
+        opened: dict[str, PreparedClips] = {}
+
+        def work(piece: Piece) -> int:
+            if piece.split not in opened:
+                opened[piece.split] = PreparedClips(self.folder, piece.split)
+                _check_latents(opened[piece.split], pipe)
+            return make_shard(pipe, opened[piece.split], piece.shard, piece.indices, self.settings)
+
+        return work
+
+
+def _load(model: str, device: str, dtype: str) -> HandiPipeline:
+    """Raises: ModelError."""
+    pipe = HandiPipeline.from_pretrained(model, torch_dtype=choose_dtype(dtype, device))
+    pipe.set_progress_bar_config(disable=True)
+    pipe.to(device)
+    return pipe
+
+
+def make_areas(model: str, folder: Path, settings: AreaSettings, executor: Executor = HERE) -> Summary:
     """Sample stage 1 for the training clips and the held-out ones that training uses, one shard at a time.
 
     What is there already is kept; killed at any moment, the next run makes what is missing. A clip's area is
-    a function of the clip, the model and the settings. Its sentence is the enriched one where it has one.
+    a function of the clip, the model and the settings, whoever the executor has make it. Its sentence is the enriched one where it has one.
     Raises: InputError, ModelError, OutputError.
     """
     if settings.batch < 1:
         raise InputError(f"--batch {settings.batch}", hint="use 1 or more")
     folder = folder.expanduser()
     sets = [PreparedClips(folder, split) for split in _splits(folder)]
-    device = choose_device(settings.device)
-    pipe = HandiPipeline.from_pretrained(model, torch_dtype=choose_dtype(settings.dtype, device))
-    pipe.set_progress_bar_config(disable=True)
+    device, here = choose_device(settings.device), isinstance(executor, Serial)
+    dtype = str(choose_dtype(settings.dtype, device)).removeprefix("torch.")
+    pipe = _load(model, device if here else "cpu", dtype)
     if pipe.area_unet is None or pipe.card.stage1 is None:
         raise InputError("this model has no stage 1", where=model, hint="train one: handi train epic_stage1")
     stage1 = pipe.card.stage1
@@ -68,11 +112,10 @@ def make_areas(model: str, folder: Path, settings: AreaSettings) -> Summary:
         "guidance": stage1.guidance if settings.guidance is None else settings.guidance,
         "motion": stage1.motion,
         "seed": settings.seed,
-        "dtype": str(pipe.dtype).removeprefix("torch."),
+        "dtype": dtype,
     }
     for clips in sets:
         _check_latents(clips, pipe)
-    pipe.to(device)
     with areas.adding(folder, about) as stored:
         pending, total, left = [], 0, 0
         for clips in sets:
@@ -80,11 +123,12 @@ def make_areas(model: str, folder: Path, settings: AreaSettings) -> Summary:
             for shard, indices in _by_shard(clips):
                 total += len(indices)
                 if not all(stored.has(places[index]) for index in indices):
-                    pending.append((clips, shard, indices))
+                    pending.append(Piece(clips.split, shard, indices))
                     left += len(indices)
+        maker = AreaMaker(model, folder, settings, about["dtype"], pipe if here else None)
         with Progress("areas", total, "clips", done=total - left) as bar:
-            for clips, shard, indices in pending:
-                make_shard(pipe, clips, shard, indices, settings, bar)
+            for count in executor.run(maker, pending):
+                bar.advance(count)
     stored = areas.StoredAreas(folder)
     overlaps = [
         one["iou"]
@@ -114,8 +158,8 @@ def make_shard(
     shard: str,
     indices: list[int],
     settings: AreaSettings,
-    bar: Progress,
-) -> None:
+) -> int:
+    """Sample the areas of a shard's clips and write them; gives how many. Raises: OutputError."""
     soft: list[np.ndarray] = []
     overlaps: list[float] = []
     for start in range(0, len(indices), settings.batch):
@@ -136,9 +180,9 @@ def make_shard(
         )
         soft += list(made)
         overlaps += [_iou(usable_area(one), clip.area) for one, clip in zip(made, some, strict=True)]
-        bar.advance(len(some))
     places = clips.places()
     areas.write_shard(clips.folder, shard, [places[index] for index in indices], soft, overlaps)
+    return len(indices)
 
 
 def _check_latents(clips: PreparedClips, pipe: HandiPipeline) -> None:

@@ -64,9 +64,11 @@ class Spec:
         elif "model" in self.options and not Path(self.options["model"]).expanduser().is_dir():
             raise InputError("no such model folder", where=str(self.options["model"]))
 
-    def build(self) -> Method:
-        """The method, ready to generate. Raises: HandiError."""
-        place, _, preset = KINDS[self.kind]
+    def build(self, device: str | None = None) -> Method:
+        """The method, ready to generate, on this device unless it names its own. Raises: HandiError."""
+        place, argument, preset = KINDS[self.kind]
+        if argument == "model" and device is not None:
+            preset = preset | {"device": device}
         module, _, kind = place.partition(":")
         try:
             method: Method = getattr(import_module(f"{__name__}.{module}"), kind)(
