@@ -93,7 +93,8 @@ def make_areas(model: str, folder: Path, settings: AreaSettings, executor: Execu
     """Sample stage 1 for the training clips and the held-out ones that training uses, one shard at a time.
 
     What is there already is kept; killed at any moment, the next run makes what is missing. A clip's area is
-    a function of the clip, the model and the settings, whoever the executor has make it. Its sentence is the enriched one where it has one.
+    a function of the clip, the model and the settings, whoever makes it. Its sentence is the enriched one where
+    it has one.
     Raises: InputError, ModelError, OutputError.
     """
     if settings.batch < 1:
