@@ -93,9 +93,8 @@ def make_areas(model: str, folder: Path, settings: AreaSettings, executor: Execu
     """Sample stage 1 for the training clips and the held-out ones that training uses, one shard at a time.
 
     What is there already is kept; killed at any moment, the next run makes what is missing. A clip's area is
-    a function of the clip, the model and the settings, whoever makes it. Its sentence is the enriched one where
-    it has one.
-    Raises: InputError, ModelError, OutputError.
+    a function of the clip, the model and the settings, whoever makes it. Its sentence is the enriched
+    one where it has one. Raises: InputError, ModelError, OutputError.
     """
     if settings.batch < 1:
         raise InputError(f"--batch {settings.batch}", hint="use 1 or more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import product
 
 import numpy as np
@@ -10,7 +11,13 @@ from scipy.linalg import sqrtm
 
 from handi.core.errors import InputError
 from handi.evaluation.metrics import frechet
-from handi.evaluation.metrics.frechet import frechet_distance, kernel_distance
+from handi.evaluation.metrics.frechet import (
+    Moments,
+    distance_of_moments,
+    frechet_distance,
+    kernel_distance,
+    moments,
+)
 
 
 def pile(n: int, width: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:
@@ -59,6 +66,26 @@ def brute_force(a: np.ndarray, b: np.ndarray) -> float:
     within_a = sum(kernel(a[i], a[j]) for i, j in product(range(n), repeat=2) if i != j) / (n * (n - 1))
     within_b = sum(kernel(b[i], b[j]) for i, j in product(range(m), repeat=2) if i != j) / (m * (m - 1))
     return within_a + within_b - 2 * sum(kernel(x, y) for x, y in product(a, b)) / (n * m)
+
+
+def test_moments_of_parts_merge_into_those_of_the_whole():
+    """Whichever worker has which rows, in whatever order they are put together."""
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(12, 12))
+    rows = (rng.normal(3, 1, (500, 12)) @ mixed).astype(np.float32)
+    other = moments(rng.normal(2.5, 1, (300, 12)))
+    whole = moments(rows)
+    for cuts in ([250], [1, 2, 3], [7, 100, 101, 499], list(range(20, 500, 20))):
+        parts = [moments(part) for part in np.split(rows, cuts)]
+        for order in (parts, parts[::-1]):
+            merged = functools.reduce(Moments.merged, order)
+            assert merged.count == 500
+            np.testing.assert_allclose(merged.mean, rows.mean(0, dtype=np.float64), rtol=1e-12)
+            np.testing.assert_allclose(
+                merged.root.T @ merged.root / 499, np.cov(rows.astype(np.float64), rowvar=False), rtol=1e-10
+            )
+            found = distance_of_moments(merged, other)
+            assert found == pytest.approx(distance_of_moments(whole, other), rel=1e-10)
 
 
 def test_kernel_distance_by_brute_force():

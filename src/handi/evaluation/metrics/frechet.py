@@ -6,6 +6,8 @@ grows with D and not with n, and the order of the rows changes nothing beyond ro
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from handi.core.errors import InputError
@@ -14,37 +16,62 @@ BLOCK = 2048  # rows that are read at once
 SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020  # the published protocol of KID, as torch-fidelity seeds it
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Mean (D) and covariance of rows, as a root R (k×D, k ≤ D or n) of their scatter: RᵀR = Σ (x-μ)(x-μ)ᵀ.
+
+    Those of parts, made anywhere, merge into those of the whole: nothing is lost but rounding.
+    """
+
+    count: int
+    mean: np.ndarray
+    root: np.ndarray
+
+    def merged(self, other: Moments) -> Moments:
+        """The moments of the rows of both. Source: Chan, Golub and LeVeque 1979, through QR."""
+        count = self.count + other.count
+        apart = other.mean - self.mean
+        between = np.sqrt(self.count * other.count / count) * apart[None]
+        root = np.concatenate([self.root, other.root, between])
+        if len(root) > root.shape[1]:
+            root = np.asarray(np.linalg.qr(root, mode="r"))
+        return Moments(count, self.mean + apart * other.count / count, root)
+
+
+def moments(rows: np.ndarray) -> Moments:
+    """The moments of n×D rows, block by block. Raises: InputError for no rows."""
+    whole: Moments | None = None
+    for start in range(0, len(rows), BLOCK):
+        block = np.asarray(rows[start : start + BLOCK], dtype=np.float64)
+        mean = block.mean(axis=0)
+        part = Moments(len(block), mean, block - mean)
+        whole = part if whole is None else whole.merged(part)
+    if whole is None:
+        raise InputError("there are no rows")
+    return whole
+
+
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Fréchet distance of the Gaussians fitted to a (n×D) and b (m×D), covariances with 1/(n-1).
 
-    |μa - μb|² + Tr(Σa + Σb - 2 (Σa Σb)^½), the last by Tr (Σa Σb)^½ = ‖Ra Rbᵀ‖, the sum of singular values,
-    where RᵀR = Σ: no root of a matrix is taken, so that nothing is imaginary where n < D.
     Raises: InputError for fewer than two rows, other widths, or values that are not finite.
     Source: Heusel et al. 2017, Eq. 6; Unterthiner et al. 2018.
     """
     _check(a, b)
-    mean_a, root_a = _fit(a)
-    mean_b, root_b = _fit(b)
-    apart = np.square(mean_a - mean_b).sum()
+    return distance_of_moments(moments(a), moments(b))
+
+
+def distance_of_moments(a: Moments, b: Moments) -> float:
+    """The Fréchet distance of two Gaussians: |μa - μb|² + Tr(Σa + Σb - 2 (Σa Σb)^½).
+
+    Tr (Σa Σb)^½ = ‖Ra Rbᵀ‖, the sum of singular values, where RᵀR = Σ: no root of a matrix is taken, so that
+    nothing is imaginary where n < D.
+    """
+    root_a, root_b = (one.root / np.sqrt(one.count - 1) for one in (a, b))
+    apart = np.square(a.mean - b.mean).sum()
     spread = np.square(root_a).sum() + np.square(root_b).sum()
     common = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
     return float(max(apart + spread - 2 * common, 0.0))  # rounding may go below
-
-
-def _fit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (D) and a root R (k×D, k ≤ D) of the covariance, RᵀR = Σ, block by block through QR."""
-    count, mean, root = 0, np.zeros(rows.shape[1]), np.zeros((0, rows.shape[1]))
-    for start in range(0, len(rows), BLOCK):
-        block = np.asarray(rows[start : start + BLOCK], dtype=np.float64)
-        middle = block.mean(axis=0)
-        weight = len(block) * count / (len(block) + count)
-        parts = [root, block - middle, np.sqrt(weight) * (middle - mean)[None]]
-        mean = mean + (middle - mean) * len(block) / (len(block) + count)
-        count += len(block)
-        root = np.concatenate(parts)
-        if len(root) > rows.shape[1]:
-            root = np.asarray(np.linalg.qr(root, mode="r"))
-    return mean, root / np.sqrt(count - 1)
 
 
 def kernel_distance(
