@@ -21,6 +21,7 @@ from handi.core.video import read_video, write_video
 from handi.data.prepare import write_shards
 from handi.data.sources.common import SourceClips
 from handi.data.stages import PrepareSettings
+from handi.generation import batch as batching
 from handi.generation import run as generating
 from handi.hands import report as hand_report
 from handi.world import rendering
@@ -133,21 +134,15 @@ def test_a_batch_goes_on_after_any_exception(picture, tmp_path, monkeypatch, han
     made = []
 
     class Runner:
-        def __init__(self, settings):
-            self.__enter__ = lambda: self
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
+        def __init__(self, settings, device):
             pass
 
-        def run(self, requests, folders, descriptions):
+        def run(self, requests, folders, descriptions, *, watch):
             if requests[0].id == "b":
                 raise IndexError("of a network")
             made.append(requests[0].id)
 
-    monkeypatch.setattr(generating, "Runner", Runner)
+    monkeypatch.setattr(batching, "Runner", Runner)
     result = handi("generate", "--batch", batch, "--model", "random", "--out", tmp_path / "out")
     assert result[0] == 1
     assert made == ["a", "c"]

@@ -439,10 +439,10 @@ def test_generated_videos_are_resized_to_the_true_ones_and_it_is_said(sides, tmp
     assert after["n"] == 5
     assert after["metrics"]["psnr"]["per_video"] == before["metrics"]["psnr"]["per_video"]
     assert after["notes"] == [
+        "1 context images resized: v3 (64×48 to 32×24)",
         "2 generated videos resized to their true video: v0 (64×48 to 32×24), v1 (96×24 to 32×24)",
         "1 generated videos stretched: they have another aspect: v1 (96×24 to 32×24)",
         "1 motion areas resized: v2 (64×48 to 32×24)",
-        "1 context images resized: v3 (64×48 to 32×24)",
     ]
     np.save(ref / "v4.npy", clip(4, height=48, width=64))  # footage need not be of one size
     mixed, _ = run(pred, ref, tmp_path / "c", settings)

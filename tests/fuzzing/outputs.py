@@ -36,7 +36,8 @@ def clip_is_whole_or_none(out: Path) -> list[str]:
 def clips_are_whole(out: Path) -> list[str]:
     if not out.exists():
         return []
-    return [problem for folder in sorted(out.iterdir()) for problem in clip_is_whole_or_none(folder)]
+    folders = [path for path in sorted(out.iterdir()) if path.name != "ledger.jsonl"]
+    return [problem for folder in folders for problem in clip_is_whole_or_none(folder)]
 
 
 def hands_are_whole(out: Path) -> list[str]:
