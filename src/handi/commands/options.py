@@ -14,6 +14,7 @@ import tyro
 from handi.core.device import gpu_count
 from handi.core.executors import Executor
 from handi.core.executors import executor as make_executor
+from handi.core.stores import url_of
 
 
 def optional(metavar: str) -> Any:
@@ -90,11 +91,13 @@ def say_summary(summary: dict[str, Any], out: Path) -> int:
         say(f"{split}: {counts['kept']:,} of {counts['clips']:,} clips kept, {size}")
         if split == "val" and not counts["kept"]:
             say("note: not one held-out clip was kept, so training has none to check itself on")
-    say(f"wrote {out}; rejected clips and why: {out / 'ledger.jsonl'}")
+    place = url_of(out) or out
+    ledger = f"{place}/ledger.jsonl"
+    say(f"wrote {place}; rejected clips and why: {ledger}")
     if faults := sum(counts.get("failed", 0) for counts in summary["splits"].values()):
-        say(f"error: handi failed on {faults:,} clips: {out / 'ledger.jsonl'} says on which, and how")
+        say(f"error: handi failed on {faults:,} clips: {ledger} says on which, and how")
         return 1
     if not any(counts["kept"] for counts in summary["splits"].values()):
-        say(f"error: {out}: not one clip was kept; {out / 'ledger.jsonl'} says why for each")
+        say(f"error: {place}: not one clip was kept; {ledger} says why for each")
         return 1
     return 0

@@ -9,7 +9,6 @@ DIR/areas/train-00000.jsonl one line for each: id, the hash of the clip that it 
 from __future__ import annotations
 
 import hashlib
-import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import numpy as np
 from handi.core.errors import InputError
 from handi.core.files import replacing, write_json, write_text, writing
 from handi.core.reading import read_json, read_jsonl
+from handi.core.stores import read_range
 from handi.core.types import BinaryMask, SoftMask
 from handi.data import shards
 from handi.data.claim import AREAS, locked
@@ -90,11 +90,8 @@ class StoredAreas:
         place = self.of_shard(row["shard"])[row["id"]]
         path = self.folder / f"{row['shard']}.tar"
         try:
-            file = os.open(path, os.O_RDONLY)
-            try:
-                data = os.pread(file, int(place["bytes"]), int(place["offset"]))
-            finally:
-                os.close(file)
+            name = f"{AREAS}/{path.name}"
+            data = read_range(self.folder.parent, name, int(place["offset"]), int(place["bytes"]))
             if hashlib.sha256(data).hexdigest() != place["sha256"]:
                 raise ValueError("its bytes are not those that were written")
             return shards.decode_picture(data, grey=True).astype(np.float32) / np.float32(255)

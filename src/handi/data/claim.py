@@ -15,6 +15,7 @@ from typing import Any
 from handi.core.errors import InputError
 from handi.core.files import UNFINISHED, lives, remove, sweep, write_json, writing
 from handi.core.reading import read_json
+from handi.core.stores import store_of
 from handi.data import shards
 
 WORK = ".work"  # what a run needs while it runs
@@ -41,7 +42,9 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[None]:
             raise InputError("holds other files", where=out, hint="choose an empty --out")
     with locked(out, "handi prepare"):
         path = out / shards.SETTINGS
-        if path.exists() and any((out / shards.SHARDS).glob("*.tar")):
+        # Of a store the tars are not here.
+        kept = "*.jsonl" if store_of(out) else "*.tar"
+        if path.exists() and any((out / shards.SHARDS).glob(kept)):
             _check_settings(path, settings)
         write_json(path, settings, indent=1, sort_keys=True)
         with writing(out):

@@ -13,6 +13,7 @@ import numpy as np
 from handi.core.errors import InputError
 from handi.core.images import open_image
 from handi.core.reading import parse_json
+from handi.core.stores import local, url_of
 from handi.core.types import BinaryMask, Frames
 from handi.data import shards
 from handi.data.areas import StoredAreas
@@ -71,8 +72,8 @@ class PreparedClips:
     areas: StoredAreas | None = None
 
     def __init__(self, folder: str | Path, split: str = "train", *, unfinished: bool = False) -> None:
-        self.folder = Path(folder).expanduser()
-        self.name = str(self.folder)
+        self.folder = local(folder)
+        self.name = url_of(folder) or str(self.folder)
         table: dict[str, Any] | None = None
         self._prior: np.ndarray | None = None  # of an unfinished folder
         if unfinished and not (self.folder / shards.PREPARED).is_file():

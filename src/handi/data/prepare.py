@@ -13,7 +13,9 @@ import torch
 from handi.core.device import choose_device
 from handi.core.errors import InputError
 from handi.core.executors import HERE, Executor
+from handi.core.files import cache_folder
 from handi.core.progress import Progress
+from handi.core.stores import delete, names_in, pull, upload, url_of
 from handi.core.types import Frames, Hands, Picture
 from handi.core.video import even_indices
 from handi.data import shards
@@ -125,6 +127,8 @@ def write_shards(
     no trace. Shards that are there and unchanged are kept. Raises: InputError, also for a
     folder of other settings; OutputError, ModelError, and what kills every worker.
     """
+    store = url_of(out)
+    out = out if store is None else pull(store)
     plan = make_plan(found.clips, settings)
     content = {
         "format": shards.FORMAT,
@@ -134,15 +138,27 @@ def write_shards(
     }
     with claimed(out, content):
         (out / shards.PREPARED).unlink(missing_ok=True)  # what it says may not be so for a while
+        if store is not None:
+            delete(store, [shards.PREPARED])
+            upload(out, store, [shards.SETTINGS])
         pending = [shard for shard in plan if not shards.part_is_whole(out, shard.name, shard.key)]
         total, left = (sum(len(shard.clips) for shard in some) for some in (plan, pending))
         with Progress("prepare", total, "clips", done=total - left) as bar:
             rejected = 0
-            build = BuildWorker(out, settings, tools, os.urandom(8).hex())
+            build = BuildWorker(out, settings, tools, os.urandom(8).hex(), store)
             for done in executor.run(build, pending) if pending else ():
                 rejected += done.rejected
                 bar.advance(done.clips, f"{rejected} rejected" if rejected else None)
-        return finish(out, [shard.name for shard in plan], settings, found.notes)
+        if store is not None:
+            pull(store)  # the parts that workers of other machines made
+        summary = finish(out, [shard.name for shard in plan], settings, found.notes)
+        if store is not None:
+            names = {f"{shard.name}.{end}" for shard in plan for end in ("tar", "jsonl")}
+            there = [name for name in names_in(store, shards.SHARDS) if name not in names]
+            delete(store, [f"{shards.SHARDS}/{name}" for name in there])
+            beside = [name for name in shards.BESIDE if (out / name).exists()]
+            upload(out, store, [*beside, shards.PREPARED])
+        return summary
 
 
 def prepare_world(
@@ -182,7 +198,8 @@ def prepare_source(
     elif truth != "none" and has_hands(kind, path, hands_key):
         settings = replace(settings, hands="known")
     settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
-    models = replace(models, detects=settings.detects, descriptions=out / DESCRIPTIONS)
+    kept = out if url_of(out) is None else cache_folder("enrich")
+    models = replace(models, detects=settings.detects, descriptions=kept / DESCRIPTIONS)
     settings = replace(settings, models=models.hashes(), chunk=models.chunk(settings))
     models.check()
     length = ClipLength(settings.frames, settings.fps)

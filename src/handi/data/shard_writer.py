@@ -17,6 +17,7 @@ import torch
 from handi.core.errors import HandiError, reason
 from handi.core.files import replacing, write_text, writing
 from handi.core.reading import read_json
+from handi.core.stores import upload
 from handi.data import shards
 from handi.data.claim import WORK
 from handi.data.ledger import FAILED, KEPT, Rejected, row_of
@@ -44,21 +45,27 @@ class BuildWorker:
     settings: PrepareSettings
     tools: Callable[[int], Tools]
     run: str  # names this run, so that deaths in an earlier one do not count
+    store: str | None = None  # the URL of an object store that the shards belong into
 
     def __call__(self, number: int) -> Callable[[Shard], Done]:
         with _one_thread():
-            return ShardWriter(self.out, self.settings, self.tools(number), self.run)
+            return ShardWriter(self.out, self.settings, self.tools(number), self.run, self.store)
 
 
 class ShardWriter:
     """A worker: clips of a shard one after the other into its tar, one clip in memory at a time."""
 
-    def __init__(self, out: Path, settings: PrepareSettings, tools: Tools, run: str) -> None:
-        self.out, self.settings, self.tools, self.run = out, settings, tools, run
+    def __init__(
+        self, out: Path, settings: PrepareSettings, tools: Tools, run: str, store: str | None = None
+    ) -> None:
+        self.out, self.settings, self.tools, self.run, self.store = out, settings, tools, run, store
 
     def __call__(self, shard: Shard) -> Done:
         """Write a shard. Raises: OutputError; what a model raises."""
         tar = self.out / shards.SHARDS / f"{shard.name}.tar"
+        if self.store is not None:  # another machine's copy may be new
+            with writing(self.out):
+                (self.out / WORK).mkdir(parents=True, exist_ok=True)
         trials = Trials(self.out / WORK / f"{shard.name}.trial", self.run)
         areas = np.zeros(self.settings.size, np.int64)
         rows, offset = [], 0
@@ -85,8 +92,12 @@ class ShardWriter:
             if not kept:
                 tar.unlink()
             text = shards.part_text(shard.key, size if kept else 0, areas, rows)
-            write_text(shards.part_path(self.out, shard.name), text)
+            part = shards.part_path(self.out, shard.name)
+            write_text(part, text)
         trials.end()
+        if self.store is not None:  # the part last: where it is, the tar is
+            names = [tar] if kept else []
+            upload(self.out, self.store, [str(p.relative_to(self.out)) for p in (*names, part)])
         return Done(shard.name, len(shard.clips), len(rows) - kept)
 
     def _prepared(self, shard: Shard, trials: Trials) -> Iterator[tuple[Clip, Prepared | str]]:

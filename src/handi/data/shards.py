@@ -30,7 +30,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 import zipfile
 import zlib
@@ -44,6 +43,7 @@ from PIL import Image
 
 from handi.core.errors import InputError
 from handi.core.reading import parse_json, read_json, read_text
+from handi.core.stores import local, read_range, size_of
 from handi.data.ledger import KEPT, Row, line, read_rows
 
 FORMAT, VERSION = "handi-shards", 2
@@ -111,16 +111,10 @@ def read_piece(folder: Path, row: Mapping[str, Any]) -> dict[str, bytes]:
 
     Raises: InputError where the shard is missing, cut off or changed.
     """
-    path = folder / SHARDS / f"{row['shard']}.tar"
+    name = f"{SHARDS}/{row['shard']}.tar"
+    path = folder / name
     try:
-        offset, length = int(row["offset"]), int(row["bytes"])
-        file = os.open(path, os.O_RDONLY)
-        try:
-            if offset < 0 or length < 0 or offset + length > os.fstat(file).st_size:
-                raise ValueError("the shard is cut off")
-            piece = os.pread(file, length, offset)
-        finally:
-            os.close(file)
+        piece = read_range(folder, name, int(row["offset"]), int(row["bytes"]))
         if hashlib.sha256(piece).hexdigest() != row["sha256"]:
             raise ValueError("its content has changed")
         return unpack(piece, row["id"])
@@ -198,9 +192,8 @@ def part_is_whole(folder: Path, shard: str, key: str) -> bool:
     try:
         head, _ = _split_part(folder, shard)
         _areas(head)
-        tar = folder / SHARDS / f"{shard}.tar"
-        size = tar.stat().st_size if head["tar_bytes"] else None
-        return head["key"] == key and (size == head["tar_bytes"] if size is not None else not tar.exists())
+        size = size_of(folder, f"{SHARDS}/{shard}.tar")
+        return bool(head["key"] == key and (size or 0) == head["tar_bytes"])
     except _DAMAGES:
         return False
 
@@ -238,7 +231,7 @@ def _split_part(folder: Path, shard: str) -> tuple[dict[str, Any], str]:
 
 def read_prepared(folder: str | Path) -> dict[str, Any]:
     """What a folder of prepared clips says of itself. Raises: InputError for none, or an unfinished one."""
-    folder = Path(folder).expanduser()
+    folder = local(folder)
     for name in (SETTINGS, PREPARED):
         if not (folder / name).is_file():
             what = "the preparation is not finished" if name == PREPARED else "holds no prepared clips"
@@ -269,7 +262,7 @@ def read_unfinished(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any],
     """
     import pyarrow
 
-    folder = Path(folder).expanduser()
+    folder = local(folder)
     if not (folder / SETTINGS).is_file():
         raise InputError("holds no prepared clips", where=folder, hint=f"run handi prepare … --out {folder}")
     settings = read_json(folder / SETTINGS)
@@ -326,7 +319,7 @@ def read_clip_rows(folder: str | Path, split: str | None = None) -> Any:
     """The rows of the index (of one split) as a pyarrow table, in order. Raises: InputError."""
     import pyarrow.parquet
 
-    path = Path(folder).expanduser() / INDEX
+    path = local(folder) / INDEX
     try:
         filters = [("split", "=", split)] if split else None
         table = pyarrow.parquet.read_table(path, filters=filters, page_checksum_verification=True)

@@ -33,6 +33,7 @@ from handi.core.kinds import files_in, named, some
 from handi.core.ledger import LEDGER
 from handi.core.names import is_name_of, safe_name
 from handi.core.reading import read_json, read_jsonl, read_lines, text_beside
+from handi.core.stores import local
 from handi.data.shards import PREPARED
 from handi.evaluation.videos import Entry, is_video, prepared_entries
 from handi.evaluation.world import WorldEntry, is_world_clip, world_entry
@@ -54,7 +55,7 @@ def read_videos(path: str | Path, say: Say = lambda line: None) -> dict[str, Ent
     What is wrong with an id is its `problem`; `say` reports what is passed over. Raises: InputError for a
     folder or manifest that cannot be read or holds nothing.
     """
-    path = Path(path).expanduser()
+    path = local(path)
     if (path / PREPARED).is_file():
         entries = prepared_entries(path)
     elif path.is_dir():

@@ -16,6 +16,7 @@ from handi.core.device import choose_device, choose_dtype, worker_device
 from handi.core.errors import InputError
 from handi.core.executors import HERE, Executor, Serial
 from handi.core.progress import Progress
+from handi.core.stores import LARGE, local, upload, url_of
 from handi.data import areas
 from handi.data.dataset import HELD_OUT, PreparedClips
 from handi.data.shards import read_prepared
@@ -98,7 +99,7 @@ def make_areas(model: str, folder: Path, settings: AreaSettings, executor: Execu
     """
     if settings.batch < 1:
         raise InputError(f"--batch {settings.batch}", hint="use 1 or more")
-    folder = folder.expanduser()
+    store, folder = url_of(folder), local(folder)
     sets = [PreparedClips(folder, split) for split in _splits(folder)]
     device, here = choose_device(settings.device), isinstance(executor, Serial)
     dtype = str(choose_dtype(settings.dtype, device)).removeprefix("torch.")
@@ -129,6 +130,9 @@ def make_areas(model: str, folder: Path, settings: AreaSettings, executor: Execu
         with Progress("areas", total, "clips", done=total - left) as bar:
             for count in executor.run(maker, pending):
                 bar.advance(count)
+    if store is not None:
+        made = sorted((folder / areas.AREAS).iterdir(), key=lambda path: path.suffix != LARGE)
+        upload(folder, store, [f"{areas.AREAS}/{path.name}" for path in made if path.is_file()])
     stored = areas.StoredAreas(folder)
     overlaps = [
         one["iou"]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from handi.core.errors import InputError
+from handi.core.stores import local
 from handi.data import shards
 from handi.data.claim import AREAS
 from handi.data.dataset import PreparedClips
@@ -240,7 +241,7 @@ def make_start(recipe: Recipe, clips: PreparedClips, folder: Path) -> None:
 
 def check_parts(recipe: Recipe) -> None:
     """Raises: InputError, ModelError for a model to start from, or a hand detector, that is not there."""
-    if not Path(recipe.data.path).expanduser().is_dir():
+    if not local(recipe.data.path).is_dir():
         return  # clips that are not there come first: opening them says how they are made
     if recipe.model.init is not None:
         model_folder.require(str(recipe.model.init))
