@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from handi.core.errors import InputError, OutputError, reason
+from handi.core.executors import HERE, Executor
+from handi.core.progress import Progress
 from handi.evaluation.features import FeatureStore
 from handi.evaluation.metrics.protocol import Figure, SetMetric
-from handi.evaluation.scoring import set_key
+from handi.evaluation.scoring import one_thread, set_key
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 SET_SHARE = 20  # a set distance is resampled this many times less often: each costs a whole distance
+WORTH = 32 << 20  # bytes of features from which on processes are started to measure distances
 CHUNK = 64  # resamples drawn at a time
 _Z = 1.959963984540054  # standard normal quantile of 0.975
 
@@ -87,6 +92,8 @@ class SetAccumulator:
         # By `set_key`: features of the true, then of each side; id → why there are none.
         self._stores: dict[str, list[FeatureStore]] = {}
         self._missing = defaultdict[str, dict[str, str]](dict)
+        # metric → number of the resample, -1 for all videos → distances, or why there are none
+        self._distances = defaultdict[str, dict[int, list[float] | str]](dict)
 
     def take(self, id: str, key: str, rows: Sequence[np.ndarray]) -> None:
         """The features of the true video and of each side. Videos are to come in the same order always, as
@@ -106,43 +113,49 @@ class SetAccumulator:
         """Count a video that is not in the sets of a key."""
         self._missing[key][id] = why
 
-    def results(self, metric: SetMetric, resamples: int) -> list[Result]:
-        """The result of each side, then that of their difference if there are two."""
+    def measure(self, metrics: Sequence[SetMetric], resamples: int, executor: Executor) -> None:
+        """Measure all distances, and those of resamples for their intervals, by an executor's workers."""
+        again = max(resamples // SET_SHARE, 2)
+        ready = [m for m in metrics if len(self._stores.get(set_key(m), [()])[0]) >= 2]
+        maker = DistanceMaker({m.name: (m.distance, self._stores[set_key(m)]) for m in ready})
+        if not maker.is_worth_sharing():
+            executor = HERE
+        pieces = [(metric.name, number) for metric in ready for number in range(-1, again)]
+        with Progress("distances", len(pieces), "resamples") as bar:
+            for name, number, values in executor.run(maker, pieces):
+                self._distances[name][number] = values
+                bar.advance()
+
+    def results(self, metric: SetMetric) -> list[Result]:
+        """The result of each side, then that of their difference if there are two; after `measure`."""
         try:
-            return self._results(metric, resamples)
+            return self._results(metric)
         except Exception as error:
             return [{"skipped": reason(error)} for _ in range(2 * self._sides - 1)]
 
-    def _results(self, metric: SetMetric, resamples: int) -> list[Result]:
+    def _results(self, metric: SetMetric) -> list[Result]:
         missing = dict(sorted(self._missing[set_key(metric)].items()))
         if set_key(metric) not in self._stores:
             raise InputError(most_common(missing.values()))
-        reference, *sides = self._stores[set_key(metric)]
-        if (n := len(reference)) < 2:
+        if (n := len(self._stores[set_key(metric)][0])) < 2:
             raise InputError(f"a distance between sets needs 2 videos, there is {n}")
-
-        def distances(picks: np.ndarray | None) -> np.ndarray:
-            true = reference.rows(picks)
-            values = [float(metric.distance(side.rows(picks), true)) for side in sides]
-            # One resampling for all: a difference is only as wide as what the sides do not share.
-            return np.array([*values, values[0] - values[1]] if len(values) > 1 else values)
-
-        values = distances(None)
+        found = dict(sorted(self._distances[metric.name].items()))
+        if failed := [values for values in found.values() if isinstance(values, str)]:
+            raise InputError(failed[0])
+        values, *again = (np.array(values) for values in found.values())
         if not np.isfinite(values).all():
             raise InputError("the distance is not a finite number")
         results: list[Result] = []
-        for value, (low, high) in zip(
-            values, distance_interval(values, distances, n, resamples), strict=True
-        ):
-            found: Result = {"value": float(value), "interval": [low, high], "n": n, "missing": missing}
-            if len(results) < len(sides) and metric.enough:  # biased, and never below 0
-                found["interval"][0] = max(low, 0.0)
+        for value, (low, high) in zip(values, distance_interval(values, np.stack(again)), strict=True):
+            one: Result = {"value": float(value), "interval": [low, high], "n": n, "missing": missing}
+            if len(results) < self._sides and metric.enough:  # biased, and never below 0
+                one["interval"][0] = max(low, 0.0)
                 if n < metric.enough:
-                    found["warning"] = (
+                    one["warning"] = (
                         f"n = {n}: under {metric.enough} videos a Fréchet distance is mostly the bias of a "
                         "small sample; compare it at equal n only"
                     )
-            results.append(found)
+            results.append(one)
         return results
 
     def close(self) -> None:
@@ -150,6 +163,47 @@ class SetAccumulator:
         for stores in self._stores.values():
             for store in stores:
                 store.close()
+
+
+@dataclass(frozen=True)
+class DistanceMaker:
+    """Makes what measures distances: (metric, number of the resample or -1 for the videos themselves) → both,
+    and the distance of each side to the true set and of the two; a text where there is none."""
+
+    sets: dict[str, tuple[Callable[..., float], list[FeatureStore]]]
+
+    def is_worth_sharing(self) -> bool:
+        """Whether other processes can measure it, which metrics of one's own may not, and save time by it."""
+        try:
+            if max((store.bytes for _, stores in self.sets.values() for store in stores), default=0) < WORTH:
+                return False
+            pickle.dumps([distance for distance, _ in self.sets.values()])
+        except Exception:
+            return False
+        return True
+
+    def __call__(self, number: int) -> Callable[[tuple[str, int]], tuple[str, int, list[float] | str]]:
+        def work(piece: tuple[str, int]) -> tuple[str, int, list[float] | str]:
+            try:
+                with one_thread():
+                    return *piece, self._values(*piece)
+            except OutputError:
+                raise
+            except Exception as error:
+                return *piece, reason(error)
+
+        return work
+
+    def _values(self, name: str, number: int) -> list[float]:
+        distance, (reference, *sides) = self.sets[name]
+        # One resampling for all: a difference is only as wide as what the sides do not share.
+        picks = None
+        if number >= 0:
+            n = len(reference)
+            picks = np.random.default_rng((0, number)).integers(n, size=n)
+        true = reference.rows(picks)
+        values = [float(distance(side.rows(picks), true)) for side in sides]
+        return [*values, values[0] - values[1]] if len(values) > 1 else values
 
 
 # ---------------------------------------------------------------------------------------- intervals
@@ -169,26 +223,22 @@ def mean_interval(values: Sequence[float], resamples: int = RESAMPLES) -> Interv
     return [float(low), float(high)]
 
 
-def distance_interval(
-    values: np.ndarray, of_picks: Callable[[np.ndarray], np.ndarray], n: int, resamples: int
-) -> list[Interval]:
-    """values ± 1.96 standard deviations of what `of_picks` makes of n resampled video numbers.
+def distance_interval(values: np.ndarray, again: np.ndarray) -> list[Interval]:
+    """values (k) ± 1.96 standard deviations of those of resamples (r×k).
 
     A percentile interval would be wrong here: a resample has fewer distinct videos, so its distance carries
     the bias of a smaller sample and lies above the value, often all of it. The bootstrap does give the
     spread.
     """
-    count = max(resamples // SET_SHARE, 2)
-    again = np.stack([of_picks(picks[0]) for picks in _picks(n, count, chunk=1)])
     reach = _Z * np.std(again, axis=0, ddof=1)
     return [[float(value - far), float(value + far)] for value, far in zip(values, reach, strict=True)]
 
 
-def _picks(n: int, resamples: int, chunk: int = CHUNK) -> Iterator[np.ndarray]:
+def _picks(n: int, resamples: int) -> Iterator[np.ndarray]:
     """Resamples of n videos, some at a time: r×n numbers. The same for every figure of the same n."""
     rng = np.random.default_rng(0)
-    for first in range(0, resamples, chunk):
-        yield rng.integers(n, size=(min(chunk, resamples - first), n))
+    for first in range(0, resamples, CHUNK):
+        yield rng.integers(n, size=(min(CHUNK, resamples - first), n))
 
 
 # ------------------------------------------------------------------------------------------ reasons

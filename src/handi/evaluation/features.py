@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -62,17 +64,31 @@ class FeatureCache:
 
 
 class FeatureStore:
-    """R×D float32 rows per video, R and D the same for all, appended to a nameless file in `folder`."""
+    """R×D float32 rows per video, R and D the same for all, appended to a file in `folder`.
+
+    A copy that is sent to another process reads what had been added before.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as the store)
+        number, name = tempfile.mkstemp(dir=folder)
+        self._file: BinaryIO | None = open(number, "wb")  # noqa: SIM115 (it lives as long as the store)
+        self._path = Path(name)
         self._shape: tuple[int, ...] = ()
         self._videos = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._flush()
+        return self.__dict__ | {"_file": None}
 
     def __len__(self) -> int:
         """Videos."""
         return self._videos
+
+    @property
+    def bytes(self) -> int:
+        """Size of all rows."""
+        return 4 * self._videos * math.prod(self._shape)
 
     def check(self, rows: np.ndarray) -> None:
         """Raises: InputError for another number of rows or features than the videos before."""
@@ -83,14 +99,15 @@ class FeatureStore:
         """Append one video's rows. Raises: as `check`."""
         self.check(rows)
         self._shape = rows.shape
+        assert self._file is not None
         self._file.write(np.ascontiguousarray(rows, np.float32).data)
         self._videos += 1
 
     def rows(self, picks: np.ndarray | None = None) -> np.ndarray:
         """All rows, n·R×D, as a memory map; or those of the videos with these numbers, some several times."""
         count, width = self._shape
-        self._file.flush()
-        videos = np.memmap(self._file, np.float32, "r", shape=(self._videos, count, width))
+        self._flush()
+        videos = np.memmap(self._path, np.float32, "r", shape=(self._videos, count, width))
         if picks is None:
             return videos.reshape(-1, width)
         if len(picks) * count * width * 4 <= IN_MEMORY:
@@ -104,4 +121,10 @@ class FeatureStore:
     def close(self) -> None:
         """Free the disk space."""
         with suppress(OSError):
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
+            self._path.unlink()
+
+    def _flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()

@@ -131,6 +131,9 @@ def evaluate(
             say(f"not scored: {id}: {pairs.refused[id]}")
         if not (n := sum(id not in pairs.refused for id in pairs.ids)):
             raise InputError(f"none of {len(pairs.asked)} videos can be scored", where=pred)
+        distances = [cast(SetMetric, metric) for metric in loaded.metrics if is_set_metric(metric)]
+        if distances:
+            sets.measure(distances, config.resamples, executor)
         tables = _tables(loaded, scores, sets, config.resamples, 2 * len(sides) - 1)
         sets.close()
     ledger.settle(
@@ -213,7 +216,7 @@ def _tables(
             if isinstance(metric, str):
                 results: list[Result] = [{"skipped": metric}] * count
             elif is_set_metric(metric):
-                results = sets.results(cast(SetMetric, metric), resamples)
+                results = sets.results(cast(SetMetric, metric))
             else:
                 results = scores.results(figure, resamples)
             about = {"metric": name, "title": figure.title, "better": figure.better, "unit": figure.unit}

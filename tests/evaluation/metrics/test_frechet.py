@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 from itertools import product
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from scipy.linalg import sqrtm
 
 from handi.core.errors import InputError
+from handi.evaluation.aggregate import DistanceMaker
+from handi.evaluation.features import FeatureStore
 from handi.evaluation.metrics import frechet
 from handi.evaluation.metrics.frechet import (
     Moments,
@@ -139,3 +142,19 @@ def test_memory_maps_stay_on_disk(tmp_path):
     assert kernel_distance(mapped, other, subset_size=50) == kernel_distance(
         np.load(path), other, subset_size=50
     )
+
+
+def test_a_distance_is_the_same_in_another_process(tmp_path):
+    """As far as it can be seen in this one: what is sent there is rows by the name of their file."""
+    rng = np.random.default_rng(0)
+    stores = [FeatureStore(tmp_path), FeatureStore(tmp_path)]
+    for _ in range(20):
+        for store in stores:
+            store.add(rng.normal(size=(3, 8)).astype(np.float32))
+    maker = DistanceMaker({"fid": (frechet_distance, stores), "kid": (kernel_distance, stores)})
+    sent = pickle.loads(pickle.dumps(maker))
+    for piece in (("fid", -1), ("fid", 0), ("fid", 3), ("kid", 3)):
+        assert sent(1)(piece) == maker(0)(piece)
+    assert maker(0)(("fid", 0)) != maker(0)(("fid", 3))
+    assert maker(0)(("fid", -1))[2] == [frechet_distance(stores[1].rows(), stores[0].rows())]
+    assert not maker.is_worth_sharing()

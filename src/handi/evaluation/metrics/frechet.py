@@ -1,7 +1,8 @@
 """Distances between two sets of feature vectors: Fréchet (FID, FVD) and the unbiased kernel one (KID, KVD).
 
 Sets are n×D arrays, memory maps included: they are read in blocks and counted in float64, so that memory
-grows with D and not with n, and the order of the rows changes nothing beyond rounding.
+grows with D and not with n, and the order of the rows changes nothing beyond rounding. What takes long is
+torch's, whose threads a caller can set, so that a distance is the same to the bit wherever it is measured.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from handi.core.errors import InputError
 
@@ -34,7 +36,7 @@ class Moments:
         between = np.sqrt(self.count * other.count / count) * apart[None]
         root = np.concatenate([self.root, other.root, between])
         if len(root) > root.shape[1]:
-            root = np.asarray(np.linalg.qr(root, mode="r"))
+            root = torch.linalg.qr(torch.from_numpy(root), mode="r").R.numpy()
         return Moments(count, self.mean + apart * other.count / count, root)
 
 
@@ -70,7 +72,7 @@ def distance_of_moments(a: Moments, b: Moments) -> float:
     root_a, root_b = (one.root / np.sqrt(one.count - 1) for one in (a, b))
     apart = np.square(a.mean - b.mean).sum()
     spread = np.square(root_a).sum() + np.square(root_b).sum()
-    common = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    common = torch.linalg.svdvals(_product(root_a, root_b)).numpy().sum()
     return float(max(apart + spread - 2 * common, 0.0))  # rounding may go below
 
 
@@ -102,11 +104,16 @@ def kernel_distance(
     return float(np.mean(found))
 
 
+def _product(a: np.ndarray, b: np.ndarray) -> torch.Tensor:
+    """a bᵀ."""
+    return torch.from_numpy(a) @ torch.from_numpy(b).T
+
+
 def _mmd(a: np.ndarray, b: np.ndarray) -> float:
     """Unbiased estimate of the squared MMD: the pairs of a row with itself are left out."""
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return (x @ y.T / x.shape[1] + 1) ** 3
+        return (_product(x, y).numpy() / x.shape[1] + 1) ** 3
 
     def within(x: np.ndarray) -> float:
         values = kernel(x, x)
