@@ -228,7 +228,7 @@ def lay_out_clips(folder: Path) -> None:
             made = np.clip(frames + rng.normal(0, noise, frames.shape), 0, 255).astype(np.uint8)
             write_video(folder / f"out/{name}/{id}.mp4", made, fps=8)
     world = folder / "world"
-    prepare_world([0, 1], WorldSettings(), world, workers=1)
+    prepare_world([0, 1], WorldSettings(), world)
     export_clips(world, folder / "datasets/kitchen", "lerobot")
     shutil.rmtree(world)
 
