@@ -17,7 +17,7 @@ from handi.core.executors import HERE, Executor
 from handi.core.progress import Progress
 from handi.evaluation.features import FeatureStore
 from handi.evaluation.metrics.protocol import Figure, SetMetric
-from handi.evaluation.scoring import one_thread, set_key
+from handi.evaluation.scoring import DIES, one_thread, set_key
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -122,7 +122,7 @@ class SetAccumulator:
             executor = HERE
         pieces = [(metric.name, number) for metric in ready for number in range(-1, again)]
         with Progress("distances", len(pieces), "resamples") as bar:
-            for name, number, values in executor.run(maker, pieces):
+            for name, number, values in executor.run(maker, pieces, lambda piece: (*piece, DIES)):
                 self._distances[name][number] = values
                 bar.advance()
 

@@ -36,6 +36,7 @@ from handi.evaluation.scoring import (
     AreaMaker,
     LoadedMetrics,
     ScorerMaker,
+    area_lost,
     is_set_metric,
     load_metrics,
     lost,
@@ -147,7 +148,7 @@ def _intensive(pairs: Pairs, maker: AreaMaker, executor: Executor) -> list[str]:
     """The ids of the motion-intensive subset. Raises: HandiError."""
     shares: dict[str, float] = {}
     with Progress("areas", len(pairs.asked), "videos") as bar:
-        for line in executor.run(maker, pairs.asked):
+        for line in executor.run(maker, pairs.asked, area_lost):
             pairs.take_notes(line)
             if line["share"] is not None:
                 shares[line["id"]] = line["share"]

@@ -32,7 +32,7 @@ PARTS: dict[Part, str] = {
     "truth": "it is no clip of the synthetic world",
     "siblings": "no other clip starts from the same image, or one that does cannot be read",
 }
-DIES = "the workers that score it die; use fewer --workers if memory is short"
+DIES = "the workers that are given it die; use fewer --workers if memory is short"
 
 
 class LoadedMetrics:
@@ -130,6 +130,11 @@ class ScorerMaker(WorkerMaker):
 def lost(item: tuple[str, str]) -> Line:
     """The line of a video on which workers have died."""
     return {"id": item[0], "key": item[1], "refused": DIES}
+
+
+def area_lost(id: str) -> Line:
+    """The line of a video on whose area workers have died."""
+    return {"id": id, "share": None, "changes": {}, "no_area": DIES}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from handi.core.device import choose_device, choose_dtype, worker_device
-from handi.core.errors import InputError
+from handi.core.errors import HandiError, InputError
 from handi.core.executors import HERE, Executor, Serial
 from handi.core.progress import Progress
 from handi.core.stores import LARGE, local, upload, url_of
@@ -82,6 +82,12 @@ class AreaMaker:
         return work
 
 
+def _lost(piece: Piece) -> int:
+    """Raises: HandiError for a shard on which workers have died; what the others made is kept."""
+    hint = "use fewer --workers or a smaller --batch-size if memory is short"
+    raise HandiError("the workers that sample its areas die", where=piece.shard, hint=hint)
+
+
 def _load(model: str, device: str, dtype: str) -> HandiPipeline:
     """Raises: ModelError."""
     pipe = HandiPipeline.from_pretrained(model, torch_dtype=choose_dtype(dtype, device))
@@ -128,7 +134,7 @@ def make_areas(model: str, folder: Path, settings: AreaSettings, executor: Execu
                     left += len(indices)
         maker = AreaMaker(model, folder, settings, about["dtype"], pipe if here else None)
         with Progress("areas", total, "clips", done=total - left) as bar:
-            for count in executor.run(maker, pending):
+            for count in executor.run(maker, pending, _lost):
                 bar.advance(count)
     if store is not None:
         made = sorted((folder / areas.AREAS).iterdir(), key=lambda path: path.suffix != LARGE)
