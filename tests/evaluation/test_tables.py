@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.bench_data import FRAMES, clip, write_data, write_frames, write_method
-from helpers.small_footage import clip_of, movie, simple_tools
+from helpers.plain_work import Sent
+from helpers.small_footage import clip_of, content, movie, simple_tools
 
 from handi.core.errors import InputError
 from handi.core.executors import Serial
@@ -223,6 +224,23 @@ def test_nothing_is_made_or_scored_twice(folders, tmp_path, monkeypatch):
     other.metrics.metrics[0].weights["a network"] = "another file's hash"
     tables.table2(other, intensive=False)
     assert any("scored again" in line for line in other.said)
+
+
+def test_other_processes_make_and_score_the_same(folders, tmp_path):
+    found = []
+    for name, executor in (("one", Serial()), ("two", Sent())):
+        made = study(folders, tmp_path / name, "static", f"stored=videos:{folders / 'fast'}",
+                     executor=executor)  # fmt: skip
+        tables.table2(made, intensive=False)
+        files = content(tmp_path / name)
+        for file in list(files):
+            if file.endswith(("key.json", "ledger.jsonl", "run.json", ".csv")):  # times, folders' names
+                del files[file]
+            elif file.endswith("results.json"):
+                files[file] = json.dumps(json.loads(files[file]) | {"pred": ""}).encode()
+        found.append(files)
+    assert found[0] == found[1]
+    assert len(found[0]) > 50
 
 
 def test_a_method_that_cannot_run_leaves_its_row_empty(folders, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.plain_work import Sent
 from helpers.small_footage import content
 from helpers.tiny_training import SIZE, tiny_clip
 
@@ -170,6 +171,14 @@ def test_a_run_that_is_stopped_goes_on_and_ends_the_same(home, made, tmp_path, m
     assert make_areas(str(home / "model"), data, QUICK).made == 2
     (data / "areas" / "train-00001.jsonl").unlink()  # stopped between a tar and its lines, written last
     assert make_areas(str(home / "model"), data, QUICK).made == 1
+    assert content(data) == content(made)
+
+
+def test_other_processes_make_the_same_areas(home, made, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(made, data)
+    shutil.rmtree(data / "areas")
+    assert make_areas(str(home / "model"), data, QUICK, Sent()).made == 4
     assert content(data) == content(made)
 
 
