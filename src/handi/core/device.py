@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from handi.core.errors import InputError
@@ -46,3 +48,19 @@ def choose_dtype(name: str, device: str) -> Any:
 
     names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
     return names["bfloat16" if device.startswith("cuda") else "float32"] if name == "auto" else names[name]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Networks and OpenCV on one CPU thread: sums come out the same anywhere, and workers do not crowd."""
+    import cv2
+    import torch
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])

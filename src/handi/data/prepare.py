@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from handi.core.device import choose_device
+from handi.core.device import choose_device, gpu_count
 from handi.core.errors import InputError
 from handi.core.executors import HERE, Executor
 from handi.core.files import cache_folder
@@ -75,7 +75,7 @@ class ToolsMaker:
     def on(self, number: int) -> torch.device:
         """The device of worker `number`: GPUs are dealt out in turn."""
         if self.device == "auto":
-            count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+            count = gpu_count()
             return torch.device("cuda", number % count) if count else torch.device("cpu")
         return torch.device(self.device)
 

@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
+from handi.core.device import one_thread
 from handi.core.errors import HandiError, reason
 from handi.core.files import replacing, write_text, writing
 from handi.core.reading import read_json
@@ -48,7 +48,7 @@ class BuildWorker:
     store: str | None = None  # the URL of an object store that the shards belong into
 
     def __call__(self, number: int) -> Callable[[Shard], Done]:
-        with _one_thread():
+        with one_thread():
             return ShardWriter(self.out, self.settings, self.tools(number), self.run, self.store)
 
 
@@ -69,7 +69,7 @@ class ShardWriter:
         trials = Trials(self.out / WORK / f"{shard.name}.trial", self.run)
         areas = np.zeros(self.settings.size, np.int64)
         rows, offset = [], 0
-        with _one_thread():
+        with one_thread():
             with replacing(tar) as temporary, open(temporary, "wb") as file:
                 for clip, made in self._prepared(shard, trials):
                     if isinstance(made, str):
@@ -164,16 +164,3 @@ class Trials:
     def end(self) -> None:
         """The shard is finished."""
         self.path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Networks and OpenCV on one CPU thread: sums come out the same anywhere, and workers do not crowd."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])

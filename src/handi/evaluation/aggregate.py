@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from handi.core.device import one_thread
 from handi.core.errors import InputError, OutputError, reason
 from handi.core.executors import HERE, Executor
 from handi.core.progress import Progress
 from handi.evaluation.features import FeatureStore
 from handi.evaluation.metrics.protocol import Figure, SetMetric
-from handi.evaluation.scoring import DIES, one_thread, set_key
+from handi.evaluation.scoring import DIES, set_key
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000

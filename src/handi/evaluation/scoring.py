@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 
-from handi.core.device import choose_device, worker_device
+from handi.core.device import choose_device, one_thread, worker_device
 from handi.core.errors import InputError, OutputError, reason
 from handi.core.ledger import Line
 from handi.evaluation.features import FeatureCache
@@ -241,16 +238,3 @@ def _lack(pair: Pair, parts: Sequence[Part]) -> str | None:
         if value is None or (part in ("siblings", "text", "description") and not value):
             return PARTS[part]
     return None
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Networks and OpenCV on one CPU thread: sums come out the same for any number of workers."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
