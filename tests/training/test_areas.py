@@ -158,7 +158,7 @@ def test_a_run_that_is_stopped_goes_on_and_ends_the_same(home, made, tmp_path, m
             (data / "areas" / ".train-00001-left").write_text("half")
             raise KeyboardInterrupt
         shards.append(shard)
-        whole(pipe, clips, shard, *rest)
+        return whole(pipe, clips, shard, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(handi.training.areas, "make_shard", once)

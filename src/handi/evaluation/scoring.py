@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -164,7 +164,9 @@ def _scored(
     for metric in loaded.metrics:
         shown = limited if metric.scoped else found
         if is_set_metric(metric):
-            if (key := set_key(metric)) not in sets:  # metrics with one extractor share its features
+            if (
+                key := set_key(cast(SetMetric, metric))
+            ) not in sets:  # metrics with one extractor share its features
                 sets[key] = _set_features(metric, shown, features)
             continue
         for side, scores in zip(sides, _scores(metric, shown, len(found), features), strict=True):

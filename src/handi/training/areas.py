@@ -132,7 +132,7 @@ def make_areas(model: str, folder: Path, settings: AreaSettings, executor: Execu
                 if not all(stored.has(places[index]) for index in indices):
                     pending.append(Piece(clips.split, shard, indices))
                     left += len(indices)
-        maker = AreaMaker(model, folder, settings, about["dtype"], pipe if here else None)
+        maker = AreaMaker(model, folder, settings, dtype, pipe if here else None)
         with Progress("areas", total, "clips", done=total - left) as bar:
             for count in executor.run(maker, pending, _lost):
                 bar.advance(count)
