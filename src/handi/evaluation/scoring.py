@@ -164,9 +164,7 @@ def _scored(
     for metric in loaded.metrics:
         shown = limited if metric.scoped else found
         if is_set_metric(metric):
-            if (
-                key := set_key(cast(SetMetric, metric))
-            ) not in sets:  # metrics with one extractor share its features
+            if (key := set_key(cast(SetMetric, metric))) not in sets:  # else another metric's
                 sets[key] = _set_features(metric, shown, features)
             continue
         for side, scores in zip(sides, _scores(metric, shown, len(found), features), strict=True):
