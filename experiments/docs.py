@@ -81,16 +81,22 @@ def main() -> None:
     )
     parser.add_argument("pages", nargs="*", default=PAGES)
     parser.add_argument("--list", action="store_true", help="only say what would be run, and what not")
+    parser.add_argument(
+        "--keep", type=Path, help="work in this folder, keep it, and use again what was laid there"
+    )
     options = parser.parse_args()
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     failures: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
-        given = Path(scratch) / "given"
-        if not options.list:
-            lay_out(given)
+        work = (options.keep or Path(scratch)).resolve()
+        given = work / "given"
+        if not options.list and not given.exists():
+            lay_out(work / "unfinished")
+            (work / "unfinished").rename(given)
         for page in options.pages:
-            place = Path(scratch) / Path(page).stem
+            place = work / Path(page).stem
+            shutil.rmtree(place, ignore_errors=True)
             for command in commands(ROOT / page):
                 if command.not_run:
                     print(f"{page}: not run, {command.not_run}: {command.line}", flush=True)
@@ -99,7 +105,7 @@ def main() -> None:
                     print(f"{page}: run: {smaller(command.line)}")
                 else:
                     if not place.exists():
-                        shutil.copytree(given, place)
+                        shutil.copytree(given, place)  # at a page's first command
                     if not run(page, command.line, place):
                         failures.append(f"{page}: {command.line}")
                 counts["not run" if command.not_run else "run"] += 1

@@ -19,6 +19,7 @@ from handi.core.images import write_image
 from handi.core.video import write_video
 from handi.evaluation.folder import read_videos
 from handi.evaluation.gallery import GalleryConfig, build_gallery, read_methods
+from handi.evaluation.gallery_scores import scores_of
 from handi.motion.flow import hsv_first_pair
 
 IDS = ["1", "2"]
@@ -347,3 +348,24 @@ def test_texts_of_a_results_file_are_text_in_the_page(folders, tmp_path):
     text = out.read_text()
     assert MARKUP not in text
     assert text.count("{{script}}") > 8  # as it was written, not the page's script again
+
+
+def test_scores_of_two_methods_stand_in_the_same_lines():
+    def result(**scores: float) -> dict:
+        metrics = {name: {"title": name.upper(), "per_video": {"1": value}} for name, value in scores.items()}
+        return {"refused": {}, "metrics": metrics}
+
+    assert scores_of([None, result(psnr=20.0, flow=0.5), result(err=0.1, psnr=21.0)], "1") == [
+        [],
+        [("PSNR", 20.0), ("FLOW", 0.5), ("ERR", None)],
+        [("PSNR", 21.0), ("FLOW", None), ("ERR", 0.1)],
+    ]
+    assert scores_of([None, result(psnr=20.0)], "2") == []
+
+
+def test_nothing_is_wider_than_a_narrow_window(browser, page):
+    tab = browser.new_page(viewport={"width": 380, "height": 800})
+    tab.goto(page.as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert not tab.locator("details.note").evaluate("folded => folded.open")
+    tab.close()
