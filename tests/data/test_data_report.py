@@ -332,6 +332,9 @@ def test_a_browser_shows_it(prepared):
         pictures = tab.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
         assert len(pictures) == 8
         assert all(pictures)
+        tab.set_viewport_size({"width": 380, "height": 800})
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        tab.set_viewport_size({"width": 1100, "height": 900})
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert {url.split(":")[0] for url in asked} <= {"file", "data"}
         film = "document.querySelector('.film img')"
