@@ -10,7 +10,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,8 @@ def _record(method: Method, task: Task) -> dict[str, Any]:
             b"-" if part is None else f"{part.shape}".encode() + np.ascontiguousarray(part).tobytes()
         )
     request = {"prompt": task.prompt, "seed": task.seed, "pictures": digest.hexdigest()[:16]}
-    return {"id": task.id, "request": request, "method": dict(method.config)}
+    origin = asdict(method.origin)
+    return {"id": task.id, "request": request, "method": dict(method.config), "origin": origin}
 
 
 def _write(clip: GeneratedClip, folder: Path, record: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from handi.evaluation.clips import ClipOptions, generate_clips
 from handi.evaluation.features import FeatureCache
 from handi.evaluation.folder import read_videos
 from handi.evaluation.methods import Spec
+from handi.evaluation.methods.base import Origin
 from handi.evaluation.metrics.protocol import PROTOCOL
 from handi.evaluation.pairs import TrueAreas
 from handi.evaluation.results import read_results
@@ -49,6 +50,7 @@ class Study:
     say: Callable[[str], None] = print
     executor: Executor = HERE  # who generates and scores
     lost: list[str] = field(default_factory=list)
+    origins: dict[tuple[str, str], Origin] = field(default_factory=dict)  # (method, data) → of what was built
     _notes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     _generated: set[tuple[str, str]] = field(default_factory=set, repr=False)
 
@@ -91,14 +93,17 @@ class Study:
         """The clips of a data set that are used, by id. Raises: InputError."""
         return dict(list(read_videos(self.data[data]).items())[: self.config.limit])
 
+    def folder_of(self, spec: Spec, data: str) -> Path:
+        """The folder of a method's videos of a data set, whether they are there or not."""
+        return self.out / "videos" / data / spec.name if spec.stored is None else spec.stored
+
     def videos(self, spec: Spec, data: str) -> Path:
         """The folder of a method's videos of a data set; missing ones are generated. Raises: HandiError."""
-        if spec.stored is not None:
-            return spec.stored
-        folder = self.out / "videos" / data / spec.name
-        if (spec.name, data) in self._generated:
+        folder = self.folder_of(spec, data)
+        if spec.stored is not None or (spec.name, data) in self._generated:
             return folder
         method = spec.build(None if self.here else "cpu")
+        self.origins[spec.name, data] = method.origin
         if method.uses_ground_truth:
             self._notes[spec.name, data] = f"{spec.name} is given {method.uses_ground_truth}"
         entries = self.entries(data)

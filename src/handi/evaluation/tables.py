@@ -17,6 +17,7 @@ from handi.evaluation.clips import task_of
 from handi.evaluation.layout import COMPARABLE, NOT_COMPARABLE, Cell, Column, FigureRow, Table
 from handi.evaluation.methods import Spec
 from handi.evaluation.methods.base import Method
+from handi.evaluation.origins import origins_table
 from handi.evaluation.study import Study
 from handi.evaluation.videos import Entry
 
@@ -63,8 +64,12 @@ def make_tables(
 
 
 def write_tables(study: Study, tables: Sequence[Table], name: str) -> None:
-    """Write NAME and NAME_more in all formats. Raises: OutputError."""
-    for table, stem in zip(tables, (name, f"{name}_more"), strict=False):
+    """Write NAME and NAME_more in all formats, and NAME_methods: where the rows come from.
+
+    Raises: OutputError.
+    """
+    named = dict(zip((name, f"{name}_more"), tables, strict=False))
+    for stem, table in (named | {f"{name}_methods": origins_table(study)}).items():
         study.say(f"wrote {table.write(study.out, stem)[0]}")
 
 

@@ -5,6 +5,7 @@ handi:MODEL                a model of handi's, both stages
 animate-anything:FOLDER    an AnimateAnything folder; its mask is the whole frame
 pia:FOLDER                 diffusers' PIAPipeline
 cogvideox:FOLDER           diffusers' CogVideoX pipelines, image-to-video or text-to-video
+external:CHECKOUT,weights=PATH,…    another project's own inference, see external.py; NAME says which project
 static                     floor: the context image, 16 times
 flow                       floor: the context image moved on by the optical flow to the next TRUE frame
 FILE.yaml                  kind: one of the above or `command` (any program), and its options
@@ -13,10 +14,12 @@ FILE.yaml                  kind: one of the above or `command` (any program), an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from handi.core.errors import InputError
 from handi.core.names import check_name
@@ -32,6 +35,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "animate-anything": (OURS, "model", {"mask": "full"}),
     "pia": ("published:Pia", "model", {}),
     "cogvideox": ("published:CogVideoX", "model", {}),
+    "external": ("external:External", "checkout", {}),
     "command": ("program:Command", "command", {}),
 }
 STORED = "videos"
@@ -44,6 +48,7 @@ class Spec:
     name: str
     kind: str
     options: Mapping[str, Any]
+    trained_on: str = ""  # as a method file says
 
     @property
     def stored(self) -> Path | None:
@@ -55,7 +60,7 @@ class Spec:
         if self.stored is not None:
             if not self.stored.exists():
                 raise InputError("no such folder or manifest of videos", where=self.stored)
-        elif self.kind == "command":
+        elif self.kind in ("command", "external"):
             self.build().check()  # type: ignore[attr-defined]  # it loads nothing
         elif "model" in self.options and KINDS[self.kind][0] == OURS:
             from handi.models.folder import require
@@ -76,6 +81,7 @@ class Spec:
             )
         except TypeError as error:  # an option that the class does not have
             raise InputError(f"{error}", where=self.name) from error
+        method.origin = replace(method.origin, trained_on=self.trained_on or method.origin.trained_on)
         return method
 
 
@@ -110,7 +116,21 @@ def parse_spec(text: str) -> Spec:
     if bool(argument) != bool(value):
         hint = f"write {kind}:{argument.upper()}" if argument else f"write {kind}"
         raise InputError(f"{text!r}", hint=hint)
+    if kind == "external":
+        return Spec(name, kind, _of_list(name, value))
     return Spec(name, kind, {argument: value} if argument else {})
+
+
+def _of_list(name: str, text: str) -> dict[str, Any]:
+    """CHECKOUT,OPTION=VALUE,… as the options of an external method. Raises: InputError."""
+    checkout, *rest = text.split(",")
+    options: dict[str, Any] = {"checkout": checkout, "project": name}
+    for part in rest:
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(f"{part!r} in {text!r} is no OPTION=VALUE", hint="or write a FILE.yaml")
+        options[key] = yaml.safe_load(value)
+    return options
 
 
 def _of_file(name: str, path: Path) -> Spec:
@@ -118,6 +138,9 @@ def _of_file(name: str, path: Path) -> Spec:
     if not isinstance(content, dict) or content.get("kind") not in list(KINDS):
         raise InputError("does not say which kind of method", where=path, hint=f"kind: {' | '.join(KINDS)}")
     options = {key: value for key, value in content.items() if key != "kind"}
-    if content["kind"] == "command":
+    trained_on = str(options.pop("trained_on", ""))
+    if content["kind"] in ("command", "external"):
         options["folder"] = path.parent  # its paths count from there
-    return Spec(name, content["kind"], options)
+    if content["kind"] == "external":
+        options.setdefault("project", name)
+    return Spec(name, content["kind"], options, trained_on)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
+from handi import __version__
 from handi.core.errors import HandiError, InputError, failure
+from handi.core.files import sha256_of
 from handi.core.images import resize
 from handi.core.types import BinaryMask, Frames, Picture
 from handi.core.video import even_indices
@@ -41,9 +47,48 @@ class GeneratedClip:
     area: BinaryMask | None = None  # H×W, where the method let things move, if it says
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a method's clips come from, as the tables state it; "" where nothing can tell."""
+
+    code: str  # whose
+    revision: str = ""  # of that code
+    weights: str = ""
+    trained_on: str = ""
+
+
+HANDI = Origin("handi", __version__)
+
+
+def revision_of(checkout: Path) -> str:
+    """The commit of a checkout, and whether files of it were changed; "" where git cannot tell."""
+
+    def git(*words: str) -> str:
+        line = ["git", "-C", str(checkout), *words]
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", ".")
+        return git("rev-parse", "HEAD")[:12] + (", changed" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+@lru_cache
+def hash_of(weights: Path) -> str:
+    """SHA-256 of a file; of a folder, over the names and hashes of its files. Raises: OSError."""
+    if weights.is_file():
+        return sha256_of(weights)
+    digest = hashlib.sha256()
+    for path in sorted(path for path in weights.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(weights).as_posix()} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
 class Method(Protocol):
     """Something that generates clips."""
 
+    origin: Origin
     parameters: int | None  # weights of all networks that it runs; None: not known
     config: Mapping[str, Any]  # recorded beside each clip; two methods with the same config are the same
     uses_ground_truth: str  # which part of the truth it is given; "": none
@@ -88,6 +133,7 @@ class Static:
 
     parameters: int | None = 0
     config: Mapping[str, Any] = {"kind": "static"}
+    origin = HANDI
     uses_ground_truth = ""
 
     def generate(self, tasks: Iterable[Task]) -> Iterator[GeneratedClip]:
@@ -102,6 +148,7 @@ class FlowExtrapolation:
 
     parameters: int | None = 0
     config: Mapping[str, Any] = {"kind": "flow"}
+    origin = HANDI
     uses_ground_truth = "the first true frame after the context image"
 
     def generate(self, tasks: Iterable[Task]) -> Iterator[GeneratedClip]:

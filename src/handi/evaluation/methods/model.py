@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -12,9 +14,10 @@ import torch
 
 from handi.core.device import choose_device, choose_dtype
 from handi.core.errors import InputError
+from handi.core.reading import read_yaml
 from handi.core.types import BinaryMask, Frames
 from handi.data.sources.common import FRAMES
-from handi.evaluation.methods.base import GeneratedClip, Task, one_by_one
+from handi.evaluation.methods.base import HANDI, GeneratedClip, Task, one_by_one
 from handi.method.area import prior_area
 from handi.method.latents import area_at
 from handi.method.pipeline import HandiPipeline
@@ -55,6 +58,9 @@ class Handi:
         self.uses_ground_truth = "the true motion area" if mask == "true" else ""
         weights = fingerprint(self.pipe.checkpoint)
         self.config: Mapping[str, Any] = {"kind": "handi", "weights": weights, "mask": mask, **self.calls}
+        self.origin = replace(
+            HANDI, weights=f"{model}, SHA-256 {weights[:12]}", trained_on=_trained_on(Path(model))
+        )
         self.pipe.to(self.device)
         chunk = self.pipe.backbone.chunk
         self._frames = 1 + -(-(FRAMES - 1) // chunk) * chunk  # what is too long is cut off
@@ -91,3 +97,12 @@ class Handi:
                 raise InputError("has no true motion area", where=task.id)
             return task.area
         return None
+
+
+def _trained_on(model: Path) -> str:
+    """What the run that wrote a model folder trained on, by the recipe beside it; "" without one."""
+    with suppress(InputError, KeyError, TypeError):
+        recipe = read_yaml(model.expanduser().parent / "recipe.yaml")
+        clips = recipe["optim"]["batch"] * recipe["optim"]["accumulate"]
+        return f"{recipe['data']['path']}, {recipe['run']['steps']:,} steps of {clips} clips"
+    return ""

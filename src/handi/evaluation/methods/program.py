@@ -7,12 +7,14 @@ A method file (its paths count from its own folder):
     cwd: ../DynamiCrafter                      where it runs
     output: samples_separate/{id}_sample0.mp4  its video of a clip, seen from {out}
     parameters: 1876000000                     weights, for table 1
+    code: https://github.com/…                 whose program it is, and
+    weights: model.ckpt                        which weights it has, both for the tables
 
 In `command`, {inputs} is a folder with ID.png of every clip, prompts.txt (a line per clip, in the order of
-the pictures' names), requests.jsonl (id, image, prompt, seed) and requests.csv (text, ref); {out} is an empty
-folder beside it; {frames} and {seed} are numbers. So the program is started once for all clips. A command
-with {image} or {prompt} in it is started for each clip, with {id}, {height} and {width} as well. It is not
-read by a shell: it is split into words first, and filled in after that.
+the pictures' names), requests.jsonl (id, image, prompt, seed, frames) and requests.csv (text, ref); {out} is
+an empty folder beside it; {frames} and {seed} are numbers. So the program is started once for all clips. A
+command with {image} or {prompt} in it is started for each clip, with {id}, {height} and {width} as well. It
+is not read by a shell: it is split into words first, and filled in after that.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from handi.core.images import read_image, write_image
 from handi.core.names import alike, hashed_name, safe_name
 from handi.core.types import Frames
 from handi.data.sources.common import FRAMES
-from handi.evaluation.methods.base import GeneratedClip, Task, conformed
+from handi.evaluation.methods.base import GeneratedClip, Origin, Task, conformed, revision_of
 from handi.evaluation.videos import Entry
 
 SHARED = {"inputs", "out", "frames", "seed"}
@@ -53,7 +55,7 @@ class Command:
 
     def __init__(
         self, command: str, *, folder: Path = Path(), cwd: str = ".", output: str = OUTPUT,
-        parameters: float | None = None, seed: int = 0,
+        parameters: float | None = None, seed: int = 0, code: str = "", weights: str = "",
     ) -> None:  # fmt: skip
         try:
             self.words = shlex.split(command)
@@ -75,6 +77,7 @@ class Command:
             "output": output,
             "seed": seed,
         }
+        self.origin = Origin(code or self.words[0], revision_of(self.cwd), weights)
 
     def check(self) -> None:
         """Raises: InputError if its folder or its program is not there."""
@@ -170,7 +173,8 @@ def _write_inputs(tasks: Iterable[Task], inputs: Path) -> list[_Request]:
         requests.append(_Request(task.id, name, image, prompt, task.seed, task.context.shape[:2]))
     requests.sort(key=lambda one: one.image.name)
     lines = [
-        {"id": one.name, "image": str(one.image), "prompt": one.prompt, "seed": one.seed} for one in requests
+        {"id": one.name, "image": str(one.image), "prompt": one.prompt, "seed": one.seed, "frames": FRAMES}
+        for one in requests
     ]
     (inputs / "prompts.txt").write_text("".join(f"{one.prompt}\n" for one in requests), encoding="utf-8")
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

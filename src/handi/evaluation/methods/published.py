@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from handi.core.errors import InputError, ModelError
 from handi.core.images import fit_size
 from handi.core.types import Frames
 from handi.data.sources.common import FRAMES
-from handi.evaluation.methods.base import GeneratedClip, Task, one_by_one
+from handi.evaluation.methods.base import GeneratedClip, Origin, Task, hash_of, one_by_one
 
 
 class _Diffusers:
@@ -43,6 +44,9 @@ class _Diffusers:
             "parameters": self.parameters,
             **self.calls,
         }
+        self.origin = Origin(
+            "diffusers", version("diffusers"), f"{folder.name}, SHA-256 {hash_of(folder)[:12]}"
+        )
 
     def _load(self, folder: Path) -> Any:
         raise NotImplementedError
