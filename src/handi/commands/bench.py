@@ -46,8 +46,9 @@ def bench(
         data: True videos with texts, folders or manifests as `handi evaluate --ref` takes them. The names
             epic-kitchens and ego4d say that the clips are the paper's.
         methods: What to compare; SPEC is videos:FOLDER, handi:MODEL, animate-anything:FOLDER, pia:FOLDER,
-            cogvideox:FOLDER, static, flow, or a FILE.yaml with a program's command line (docs/baselines.md).
-        out: Folder for the table, the videos and the results.
+            cogvideox:FOLDER, external:CHECKOUT,weights=PATH (the project of this NAME, by its own code),
+            static, flow, or a FILE.yaml with options or a program's command line (docs/baselines.md).
+        out: Folder for the table, where its rows come from (TABLE_methods.md), the videos and the results.
         metrics: Only these, as `handi evaluate --metrics`; by default all.
         authors: Methods that run with the authors' own weights, which handi cannot know.
         limit: Only the first N clips of each data set.
