@@ -66,7 +66,7 @@ def _origin_of(records: list[dict[str, Any]]) -> Origin:
 
 def _cells(records: list[dict[str, Any]]) -> dict[str, Cell]:
     seconds = [record["seconds"] for record in records if isinstance(record.get("seconds"), int | float)]
-    why = "no records: the videos existed before"
+    why = "no records of handi's beside the videos"
     if not seconds:
         return {"clips": Cell(why=why), "seconds": Cell(why=why)}
-    return {"clips": Cell(len(records)), "seconds": Cell(statistics.fmean(seconds))}
+    return {"clips": Cell(len(records), printed=True), "seconds": Cell(statistics.fmean(seconds))}
