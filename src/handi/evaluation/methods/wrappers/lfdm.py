@@ -51,7 +51,7 @@ def run(requests: list, options: dict, save: Any) -> None:
     model.eval()
     for request in requests:
         torch.manual_seed(request["seed"])
-        image = Image.open(request["image"]).convert("RGB").resize((side, side), Image.LANCZOS)
+        image = Image.open(request["image"]).convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
         picture = torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1)[None]
         model.set_sample_input(sample_img=picture, sample_text=[request["prompt"]])
         with torch.no_grad():
