@@ -14,7 +14,7 @@ COLUMNS = ("path", "text", "num_frames", "height", "width", "aspect_ratio", "res
 def _write(folder: Path, rows: Sequence[Row], clips: ClipSource) -> None:
     height, width = clips.size
     shape = {"num_frames": clips.frames, "height": height, "width": width, "aspect_ratio": height / width,
-             "resolution": height * width, "fps": clips.fps}  # fmt: skip
+             "resolution": height * width, "fps": f"{clips.fps:g}"}  # fmt: skip
     lines = [{"path": str(folder.absolute() / row.video), "text": row.text, **shape} for row in rows]
     write_csv(folder / "clips.csv", COLUMNS, lines)
 

@@ -37,7 +37,8 @@ def run(requests: list, options: dict, save: Any) -> None:
         torchvision.io.write_video = lambda path, frames, *_, into=written, **__: into.append(frames.numpy())
         with tempfile.TemporaryDirectory() as folder:
             for number, request in enumerate(group):
-                picture = Image.open(request["image"]).convert("RGB").resize((wide, high), Image.Resampling.LANCZOS)
+                picture = Image.open(request["image"]).convert("RGB")
+                picture = picture.resize((wide, high), Image.Resampling.LANCZOS)
                 picture.save(Path(folder, f"{number:06d}.png"))
             text = "".join(request["prompt"] + "\n" for request in group)
             Path(folder, "prompts.txt").write_text(text, encoding="utf-8")
