@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from handi.core.errors import InputError, ModelError
-from handi.core.executors import Processes, Ray, Serial
+from handi.core.executors import Processes, Serial
 from handi.core.images import write_image
 from handi.core.video import even_indices, write_video
 from handi.evaluation.metrics import METRICS
@@ -573,7 +573,7 @@ def test_any_number_of_workers_gives_the_same_bytes(sides, own_metric, tmp_path)
     (pred / "v3.npy").write_bytes(b"damaged")
     np.save(pred / "v4.npy", clip(4, height=12, width=16))  # its change of size is noted by whoever reads it
     config = EvaluationConfig(("pixels", own_metric), "area-mask", resamples=40)
-    outs = {"one": Serial(), "two": Processes(2), "ray": Ray(2)}
+    outs = {"one": Serial(), "two": Processes(2)}
     for name, executor in outs.items():
         run(pred, ref, tmp_path / name, config, versus=ref, executor=executor)
     for file in ("results.json", "results.csv", "ledger.jsonl"):
