@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from handi.core.types import Picture
 from handi.world.anatomy import random_person
+from handi.world.film import Film, digitise, exposure_for
 from handi.world.geometry import Array, unit
 from handi.world.hand import Grip, Hand, rest_hand
 from handi.world.materials import COLOURS, colour
 from handi.world.poses import POSES, facing, mixed
-from handi.world.render import Part, Renderer, develop, digitise, exposure_for
+from handi.world.render import Part, Renderer
 from handi.world.seeds import check_seed, stream
 from handi.world.setting import (
     HAND_IDS,
@@ -84,7 +85,7 @@ def render_still(seed: int, *, size: int = 256) -> Still:
     pixels, depths, present = project_joints(joints, camera, size)
     ids = (HAND_IDS["left"], HAND_IDS["right"])
     return Still(
-        digitise(develop(view.picture, gain), stream(seed, "still noise")),
+        digitise(Film(gain).develop(view.picture), stream(seed, "still noise")),
         normalised(pixels, present, size),
         visibility(view, pixels, depths, present, ids, person.size),
     )

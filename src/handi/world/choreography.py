@@ -71,19 +71,19 @@ def grip_at(hand: Hand, point: Array, rotation: Array, anchor: Sequence[float], 
     return Grip(point - rotation @ local, rotation, angles)
 
 
+SHARES = np.array([0.25, 0.6, 1.0])  # of a bone's length, where its flesh is measured
+BONES = [k for base in (THUMB, *FINGERS) for k in range(base, base + (3 if base == THUMB else 4))]
+PALM = np.isin(BONES, (THUMB, *FINGERS))
+THICK = np.array([[RADII_MM[k] + (RADII_MM[k + 1] - RADII_MM[k]) * share for share in SHARES] for k in BONES])
+
+
 def _flesh(hand: Hand, grip: Grip) -> tuple[Array, Array]:
     """Points along the bones and the flesh's thickness there: P×3, P, metres."""
     skeleton = hand.skeleton(grip)
-    points, radii = [], []
-    for base in (THUMB, *FINGERS):
-        last = base + (3 if base == THUMB else 4)
-        for k in range(base, last):
-            palm = k == base
-            for share in (0.25, 0.6, 1.0):
-                points.append(skeleton[k] + (skeleton[k + 1] - skeleton[k]) * share)
-                thick = RADII_MM[k] + (RADII_MM[k + 1] - RADII_MM[k]) * share
-                radii.append(thick / 1000 * hand.person.size * (1 if palm else hand.person.girth))
-    return np.array(points), np.array(radii)
+    near, far = skeleton[BONES], skeleton[[k + 1 for k in BONES]]
+    points = near[:, None] + (far - near)[:, None] * SHARES[:, None]
+    radii = THICK / 1000 * hand.person.size * np.where(PALM, 1, hand.person.girth)[:, None]
+    return points.reshape(-1, 3), radii.ravel()
 
 
 def clearance(hand: Hand, grip: Grip, body: Distance) -> float:

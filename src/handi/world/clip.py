@@ -13,10 +13,11 @@ from handi.core.errors import InputError
 from handi.core.types import BinaryMask, Frames
 from handi.method.area import hull_area
 from handi.world.actions import ACTIONS, Action, Choice
+from handi.world.film import Film, digitise, exposure_for
 from handi.world.geometry import Array
 from handi.world.hand import Grip, rest_hand
 from handi.world.props import State
-from handi.world.render import Camera, Part, Renderer, View, develop, digitise, exposure_for
+from handi.world.render import Camera, Part, Renderer, View
 from handi.world.scenes import Scene, affordances, build_scene
 from handi.world.seeds import check_seed, split_of, stream
 from handi.world.setting import HAND_IDS, SLEEVE_IDS, handheld
@@ -223,18 +224,21 @@ def _grip(scene: Scene, action: Action, side: str, time: float) -> Grip:
 def _exposed(renderer: Renderer, scene: Scene, action: Action, camera: Camera, times: list[float]) -> View:
     """The view at the last of the times, its light averaged over all of them."""
     views = [renderer.frame(camera, moving_parts(scene, action, time)) for time in times]
+    if len(views) == 1:
+        return views[0]
     return View(np.mean([view.picture for view in views], axis=0), views[-1].identity, views[-1].depth)
 
 
 def _render(
     scene: Scene, action: Action, size: int, motion_blur: bool, sway: bool, count: int, fps: float
 ) -> WorldClip:
-    renderer = Renderer([*scene.backdrop, *still_parts(scene, action)], scene.light, rest_hand().skin, size)
+    still_bodies = [*scene.backdrop, *still_parts(scene, action)]
+    renderer = Renderer(still_bodies, scene.light, rest_hand().skin, size)
+    steady_renderer = Renderer(still_bodies, scene.light, rest_hand().skin, size) if sway else renderer
     times = np.linspace(0, 1, count)
     still = [scene.camera] * count
     cameras = handheld(scene.camera, stream(scene.seed, "camera"), count) if sway else still
     step = SHUTTER / (count - 1)
-    gain = 0.0
     frames, clean, ids, steady_ids = [], [], [], []
     pixels2d, joints3d, visible, steady2d = [], [], [], []
     hand_ids = (HAND_IDS["left"], HAND_IDS["right"])
@@ -245,10 +249,11 @@ def _render(
         view = _exposed(renderer, scene, action, cameras[n], open_for)
         if n == 0:
             gain = exposure_for(view.picture, scene.brightness)
-        developed = develop(view.picture, gain)
+            film, steady_film = Film(gain), Film(gain)
+        developed = film.develop(view.picture)
         frames.append(digitise(developed, stream(scene.seed, "noise", n)))
-        steady = _exposed(renderer, scene, action, scene.camera, open_for) if sway else view
-        clean.append(digitise(develop(steady.picture, gain) if sway else developed))
+        steady = _exposed(steady_renderer, scene, action, scene.camera, open_for) if sway else view
+        clean.append(digitise(steady_film.develop(steady.picture) if sway else developed))
         ids.append(view.identity.astype(np.uint8))
         steady_ids.append(steady.identity.astype(np.uint8))
         joints = moment_joints(scene, action, time)

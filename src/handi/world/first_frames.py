@@ -16,8 +16,9 @@ from handi.core.types import Picture
 from handi.world.actions import ACTIONS, Action
 from handi.world.clip import FRAMES, check_size, hand_parts, meant_ids, moment_joints, slots_of
 from handi.world.files import name_of
+from handi.world.film import Film, digitise, exposure_for
 from handi.world.hand import rest_hand
-from handi.world.render import Renderer, develop, digitise, exposure_for
+from handi.world.render import Renderer
 from handi.world.scenes import Scene, affordances, build_scene
 from handi.world.seeds import split_of, stream
 from handi.world.text import enriched_text, paraphrases, short_text
@@ -82,7 +83,7 @@ def render_first_frame(seed: int, *, size: int = 128, frames: int = FRAMES) -> F
                 joints=_way(scene, action, size, frames),
             )
         )
-    frame = digitise(develop(view.picture, gain), stream(seed, "noise", 0))
+    frame = digitise(Film(gain).develop(view.picture), stream(seed, "noise", 0))
     return FirstFrame(seed, frame, view.identity.astype(np.uint8), tuple(requests))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Distance = Callable[[Array], Array]  # P×3 points -> P signed distances, negative inside
+KEPT_BODIES = 512  # of each kind: props are made of the same few in every frame
 
 EYE = np.eye(3)
 
@@ -45,6 +47,13 @@ def joined(bodies: Sequence[Mesh]) -> Mesh:
     )
 
 
+def _shared(body: Mesh) -> Mesh:
+    """The mesh, protected from being written to: many things are made of it."""
+    for array in (body.vertices, body.faces, body.texture):
+        array.flags.writeable = False
+    return body
+
+
 # ----------------------------------------------------------------------------------------- bodies
 
 
@@ -62,6 +71,7 @@ def sheet(points: Array, texture: Array | None = None) -> Mesh:
     return mesh(points.reshape(-1, 3), faces, None if texture is None else texture.reshape(-1, 3))
 
 
+@lru_cache(KEPT_BODIES)
 def box(width: float, depth: float, height: float, bevel: float = 0.0015) -> Mesh:
     """A box with rounded edges, centred; `bevel` is the width of the rounding.
 
@@ -103,12 +113,17 @@ def box(width: float, depth: float, height: float, bevel: float = 0.0015) -> Mes
     normal = np.cross(points[faces[:, 1]] - points[faces[:, 0]], points[faces[:, 2]] - points[faces[:, 0]])
     inward = np.einsum("ij,ij->i", normal, points[faces].mean(1)) < 0  # convex: outside is away from 0
     faces[inward] = faces[inward][:, ::-1]
-    return mesh(points, faces)
+    return _shared(mesh(points, faces))
 
 
 def lathe(*profiles: Sequence[tuple[float, float]], segments: int = 28) -> Mesh:
     """A body of revolution about z. Each profile is a run of (radius, z), outside on its right-hand side
     when walked from the bottom up; a new profile starts a sharp edge."""
+    return _lathe(tuple(tuple(profile) for profile in profiles), segments)
+
+
+@lru_cache(KEPT_BODIES)
+def _lathe(profiles: tuple[tuple[tuple[float, float], ...], ...], segments: int) -> Mesh:
     angle = np.linspace(0, 2 * np.pi, segments, endpoint=False)
     bodies = []
     for profile in profiles:
@@ -123,7 +138,7 @@ def lathe(*profiles: Sequence[tuple[float, float]], segments: int = 28) -> Mesh:
             [np.stack([a, b, a + segments], 1), np.stack([b, b + segments, a + segments], 1)]
         )
         bodies.append(mesh(rings.reshape(-1, 3), faces))
-    return joined(bodies)
+    return _shared(joined(bodies))
 
 
 def cylinder(radius: float, height: float, segments: int = 24) -> Mesh:

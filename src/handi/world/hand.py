@@ -30,10 +30,12 @@ from handi.world.anatomy import (
 from handi.world.geometry import Array, Mesh, smallest_turn, unit
 from handi.world.materials import CHECK, FABRIC, SKIN, STRIPE, Material
 from handi.world.render import Part, Skin
+from handi.world.skinning import placed, posed
 
 STEP = 2.5  # mm between samples of the distance field
 FOREARM = 300.0  # mm
 WRIST_BONE, ARM_BONE = 25, 26  # half the wrist's bend, and all of it
+BEYOND_PALM = np.array([k > 1 and k not in FINGERS for k in range(25)])
 NAIL_HALF_MM = ((6.8, 7.5), (5.5, 6.2), (5.8, 6.6), (5.4, 6.2), (4.5, 5.2))  # half width, half length
 
 
@@ -116,6 +118,7 @@ class RestHand:
     vertices: Array
     faces: npt.NDArray[np.int32]
     weights: Array
+    movers: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Array]  # without zeros: see `placed`
     frames: Array
     inverse: Array  # of the frames
     local: Array  # each frame in its parent's
@@ -203,7 +206,10 @@ def rest_hand() -> RestHand:
     skin = _skin_details(vertices, weights, frames)
     inverse = np.asarray(np.linalg.inv(frames), float)
     local = np.concatenate([frames[:1], inverse[PARENT[1:]] @ frames[1:]])
-    return RestHand(vertices, np.ascontiguousarray(faces, np.int32), weights, frames, inverse, local, skin)
+    starts = np.concatenate([[0], np.cumsum((weights != 0).sum(1))])
+    movers = (starts, np.nonzero(weights)[1], weights[weights != 0])
+    faces = np.ascontiguousarray(faces, np.int32)
+    return RestHand(vertices, faces, weights, movers, frames, inverse, local, skin)
 
 
 # ------------------------------------------------------------------------------------ posed hand
@@ -244,26 +250,13 @@ class Hand:
         """Posed frames 25×4×4 and stretch of each bone 25×3 in the right hand's frame, person's size."""
         person = self.person
         stretch = np.full((25, 3), person.size)
-        beyond = np.array([k > 1 and k not in FINGERS for k in range(25)])
-        stretch[beyond] *= [person.girth, person.girth, person.fingers]
-        local = rest_hand().local.copy()
-        local[1:, :3, 3] *= stretch[PARENT[1:], 2:]
-        (cf, ca), (sf, sa) = np.cos(angles), np.sin(angles)  # flexion about -x, then abduction about y
-        zero = np.zeros(25)
-        bend = np.stack([ca, -sa * sf, sa * cf, zero, cf, sf, -sa, -ca * sf, ca * cf], -1).reshape(25, 3, 3)
-        local[:, :3, :3] = local[:, :3, :3] @ bend
-        posed = local
-        for k in range(
-            2, 25
-        ):  # the first five joints of chains hang on the wrist, whose frame is the identity
-            if PARENT[k]:
-                posed[k] = posed[PARENT[k]] @ local[k]
-        return posed, stretch
+        stretch[BEYOND_PALM] *= [person.girth, person.girth, person.fingers]
+        return posed(rest_hand().local, PARENT, stretch, angles), stretch
 
     def skeleton(self, grip: Grip) -> Array:
         """All 25 joints in the world, 25×3 metres."""
-        posed, _ = self._bones(grip.angles)
-        return self.to_world(grip, posed[:, :3, 3])
+        frames, _ = self._bones(grip.angles)
+        return self.to_world(grip, frames[:, :3, 3])
 
     def landmarks(self, grip: Grip) -> Array:
         """The detector's 21 joints in the world, 21×3 metres."""
@@ -276,9 +269,8 @@ class Hand:
     def parts(self, grip: Grip, elbow: Array, identity: int, sleeve_identity: int) -> list[Part]:
         """The hand with its forearm towards `elbow` (world), and the sleeve where there is one."""
         rest, person = rest_hand(), self.person
-        posed, stretch = self._bones(grip.angles)
+        scaled, stretch = self._bones(grip.angles)
         matrices = np.zeros((27, 4, 4))
-        scaled = posed.copy()
         scaled[:, :3, :3] *= stretch[:, None, :]
         matrices[:25] = scaled @ rest.inverse
         target = ((elbow - grip.position) @ grip.rotation) * self.mirror  # in the right hand's frame
@@ -290,10 +282,11 @@ class Hand:
         arm = np.eye(4)
         arm[:3, :3] = bend * person.size * np.array([person.arm, person.arm, reach])
         matrices[ARM_BONE] = arm
-        blended = (rest.weights @ matrices.reshape(27, 16)).reshape(-1, 4, 4)
-        local = np.einsum("nij,nj->ni", blended[:, :3, :3], rest.vertices) + blended[:, :3, 3]
+        vertices = np.empty_like(rest.vertices)
+        rotation, position = np.ascontiguousarray(grip.rotation), np.ascontiguousarray(grip.position)
+        placed(*rest.movers, matrices, rest.vertices, self.mirror, rotation, position, vertices)
         faces = rest.faces if self.sign > 0 else rest.faces[:, ::-1]
-        body = Mesh(self.to_world(grip, local), faces, rest.vertices)
+        body = Mesh(vertices, faces, rest.vertices)
         skin = Material(
             person.colour, SKIN, gloss=18, specular=0.12, seed=person.seed, extra=person.creases, extra2=0.7
         )

@@ -52,6 +52,7 @@ def facing(forward: tuple[float, ...] | Array, back: tuple[float, ...] | Array) 
 
 
 CHAINS = {THUMB: (1, 2, 3), **{base: (base + 1, base + 2, base + 3) for base in FINGERS}}
+SEGMENTS = np.array(list(CHAINS.values()))  # the joints at which the fingers' segments begin
 
 
 def close_on(
@@ -72,13 +73,12 @@ def close_on(
                 if free[base][q]:
                     trial[:, k] = start[:, k] + (closed[:, k] - start[:, k]) * share
         skeleton = hand.skeleton(Grip(grip.position, grip.rotation, trial))
-        for base, joints in CHAINS.items():
+        near, far = skeleton[SEGMENTS], skeleton[SEGMENTS + 1]  # finger×segment×3
+        points = np.stack([0.5 * near + 0.5 * far, 0.2 * near + 0.8 * far, far], 2)
+        distances = body(points.reshape(-1, 3)).reshape(-1, 3, 3).min(2)
+        for (base, joints), distance in zip(CHAINS.items(), distances, strict=True):
             if not any(free[base]):
                 continue
-            chain = skeleton[[*joints, joints[2] + 1]]
-            near, far = chain[:-1], chain[1:]
-            points = np.stack([0.5 * near + 0.5 * far, 0.2 * near + 0.8 * far, far], 1)  # segment×point×3
-            distance = body(points.reshape(-1, 3)).reshape(3, 3).min(1)
             touching = [q for q in range(3) if distance[q] < reach]
             last = max(touching, default=-1)
             for q, k in enumerate(joints):

@@ -14,6 +14,31 @@ I4 = npt.NDArray[np.int32]
 BEHIND = -1e8  # inverse depth of a vertex behind the camera: its triangles are dropped
 
 
+@njit(cache=True, nogil=True)
+def to_samples(local: F8, focal: float, middle: float) -> None:
+    """Turn V×3 (right, down, forward from the camera, metres) into sample positions and 1/depth, in place.
+
+    focal: in samples. middle: half the picture's side, in samples.
+    """
+    for v in range(local.shape[0]):
+        front = local[v, 2] > 0.02
+        depth = local[v, 2] if front else 1.0
+        local[v, 0] = focal * local[v, 0] / depth + middle
+        local[v, 1] = focal * local[v, 1] / depth + middle
+        local[v, 2] = 1 / depth if front else 2 * BEHIND
+
+
+@njit(cache=True, nogil=True)
+def extent(screen: F8) -> tuple[float, float, float, float]:
+    """Least x and y, greatest x and y of V×3 points that are not behind the camera; inf … -inf for none."""
+    left, top, right, bottom = math.inf, math.inf, -math.inf, -math.inf
+    for v in range(screen.shape[0]):
+        if screen[v, 2] > BEHIND:
+            left, right = min(left, screen[v, 0]), max(right, screen[v, 0])
+            top, bottom = min(top, screen[v, 1]), max(bottom, screen[v, 1])
+    return left, top, right, bottom
+
+
 @njit(fastmath=True, cache=True, nogil=True)
 def rasterise(screen: F8, faces: I4, offset: int, nearness: F8, face: I4, bary_a: F8, bary_b: F8) -> None:
     """Draw triangles into the sample buffers, both sides.
@@ -23,20 +48,20 @@ def rasterise(screen: F8, faces: I4, offset: int, nearness: F8, face: I4, bary_a
     """
     height, width = nearness.shape
     for f in range(faces.shape[0]):
-        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        i, j, k = np.uintp(faces[f, 0]), np.uintp(faces[f, 1]), np.uintp(faces[f, 2])
         wi, wj, wk = screen[i, 2], screen[j, 2], screen[k, 2]
         if wi <= -1e8 or wj <= -1e8 or wk <= -1e8:
             continue
         xi, yi, xj, yj = screen[i, 0], screen[i, 1], screen[j, 0], screen[j, 1]
         xk, yk = screen[k, 0], screen[k, 1]
-        area = (xj - xi) * (yk - yi) - (xk - xi) * (yj - yi)
-        if area == 0.0:
-            continue
         x0 = max(0, math.ceil(min(xi, xj, xk) - 0.5))
         x1 = min(width - 1, math.floor(max(xi, xj, xk) - 0.5))
         y0 = max(0, math.ceil(min(yi, yj, yk) - 0.5))
         y1 = min(height - 1, math.floor(max(yi, yj, yk) - 0.5))
         if x0 > x1 or y0 > y1:
+            continue
+        area = (xj - xi) * (yk - yi) - (xk - xi) * (yj - yi)
+        if area == 0.0:
             continue
         inverse = 1.0 / area
         step_a, step_b = (yj - yk) * inverse, (yk - yi) * inverse
@@ -61,17 +86,17 @@ def rasterise_height(screen: F8, faces: I4, height_map: F8) -> None:
     """Keep the largest third coordinate at every sample: the shadow map, seen from the light."""
     height, width = height_map.shape
     for f in range(faces.shape[0]):
-        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        i, j, k = np.uintp(faces[f, 0]), np.uintp(faces[f, 1]), np.uintp(faces[f, 2])
         xi, yi, xj, yj = screen[i, 0], screen[i, 1], screen[j, 0], screen[j, 1]
         xk, yk = screen[k, 0], screen[k, 1]
-        area = (xj - xi) * (yk - yi) - (xk - xi) * (yj - yi)
-        if area == 0.0:
-            continue
         x0 = max(0, math.ceil(min(xi, xj, xk) - 0.5))
         x1 = min(width - 1, math.floor(max(xi, xj, xk) - 0.5))
         y0 = max(0, math.ceil(min(yi, yj, yk) - 0.5))
         y1 = min(height - 1, math.floor(max(yi, yj, yk) - 0.5))
         if x0 > x1 or y0 > y1:
+            continue
+        area = (xj - xi) * (yk - yi) - (xk - xi) * (yj - yi)
+        if area == 0.0:
             continue
         inverse = 1.0 / area
         step_a, step_b = (yj - yk) * inverse, (yk - yi) * inverse

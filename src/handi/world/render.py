@@ -5,16 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from handi.core.types import Picture
 from handi.world.geometry import Array, Mesh, unit
 from handi.world.materials import Material
-from handi.world.raster import BEHIND, rasterise, rasterise_height, vertex_normals
-from handi.world.shade import AO_DISC, AO_RADIUS, SHADOW_DISC, shade
+from handi.world.raster import extent, rasterise, rasterise_height, to_samples, vertex_normals
+from handi.world.shade import (
+    ANEW,
+    AO_DISC,
+    AO_RADIUS,
+    SHADOW_DISC,
+    TERMS,
+    illuminate,
+    outdate,
+    resolve,
+    surface,
+)
 
 SHADOW_TEXELS = 640
 SHADOW_SIDE = 1.1  # metres that the shadow map covers
@@ -90,6 +100,11 @@ class _Packed:
     rows: Array
     casting: npt.NDArray[np.int32]
 
+    @property
+    def arrays(self) -> list[npt.NDArray[Any]]:
+        """What the shader reads of the bodies, beside their places on the screen."""
+        return [self.vertices, self.normals, self.texture, self.faces, self.material, self.rows]
+
     @classmethod
     def of(cls, parts: Sequence[Part], first_vertex: int = 0, first_row: int = 0) -> _Packed:
         """Pack; vertex and material numbers start where another set ends."""
@@ -114,25 +129,36 @@ class _Packed:
 
 # Nearness, face, and two barycentric coordinates of every sample.
 _Buffers = tuple[Array, npt.NDArray[np.int32], Array, Array]
+_Window = tuple[int, int, int, int]  # top, bottom, left, right of a part of a picture or a shadow map
+_Spots = tuple[npt.NDArray[np.uint8], int, int]  # a window's map, 1 at spots, and its top and left
 
 
 @dataclass
-class _Shaded:
-    """The last frame's samples: what of them nothing has touched since looks the same in the next."""
+class _Kept:
+    """What one camera's last frame leaves for its next."""
 
     camera: Camera
-    nearness: Array
-    shadow: Array
-    texel: npt.NDArray[np.int32]  # H×W×2: where in the shadow map a sample looks
-    picture: Array  # H×W×3
+    base: _Buffers  # of all that stands still
+    reach: float  # samples within which neighbours darken one of these
+    drawn: _Buffers  # of the last frame
+    shadow: Array  # of the last frame
+    stage: list[Array]  # the bodies' arrays, those that stand still first
+    terms: Array  # side×side×TERMS
+    samples: Array  # side×side×3, linear light
     identity: npt.NDArray[np.int32]
+    texel: npt.NDArray[np.int32]  # side×side×2: where in the shadow map a sample looks
+    picture: Array  # H×W×3
+    work: npt.NDArray[np.uint8]  # side×side: what was done about a sample
+    window: _Window | None = None  # of the samples that moving things have drawn; None before the first frame
+    shade: _Window = (0, 0, 0, 0)  # of the texels, likewise
 
 
 @dataclass
 class Renderer:
-    """Draws the frames of a clip: what stands still is packed once, what moves comes with each frame.
+    """Draws the frames of a clip: what stands still is drawn once, what moves comes with each frame.
 
-    Samples that nothing has touched since the last frame are not shaded again; that changes no pixel.
+    Of what stands still only that is lit again near which something has changed, and only that is given its
+    colours again which something has uncovered; that changes no pixel.
     """
 
     still: Sequence[Part]
@@ -141,8 +167,7 @@ class Renderer:
     size: int
     supersample: int = 2
     _packed: _Packed = field(init=False, repr=False)
-    _base: tuple[Camera, Array, _Buffers] | None = field(default=None, init=False, repr=False)
-    _last: _Shaded | None = field(default=None, init=False, repr=False)
+    _kept: _Kept | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._packed = _Packed.of(self.still)
@@ -163,104 +188,125 @@ class Renderer:
     def _to_screen(self, camera: Camera, points: Array) -> Array:
         """Points V×3 -> sample position and inverse depth V×3."""
         local = (points - camera.eye) @ camera.rotation.T
-        front = local[:, 2] > 0.02
-        depth = np.where(front, local[:, 2], 1.0)
         side = self.size * self.supersample
-        where = camera.focal(side) * local[:, :2] / depth[:, None] + side / 2
-        return np.concatenate([where, np.where(front, 1 / depth, 2 * BEHIND)[:, None]], 1)
+        to_samples(local, camera.focal(side), side / 2)
+        return local
 
-    def _still_buffers(self, camera: Camera) -> tuple[Array, _Buffers]:
-        """Screen positions and sample buffers of all that stands still, kept while the camera is the same."""
-        if self._base is None or self._base[0] is not camera:
-            side = self.size * self.supersample
-            screen = self._to_screen(camera, self._packed.vertices)
-            empty, nothing = np.zeros((side, side)), np.full((side, side), -1, np.int32)
-            buffers = (empty, nothing, empty.copy(), empty.copy())
-            rasterise(screen, self._packed.faces, 0, *buffers)
-            self._base = (camera, screen, buffers)
-        return self._base[1:]
+    def _begun(self, camera: Camera) -> _Kept:
+        """All that stands still, as a camera sees it."""
+        still, side = self._packed, self.size * self.supersample
+        screen = self._to_screen(camera, still.vertices)
+        empty, nothing = np.zeros((side, side)), np.full((side, side), -1, np.int32)
+        base = (empty, nothing, empty.copy(), empty.copy())
+        rasterise(screen, still.faces, 0, *base)
+        return _Kept(
+            camera, base, AO_RADIUS * camera.focal(side) * float(base[0].max()),
+            (base[0].copy(), base[1].copy(), base[2].copy(), base[3].copy()), self._shadow.copy(),
+            [screen, *still.arrays], np.empty((side, side, TERMS)), np.empty((side, side, 3)),
+            np.empty((side, side), np.int32), np.empty((side, side, 2), np.int32),
+            np.empty((self.size, self.size, 3)), np.full((side, side), ANEW, np.uint8),
+        )  # fmt: skip
 
     def frame(self, camera: Camera, moving: Sequence[Part]) -> View:
         """Draw the stage with the bodies that move, as seen by `camera`."""
-        still = self._packed
+        still, side = self._packed, self.size * self.supersample
+        if self._kept is None or self._kept.camera is not camera:
+            self._kept = self._begun(camera)
+        kept = self._kept
         move = _Packed.of(moving, len(still.vertices), len(still.rows))
-        screen, base = self._still_buffers(camera)
-        nearness, face, bary_a, bary_b = base[0].copy(), base[1].copy(), base[2].copy(), base[3].copy()
-        move_screen = self._to_screen(camera, move.vertices)
-        screen = np.concatenate([screen, move_screen])
-        rasterise(screen, move.faces, len(still.faces), nearness, face, bary_a, bary_b)
-        shadow = self._shadow.copy()
-        rasterise_height(self._from_light(move.vertices), move.casting, shadow)
-        side = self.size * self.supersample
-        if (last := self._last) is not None and last.camera is camera:
-            redo = self._touched(last, camera, nearness, shadow) | (face >= len(still.faces))
-            samples, identity, texel = last.picture, last.identity, last.texel
-        else:
-            redo = np.ones((side, side), bool)
-            samples, identity = np.empty((side, side, 3)), np.empty((side, side), np.int32)
-            texel = np.empty((side, side, 2), np.int32)
-        shade(
-            redo, nearness, face, bary_a, bary_b,
-            np.concatenate([still.faces, move.faces]), screen,
-            np.concatenate([still.vertices, move.vertices]),
-            np.concatenate([still.normals, move.normals]),
-            np.concatenate([still.texture, move.texture]),
-            np.concatenate([still.material, move.material]), np.concatenate([still.rows, move.rows]),
-            camera.eye, self._light_row, self._sky_row, shadow, self._to_shadow, camera.focal(side),
-            self.skin.creases, self.skin.nails, SHADOW_DISC, AO_DISC, samples, identity, texel,
+        own = [self._to_screen(camera, move.vertices), *move.arrays]
+        base = [kept.stage[0][: len(still.vertices)], *still.arrays]
+        kept.stage = [_followed(*arrays) for arrays in zip(kept.stage, base, own, strict=True)]
+        screen, vertices, normals, texture, faces, material, rows = kept.stage
+
+        drawn = _window(own[0], side)
+        near, before = self._draw(kept, drawn, screen, move.faces)
+        shade = _window(lit := self._from_light(move.vertices), SHADOW_TEXELS)
+        dark = self._cast(kept, shade, lit, move.casting)
+        if kept.window is not None:
+            outdate(
+                kept.work, kept.drawn[1], before, len(still.faces), *near, *dark, kept.texel, SHADOW_TEXELS
+            )
+        kept.window, kept.shade = drawn, shade
+
+        nearness = kept.drawn[0]
+        surface(
+            kept.work, *kept.drawn, faces, screen, vertices, normals, texture, material, rows,
+            camera.eye, self._light_row, self._sky_row, self._to_shadow, self.skin.creases, self.skin.nails,
+            kept.terms, kept.identity, kept.texel,
         )  # fmt: skip
-        self._last = _Shaded(camera, nearness, shadow, texel, samples, identity)
+        illuminate(
+            kept.work, nearness, kept.terms, kept.shadow, self._light_row[4], camera.focal(side),
+            SHADOW_DISC, AO_DISC, kept.samples,
+        )  # fmt: skip
+        resolve(kept.work, kept.samples, kept.picture)
         n = self.supersample
-        picture = samples.reshape(self.size, n, self.size, n, 3).mean((1, 3))
         middle = (slice(n // 2, None, n), slice(n // 2, None, n))
         with np.errstate(divide="ignore"):
             depth = 1 / nearness[middle]
-        return View(picture, identity[middle].copy(), depth)
+        return View(kept.picture.copy(), kept.identity[middle].copy(), depth)
 
-    def _touched(
-        self, last: _Shaded, camera: Camera, nearness: Array, shadow: Array
-    ) -> npt.NDArray[np.bool_]:
-        """Samples H×W of still bodies whose neighbourhood or shadow is not the last frame's: see `shade`."""
-        side = len(nearness)
-        reach = AO_RADIUS * camera.focal(side) * float(self._still_buffers(camera)[1][0].max())
-        touched = _grown(nearness != last.nearness, reach)
-        darkened = _grown(shadow != last.shadow, self._light_row[4])
-        x, y = last.texel[..., 0], last.texel[..., 1]
-        return touched | darkened[y.clip(0, SHADOW_TEXELS - 1), x.clip(0, SHADOW_TEXELS - 1)]
+    def _draw(
+        self, kept: _Kept, window: _Window, screen: Array, faces: npt.NDArray[np.int32]
+    ) -> tuple[_Spots, npt.NDArray[np.int32]]:
+        """Draw what moves over what stands still: where samples see other neighbours than in the last frame,
+        and the last frame's faces."""
+        both = _cut(_union(kept.window, window))
+        before, nearness = kept.drawn[1].copy(), kept.drawn[0][both].copy()
+        for buffer, base in zip(kept.drawn, kept.base, strict=True):
+            buffer[both] = base[both]
+        rasterise(screen, faces, len(self._packed.faces), *kept.drawn)
+        spots = kept.drawn[0][both] != nearness
+        return _grown(spots, both, kept.reach, len(kept.work)), before
 
-
-def _grown(spots: npt.NDArray[np.bool_], reach: float) -> npt.NDArray[np.bool_]:
-    """Spots H×W grown by `reach` samples, and one more for rounding, all round."""
-    size = 2 * (math.ceil(reach) + 1) + 1
-    return cv2.dilate(spots.view(np.uint8), np.ones((size, size), np.uint8)).view(bool)
-
-
-# ------------------------------------------------------------------------------------ development
-
-
-def tone_map(picture: Array) -> Array:
-    """Linear light -> display value in [0, 1]: a soft shoulder, then gamma 2.2."""
-    shoulder = picture / (1 + 0.18 * picture * picture)
-    return np.clip(shoulder, 0, 1) ** (1 / 2.2)
+    def _cast(self, kept: _Kept, window: _Window, points: Array, faces: npt.NDArray[np.int32]) -> _Spots:
+        """Cast the shadows of what moves: texels around which the shadow is not the last frame's."""
+        both = _cut(_union(kept.shade, window))
+        before = kept.shadow[both].copy()
+        kept.shadow[both] = self._shadow[both]
+        rasterise_height(points, faces, kept.shadow)
+        return _grown(kept.shadow[both] != before, both, self._light_row[4], SHADOW_TEXELS)
 
 
-def exposure_for(picture: Array, mean: float) -> float:
-    """Gain that brings a linear picture's developed mean to `mean`, within a factor of four."""
-    low, high = 0.25, 4.0
-    for _ in range(12):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if tone_map(picture * middle).mean() < mean else (low, middle)
-    return (low * high) ** 0.5
+def _followed(kept: npt.NDArray[Any], still: npt.NDArray[Any], own: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """One array after the other, in `kept` where that has room for both and so begins with `still`."""
+    if len(kept) != len(still) + len(own):
+        return np.concatenate([still, own])
+    kept[len(still) :] = own
+    return kept
 
 
-def develop(picture: Array, gain: float) -> Array:
-    """Linear H×W×3 -> display values in [0, 1] behind the lens: its blur, then the tone curve."""
-    sigma = 0.45 if picture.shape[0] < 200 else 0.6
-    return tone_map(np.maximum(cv2.GaussianBlur(picture * gain, (0, 0), sigma), 0))
+def _window(points: Array, side: int) -> _Window:
+    """The part of a side×side map that the bodies of points P×3 (x, y, and how near) may cover."""
+    left, top, right, bottom = extent(points)
+    if left > right:
+        return 0, 0, 0, 0
+    first = [min(max(math.floor(q), 0), side) for q in (top, left)]
+    last = [min(max(math.ceil(q), 0), side) for q in (bottom, right)]
+    return first[0], last[0], first[1], last[1]
 
 
-def digitise(developed: Array, rng: np.random.Generator | None = None, noise: float = 0.008) -> Picture:
-    """Display values H×W×3 -> uint8, with a sensor's noise where there is an rng."""
-    if rng is not None:
-        developed = developed + rng.normal(0, noise, developed.shape)
-    return (np.clip(developed, 0, 1) * 255 + 0.5).astype(np.uint8)
+def _union(a: _Window | None, b: _Window) -> _Window:
+    """The smallest window around two, of which one may be empty."""
+    if a is None or a[0] >= a[1] or a[2] >= a[3]:
+        return b
+    if b[0] >= b[1] or b[2] >= b[3]:
+        return a
+    return min(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), max(a[3], b[3])
+
+
+def _cut(window: _Window) -> tuple[slice, slice]:
+    return slice(window[0], window[1]), slice(window[2], window[3])
+
+
+def _grown(spots: npt.NDArray[np.bool_], window: tuple[slice, slice], reach: float, side: int) -> _Spots:
+    """Spots of a window, grown by `reach` samples all round, and by one more for rounding."""
+    reach = math.ceil(reach) + 1
+    top, left = (max(0, edge.start - reach) for edge in window)
+    bottom, right = (min(side, edge.stop + reach) for edge in window)
+    field = np.zeros((bottom - top, right - left), np.uint8)
+    if spots.size:
+        y, x = window[0].start - top, window[1].start - left
+        field[y : y + len(spots), x : x + spots.shape[1]] = spots
+        field = cv2.dilate(field, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    return field, top, left
