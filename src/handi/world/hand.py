@@ -118,7 +118,6 @@ class RestHand:
     vertices: Array
     faces: npt.NDArray[np.int32]
     weights: Array
-    movers: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Array]  # without zeros: see `placed`
     frames: Array
     inverse: Array  # of the frames
     local: Array  # each frame in its parent's
@@ -206,10 +205,7 @@ def rest_hand() -> RestHand:
     skin = _skin_details(vertices, weights, frames)
     inverse = np.asarray(np.linalg.inv(frames), float)
     local = np.concatenate([frames[:1], inverse[PARENT[1:]] @ frames[1:]])
-    starts = np.concatenate([[0], np.cumsum((weights != 0).sum(1))])
-    movers = (starts, np.nonzero(weights)[1], weights[weights != 0])
-    faces = np.ascontiguousarray(faces, np.int32)
-    return RestHand(vertices, faces, weights, movers, frames, inverse, local, skin)
+    return RestHand(vertices, np.ascontiguousarray(faces, np.int32), weights, frames, inverse, local, skin)
 
 
 # ------------------------------------------------------------------------------------ posed hand
@@ -282,9 +278,10 @@ class Hand:
         arm = np.eye(4)
         arm[:3, :3] = bend * person.size * np.array([person.arm, person.arm, reach])
         matrices[ARM_BONE] = arm
+        blended = rest.weights @ matrices[:, :3].reshape(27, 12)
         vertices = np.empty_like(rest.vertices)
         rotation, position = np.ascontiguousarray(grip.rotation), np.ascontiguousarray(grip.position)
-        placed(*rest.movers, matrices, rest.vertices, self.mirror, rotation, position, vertices)
+        placed(blended, rest.vertices, self.mirror, rotation, position, vertices)
         faces = rest.faces if self.sign > 0 else rest.faces[:, ::-1]
         body = Mesh(vertices, faces, rest.vertices)
         skin = Material(

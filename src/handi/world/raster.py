@@ -91,24 +91,27 @@ def rasterise_height(screen: F8, faces: I4, height_map: F8) -> None:
         xk, yk = screen[k, 0], screen[k, 1]
         x0 = max(0, math.ceil(min(xi, xj, xk) - 0.5))
         x1 = min(width - 1, math.floor(max(xi, xj, xk) - 0.5))
+        if x0 > x1:
+            continue
         y0 = max(0, math.ceil(min(yi, yj, yk) - 0.5))
         y1 = min(height - 1, math.floor(max(yi, yj, yk) - 0.5))
-        if x0 > x1 or y0 > y1:
+        if y0 > y1:
             continue
         area = (xj - xi) * (yk - yi) - (xk - xi) * (yj - yi)
         if area == 0.0:
             continue
         inverse = 1.0 / area
         step_a, step_b = (yj - yk) * inverse, (yk - yi) * inverse
+        zi, zj, zk = screen[i, 2], screen[j, 2], screen[k, 2]
         for y in range(y0, y1 + 1):
             py, px = y + 0.5, x0 + 0.5
             a = ((xj - px) * (yk - py) - (xk - px) * (yj - py)) * inverse
             b = ((xk - px) * (yi - py) - (xi - px) * (yk - py)) * inverse
             for x in range(x0, x1 + 1):
-                if a >= 0.0 and b >= 0.0 and a + b <= 1.0:
-                    z = a * screen[i, 2] + b * screen[j, 2] + (1.0 - a - b) * screen[k, 2]
-                    if z > height_map[y, x]:
-                        height_map[y, x] = z
+                # Without branches: most triangles are about as large as a texel, and none could be foreseen.
+                z, kept = a * zi + b * zj + (1.0 - a - b) * zk, height_map[y, x]
+                inside = (a >= 0.0) & (b >= 0.0) & (a + b <= 1.0)
+                height_map[y, x] = z if inside & (z > kept) else kept
                 a += step_a
                 b += step_b
 

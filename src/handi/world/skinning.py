@@ -50,25 +50,17 @@ def posed(local: F8, parent: I8, stretch: F8, angles: F8) -> F8:
 
 
 @njit(cache=True, nogil=True)
-def placed(
-    starts: I8, bones: I8, shares: F8,  # V+1, W, W: vertex v follows bones[starts[v]:starts[v + 1]] by shares
-    matrices: F8,  # B×4×4, of the bones
-    rest: F8,  # V×3: the vertices' places at rest
-    mirror: F8, rotation: F8, position: F8,  # 3, 3×3, 3: from the right hand's frame into the world
-    vertices: F8,  # V×3: written
-) -> None:  # fmt: skip
-    """Move the vertices of a hand with its bones, then into the world."""
-    rows = matrices.reshape(-1, 16)
-    own = np.empty(12)
+def placed(blended: F8, rest: F8, mirror: F8, rotation: F8, position: F8, vertices: F8) -> None:
+    """Move vertices V×3 from their rest place into the world (written to `vertices`).
+
+    blended V×12: the upper three rows of every vertex's own matrix. mirror 3, rotation 3×3 and position 3
+    take a point of the right hand's frame into the world.
+    """
     for v in range(rest.shape[0]):
-        own[:] = 0.0
-        for q in range(starts[v], starts[v + 1]):
-            bone, share = bones[q], shares[q]
-            for c in range(12):
-                own[c] += share * rows[bone, c]
         x, y, z = rest[v, 0], rest[v, 1], rest[v, 2]
-        a = (own[0] * x + own[1] * y + own[2] * z + own[3]) * mirror[0]
-        b = (own[4] * x + own[5] * y + own[6] * z + own[7]) * mirror[1]
-        d = (own[8] * x + own[9] * y + own[10] * z + own[11]) * mirror[2]
+        a = blended[v, 0] * x + blended[v, 1] * y + blended[v, 2] * z + blended[v, 3]
+        b = blended[v, 4] * x + blended[v, 5] * y + blended[v, 6] * z + blended[v, 7]
+        c = blended[v, 8] * x + blended[v, 9] * y + blended[v, 10] * z + blended[v, 11]
+        a, b, c = a * mirror[0], b * mirror[1], c * mirror[2]
         for i in range(3):
-            vertices[v, i] = a * rotation[i, 0] + b * rotation[i, 1] + d * rotation[i, 2] + position[i]
+            vertices[v, i] = a * rotation[i, 0] + b * rotation[i, 1] + c * rotation[i, 2] + position[i]
