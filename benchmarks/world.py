@@ -55,7 +55,8 @@ def make(kind: str, seed: int, size: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         if kind.endswith("prepare"):
-            return int(prepare_world([seed], settings, out, 1)["clips"])
+            splits = prepare_world([seed], settings, out, 1)["splits"]
+            return sum(int(split["kept"]) for split in splits.values())
         render_folder(out, clips=1, seed=seed, settings=settings)
         return len(list(out.glob("[0-9]*.json")))
 

@@ -7,7 +7,7 @@ those that the scene affords: the first frame cannot give it away.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -276,6 +276,7 @@ def _take_up(rng: np.random.Generator, hand: Hand, vessel: Vessel) -> tuple[Vess
     return held, closed
 
 
+@lru_cache(1, typed=True)  # what can be done in a scene is asked before it is done
 def build_scene(seed: int) -> Scene:
     """The scene of a seed; it affords at least three actions. Raises: InputError for what is not a seed."""
     seed = check_seed(seed)
