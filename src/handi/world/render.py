@@ -301,12 +301,12 @@ def _cut(window: _Window) -> tuple[slice, slice]:
 
 def _grown(spots: npt.NDArray[np.bool_], window: tuple[slice, slice], reach: float, side: int) -> _Spots:
     """Spots of a window, grown by `reach` samples all round, and by one more for rounding."""
-    reach = math.ceil(reach) + 1
-    top, left = (max(0, edge.start - reach) for edge in window)
-    bottom, right = (min(side, edge.stop + reach) for edge in window)
+    margin = math.ceil(reach) + 1
+    top, left = (max(0, edge.start - margin) for edge in window)
+    bottom, right = (min(side, edge.stop + margin) for edge in window)
     field = np.zeros((bottom - top, right - left), np.uint8)
     if spots.size:
         y, x = window[0].start - top, window[1].start - left
         field[y : y + len(spots), x : x + spots.shape[1]] = spots
-        field = cv2.dilate(field, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+        field = cv2.dilate(field, np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))
     return field, top, left
