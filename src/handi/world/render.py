@@ -229,10 +229,10 @@ class Renderer:
             )
         kept.window, kept.shade = drawn, shade
 
-        nearness = kept.drawn[0]
+        nearness, face, bary_a, bary_b = kept.drawn
         surface(
-            kept.work, *kept.drawn, faces, screen, vertices, normals, texture, material, rows,
-            camera.eye, self._light_row, self._sky_row, self._to_shadow, self.skin.creases, self.skin.nails,
+            kept.work, nearness, face, bary_a, bary_b,
+            faces, screen, vertices, normals, texture, material, rows, camera.eye, self._light_row, self._sky_row, self._to_shadow, self.skin.creases, self.skin.nails,
             kept.terms, kept.identity, kept.texel,
         )  # fmt: skip
         illuminate(
@@ -253,7 +253,9 @@ class Renderer:
         and the last frame's faces."""
         both = _cut(_union(kept.window, window))
         before, nearness = kept.drawn[1].copy(), kept.drawn[0][both].copy()
-        for buffer, base in zip(kept.drawn, kept.base, strict=True):
+        buffers: tuple[npt.NDArray[Any], ...] = kept.drawn
+        bases: tuple[npt.NDArray[Any], ...] = kept.base
+        for buffer, base in zip(buffers, bases, strict=True):
             buffer[both] = base[both]
         rasterise(screen, faces, len(self._packed.faces), *kept.drawn)
         spots = kept.drawn[0][both] != nearness
