@@ -142,7 +142,7 @@ class _Kept:
     reach: float  # samples within which neighbours darken one of these
     drawn: _Buffers  # of the last frame
     shadow: Array  # of the last frame
-    stage: list[Array]  # the bodies' arrays, those that stand still first
+    stage: list[npt.NDArray[Any]]  # the bodies' arrays, those that stand still first
     terms: Array  # side×side×TERMS
     samples: Array  # side×side×3, linear light
     identity: npt.NDArray[np.int32]
@@ -232,7 +232,8 @@ class Renderer:
         nearness, face, bary_a, bary_b = kept.drawn
         surface(
             kept.work, nearness, face, bary_a, bary_b,
-            faces, screen, vertices, normals, texture, material, rows, camera.eye, self._light_row, self._sky_row, self._to_shadow, self.skin.creases, self.skin.nails,
+            faces, screen, vertices, normals, texture, material, rows,
+            camera.eye, self._light_row, self._sky_row, self._to_shadow, self.skin.creases, self.skin.nails,
             kept.terms, kept.identity, kept.texel,
         )  # fmt: skip
         illuminate(
