@@ -89,6 +89,23 @@ def test_guidance_computes_both_branches_in_one_call_or_only_one():
         diffusion.guide(model, layout, text, None, 2.0)
 
 
+def test_guidance_acts_at_the_timesteps_that_are_named():
+    """At the others one branch is computed, and the network's own answer counts."""
+    calls = []
+
+    def model(x, t, text, layout):
+        calls.append(len(x))
+        return x * 0 + text.mean()
+
+    x, text, null = torch.zeros(1, 4, 3, 2, 2), torch.full((1, 7, 8), 3.0), torch.full((1, 7, 8), 1.0)
+    area = torch.zeros(1, 1, 1, 2, 2)
+    layout = Layout(x, area, area, x[:, :, :1], torch.arange(3)[None])
+    guided = diffusion.guide(model, layout, text, null, 4.0, guided_at={5})
+    assert (guided(x, torch.tensor(7)) == 3).all()
+    guided(x, torch.tensor(5))
+    assert calls == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("scale", "pose_scale", "branches", "expected"),
     [

@@ -32,8 +32,12 @@ def check_numbers(
     steps: int | None = None,
     guidance: float | None = None,
     stage: str = "",
+    interval: tuple[float, float] | None = None,
 ) -> None:
     """Raises: InputError for a number out of range; None is not checked."""
+    if interval is not None and not 0 <= interval[0] < interval[1] <= 1:
+        what = f"guidance from {interval[0]:g} to {interval[1]:g} of the steps"
+        raise InputError(what, hint="use two numbers from 0 to 1, the smaller one first")
     if frames is not None and not 2 <= frames <= MAX_FRAMES:
         hint = f"use 2 to {MAX_FRAMES}: the context image counts as one"
         raise InputError(f"a clip of {frames} frames", hint=hint)

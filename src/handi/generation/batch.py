@@ -23,7 +23,7 @@ from handi.data.enrich import Description
 from handi.generation.mini_check import warn
 from handi.generation.record import is_finished
 from handi.generation.requests import ClipRequest, GenerationSettings
-from handi.generation.run import Runner, describe, of_request
+from handi.generation.run import Runner, describe, of_request, require
 
 MADE, FAILED = "made", "failed"
 DIES = "the workers that make it die; use fewer --workers if memory is short"
@@ -99,8 +99,6 @@ def run_batch(
     A request that fails is reported and the others continue. Gives the failures. Raises: ModelError,
     OutputError and whatever else concerns all of them.
     """
-    from handi.models.folder import require
-
     settings.check()
     out = Path(out)
     sweep(out, depth=1)
@@ -120,7 +118,7 @@ def run_batch(
             errors[request.id] = of_request(error, request)
     if todo:
         warn(todo, settings, say)
-        require(settings.model)  # before a model that enriches is loaded, and asked for an hour
+        require(settings)  # before a model that enriches is loaded, and asked for an hour
     if finished := len(requests) - len(todo) - len(errors):
         say(f"{finished} of {len(requests)} are finished already")
     descriptions, unsaid = describe(todo, settings)

@@ -68,6 +68,8 @@ class GenerationSettings:
     area_from: Literal["mask", "poses"] = "mask"  # or the hulls of the hands
     pose_steps: int = 1
     pose_guidance: float | None = None
+    guidance_from: float = 0.0  # from which share of the steps guidance acts
+    guidance_until: float = 1.0  # and until which
     restore_background: bool = True
     save_frames: bool = False
     device: str = "auto"
@@ -78,7 +80,7 @@ class GenerationSettings:
 
     def check(self) -> None:
         """Raises: InputError for a number or a device that cannot be; before any model is loaded."""
-        check_numbers(frames=self.frames)
+        check_numbers(frames=self.frames, interval=(self.guidance_from, self.guidance_until))
         if self.height is not None and self.width is not None:
             check_clip(self.frames or 2, self.height, self.width)
         choose_device(self.device)

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from handi.core.device import choose_device, choose_dtype
 from handi.core.errors import HandiError, item_failure
 from handi.core.files import cache_folder, sha256_of, staged
 from handi.core.images import read_image
+from handi.core.later import later
 from handi.core.progress import Progress
 from handi.data.enrich import Description, open_enricher
 from handi.generation.mini_check import warn
@@ -39,11 +40,9 @@ def run_one(
 
     Raises: HandiError; then nothing is left behind.
     """
-    from handi.models.folder import require
-
     settings.check()
     request.check()
-    require(settings.model)
+    require(settings)
     warn([request], settings, say)
     descriptions, errors = describe([request], settings)
     for error in errors.values():
@@ -89,6 +88,22 @@ def of_request(error: Exception, request: ClipRequest) -> HandiError:
     return item_failure(error, f"request {request.id!r}")
 
 
+def unused_later(settings: GenerationSettings) -> AbstractContextManager[None]:
+    """While the libraries are imported and a model is loaded: put off what a run never reaches of them.
+
+    These are seconds of every start (docs/speed.md, Start). A LoRA needs peft, and so do adapters on a base.
+    """
+    adapters = settings.lora is not None or settings.model != "mini"
+    return later() if adapters else later("torch._dynamo", "peft", "scipy")
+
+
+def require(settings: GenerationSettings) -> None:
+    """Look whether the model is there, and load nothing. Raises: ModelError."""
+    with unused_later(settings):
+        from handi.models import folder
+    folder.require(settings.model)
+
+
 class Stopped(HandiError):
     """Whoever watched a run has stopped it."""
 
@@ -105,18 +120,19 @@ class Runner:
     """
 
     def __init__(self, settings: GenerationSettings, device: str | None = None) -> None:
-        from handi.method.pipeline import HandiPipeline
-        from handi.models.folder import fingerprint
-
         begin = time.perf_counter()
         self.settings = settings
         self.device = choose_device(settings.device if device is None else device)
-        self.pipe: HandiPipeline = HandiPipeline.from_pretrained(
-            settings.model,
-            torch_dtype=choose_dtype(settings.dtype, self.device),
-            variant=settings.variant,
-            base=settings.base,
-        )
+        with unused_later(settings):
+            from handi.method.pipeline import HandiPipeline
+            from handi.models.folder import fingerprint
+
+            self.pipe: HandiPipeline = HandiPipeline.from_pretrained(
+                settings.model,
+                torch_dtype=choose_dtype(settings.dtype, self.device),
+                variant=settings.variant,
+                base=settings.base,
+            )
         self._lora_hash: str | None = None
         if settings.lora is not None:
             self.pipe.load_lora_weights(settings.lora)
@@ -208,6 +224,7 @@ class Runner:
                 area_from=s.area_from,
                 pose_inference_steps=s.pose_steps,
                 pose_guidance_scale=s.pose_guidance,
+                guidance_interval=(s.guidance_from, s.guidance_until),
                 num_frames=s.frames,
                 height=s.height,
                 width=s.width,

@@ -26,7 +26,7 @@ from handi.core.video import write_video
 from handi.generation.mini_check import warn
 from handi.generation.record import LAST_FRAME, OWNED, RUN_FILE, is_finished, versions
 from handi.generation.requests import ClipRequest, GenerationSettings
-from handi.generation.run import Runner, describe
+from handi.generation.run import Runner, describe, require
 from handi.motion.flow import motion_flow
 
 if TYPE_CHECKING:
@@ -77,8 +77,6 @@ def run_sequence(
     are in out/clips/1 and so on, whole as they become ready. Stopped, it resumes after the last clip that is
     whole; what is finished is left as it is. Raises: HandiError.
     """
-    from handi.models.folder import require
-
     settings.check()
     requests = [
         replace(first, prompt=prompt, id=str(number)) for number, prompt in enumerate(prompts, start=1)
@@ -89,7 +87,7 @@ def run_sequence(
     if _is_whole(first, prompts, settings, out):
         say(f"{out} is finished already")
         return
-    require(settings.model)
+    require(settings)
     warn([first], settings, say)
     parts: list[Part] = []
     with ExitStack() as stack:

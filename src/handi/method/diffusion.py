@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,20 @@ def dpm_solver(config: Mapping[str, Any]) -> DPMSolverMultistepScheduler:
     It ends at the schedule's smallest noise level, not at zero: so did the version of the solver that
     AnimateAnything was published with, and ending at zero moves its latents by up to 2.4 % of their std.
     """
-    return DPMSolverMultistepScheduler.from_config(dict(config), final_sigmas_type="sigma_min")
+    return scheduler_of(DPMSolverMultistepScheduler, config, final_sigmas_type="sigma_min")
+
+
+def scheduler_of(kind: Any, config: Mapping[str, Any], **changes: Any) -> Any:
+    """A scheduler of diffusers from a config, its own or another one's, with some entries changed.
+
+    As `kind.from_config`, which imports every scheduler there is to know whose entries are whose.
+    """
+    names = inspect.signature(kind.__init__).parameters.keys() - set(config.get("_use_default_values", ()))
+    entries = {name: value for name, value in config.items() if name in names} | changes
+    scheduler = kind(**entries)
+    others = {name: value for name, value in config.items() if name not in entries and name[0] != "_"}
+    scheduler.register_to_config(**others)  # so that a scheduler made of its config has them again
+    return scheduler
 
 
 def clip_seeds(generator: torch.Generator | Sequence[torch.Generator] | None, batch: int) -> list[int]:
@@ -203,13 +216,15 @@ def guide(
     null_text: Tensor | None,
     scale: float,
     pose_scale: float = 1.0,
+    guided_at: Collection[float] | None = None,
 ) -> Predictor:
     """Classifier-free guidance on the text, and on the hands' poses where the task has them.
 
     null + scale · (full − null) + (pose_scale − 1) · (full − unposed), all branches in one call: `null` is
     without the text, `unposed` without the poses. predict(x, t, text, layout): the network's answer; layout:
     the task (`models.backbone.Layout`). text, null_text B×N×D. At scale ≤ 1 the null branch is not computed,
-    at pose_scale 1 the unposed one is not. Raises: ValueError where null_text is needed and missing.
+    at pose_scale 1 the unposed one is not. guided_at: the timesteps with guidance (None: all); at the others
+    the network's own answer counts, by one branch. Raises: ValueError where null_text is needed and missing.
     """
     texts, layouts = [text], [layout]
     by_text, by_poses = scale > 1, pose_scale != 1 and layout.poses is not None
@@ -222,6 +237,8 @@ def guide(
     count, states, task = len(texts), torch.cat(texts), layout.joined(layouts)
 
     def guided(x: Tensor, t: Tensor) -> Tensor:
+        if guided_at is not None and float(t) not in guided_at:
+            return predict(x, t, text, layout).float()
         answers = predict(torch.cat([x] * count), t, states, task).float().chunk(count)
         full = answers[1] if by_text else answers[0]
         result = answers[0] + scale * (full - answers[0]) if by_text else full

@@ -39,6 +39,7 @@ class Conditions:
     frames: int
     poses: Tensor | None  # B×F×42×2, given or predicted
     callback: Callback | None
+    guided: tuple[float, float] = (0.0, 1.0)  # from which to which share of the steps guidance acts
 
 
 class StagesPipeline(FolderPipeline):
@@ -104,6 +105,10 @@ class StagesPipeline(FolderPipeline):
     ) -> Tensor:
         """Latents B×C×f×h×w of a stage's task."""
         backbone, (_, *shape) = self.backbone, layout.z.shape
+        noise = diffusion.clip_noise(shape, conditions.seeds, stream=stage).to(layout.z.device)
+        cells = math.prod(shape[1:])
+        timesteps = backbone.process.schedule(settings.steps, cells, noise.device, strength)
+        first, last = (round(share * len(timesteps)) for share in conditions.guided)
         predict = diffusion.guide(
             partial(backbone.predict, network),
             layout,
@@ -111,10 +116,8 @@ class StagesPipeline(FolderPipeline):
             conditions.null_text,
             settings.guidance,
             settings.pose_guidance,
+            set(timesteps[first:last].tolist()),
         )
-        noise = diffusion.clip_noise(shape, conditions.seeds, stream=stage).to(layout.z.device)
-        cells = math.prod(shape[1:])
-        timesteps = backbone.process.schedule(settings.steps, cells, noise.device, strength)
         with self.progress_bar(total=len(timesteps)) as bar:
             bar.set_description(f"stage {stage}")
 

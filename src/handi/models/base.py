@@ -21,16 +21,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderKLLTXVideo,
-    AutoencoderKLWan,
-    LTXVideoTransformer3DModel,
-    WanTransformer3DModel,
-)
+import transformers
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, T5EncoderModel, UMT5EncoderModel
 
 from handi.core.errors import InputError, ModelError
 from handi.core.files import replace_folder, scratch_folder, writing
@@ -45,18 +40,17 @@ IMAGE_ENCODER = "image_encoder"
 ADAPTERS = {"area": "area.safetensors", "clip": "clip.safetensors"}  # of stage 1 and stage 2
 POSES = "poses.safetensors"
 PRIOR = "prior_mask.safetensors"
-# What a base is, by the class of its network: its other classes, and how it is run when it stands alone.
-FAMILIES: dict[str, tuple[Any, Any, Any, ModelCard]] = {
+# What a base is, by the class of its network: the autoencoder's and the text encoder's, and how it is run
+# when it stands alone. Names, because importing the classes takes time that other models need not wait for.
+FAMILIES: dict[str, tuple[str, str, ModelCard]] = {
     "WanTransformer3DModel": (
-        WanTransformer3DModel,
-        AutoencoderKLWan,
-        UMT5EncoderModel,
+        "AutoencoderKLWan",
+        "UMT5EncoderModel",
         ModelCard(None, StageSettings(steps=50, guidance=5.0), 49, 480, 832, fps=24.0, backbone="wan"),
     ),
     "LTXVideoTransformer3DModel": (
-        LTXVideoTransformer3DModel,
-        AutoencoderKLLTXVideo,
-        T5EncoderModel,
+        "AutoencoderKLLTXVideo",
+        "T5EncoderModel",
         ModelCard(None, StageSettings(steps=50, guidance=3.0), 49, 512, 704, fps=25.0, backbone="ltx"),
     ),
 }
@@ -81,7 +75,9 @@ def load_base(
     dtype = dtype or torch.float32
     unet = _part(network, folder / TRANSFORMER, torch_dtype=dtype, **common)
     if _attends_to_image(folder):
-        unet.image_encoder = _part(CLIPVisionModel, folder / IMAGE_ENCODER, dtype=dtype, **common)
+        unet.image_encoder = _part(
+            transformers.CLIPVisionModel, folder / IMAGE_ENCODER, dtype=dtype, **common
+        )
     return Checkpoint(
         unet=unet,
         area_unet=None,
@@ -108,7 +104,9 @@ def family_of(folder: Path) -> tuple[Any, Any, Any, ModelCard]:
     if (folder / f"{TRANSFORMER}_2").is_dir():
         what = "it has two networks, one for much noise and one for little"
         raise ModelError(what, where=folder, hint="use Wan 2.2 TI2V-5B, Wan 2.1 I2V or Wan 2.1 Fun-InP")
-    network, vae, text_encoder, card = FAMILIES[name]
+    vae_name, text_name, card = FAMILIES[name]
+    network, vae = getattr(diffusers, name), getattr(diffusers, vae_name)
+    text_encoder = getattr(transformers, text_name)
     taken, made = entries.get("in_channels"), entries.get("out_channels")
     if made is None or taken == made:
         return network, vae, text_encoder, card
@@ -130,8 +128,12 @@ def base_shapes(folder: Path) -> Checkpoint:
         )
         encoder = text_encoder(config)
         if _attends_to_image(folder):
-            parts[0].image_encoder = CLIPVisionModel(
-                _read(CLIPVisionConfig.from_pretrained, folder / IMAGE_ENCODER, local_files_only=True)
+            parts[0].image_encoder = transformers.CLIPVisionModel(
+                _read(
+                    transformers.CLIPVisionConfig.from_pretrained,
+                    folder / IMAGE_ENCODER,
+                    local_files_only=True,
+                )
             )
     return Checkpoint(
         unet=parts[0].eval(),
@@ -246,7 +248,7 @@ def _scheduler(folder: Path) -> dict[str, Any]:
 
 
 def _tokenizer(folder: Path) -> Any:
-    return _read(AutoTokenizer.from_pretrained, folder / "tokenizer", local_files_only=True)
+    return _read(transformers.AutoTokenizer.from_pretrained, folder / "tokenizer", local_files_only=True)
 
 
 def _part(cls: Any, folder: Path, **options: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import CLIPTokenizer
 
 from handi.core.errors import ModelError
 from handi.core.reading import parse_json
-from handi.method.diffusion import dpm_solver
+from handi.method.diffusion import dpm_solver, scheduler_of
 from handi.models.autoencoder import PatchAutoencoder
 from handi.models.backbone import Backbone
 from handi.models.framewise import Framewise
@@ -121,7 +122,7 @@ class Checkpoint:
         if self.published:
             make = dpm_solver
         elif kind is not None:
-            make = kind.from_config
+            make = partial(scheduler_of, kind)
         else:
             raise ModelError(f"the scheduler {name!r} is not one of diffusers'", where=self.source)
         try:
