@@ -156,9 +156,10 @@ def random_checkpoint(
     )
 
 
-def published_shapes() -> Checkpoint:
-    """A model of full size on the "meta" device: to be counted, not to be run. No stage 1, as published."""
-    with torch.device("meta"):
+def published_shapes(device: str = "meta") -> Checkpoint:
+    """A model of full size, without stage 1, as published. On the "meta" device it is to be counted, not
+    to be run; elsewhere its weights are random."""
+    with torch.device(device):
         unet = HandiUNet(motion_mask=True, motion_strength=True)
         vae = AutoencoderKL(
             block_out_channels=(128, 256, 512, 512),
