@@ -81,7 +81,7 @@ class Scene:
 def scene_of(pipe: HandiPipeline, clip: WorldClip, shown: bool) -> Scene:
     """Latents, area and text of a clip as a training step has them; shown: and its poses."""
     frames = list(ACTION_FRAMES)
-    z = pipe.encode_images(clip.frames.copy()).transpose(0, 2).contiguous()  # F×C×1×h×w → 1×C×F×h×w
+    z = pipe.encode_images(clip.frames).transpose(0, 2).contiguous()  # F×C×1×h×w → 1×C×F×h×w
     motion = torch.tensor([pipe.card.stage2.motion], device=z.device)
     poses = torch.from_numpy(clip.joints2d).to(z)[None]
     given = Given(z, torch.arange(z.shape[2])[None], motion=motion, poses=poses if shown else None)

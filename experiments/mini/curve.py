@@ -31,7 +31,7 @@ def step_errors(
 ) -> list[tuple[float, float]]:
     """For each clip the summed squared error in its true area of one step at `time`, and of the context."""
     pipe = model.pipe
-    frames = torch.stack([pipe.encode_images(clip.frames.copy())[:, :, 0] for clip in clips])  # B×F×C×h×w
+    frames = torch.stack([pipe.encode_images(clip.frames)[:, :, 0] for clip in clips])  # B×F×C×h×w
     truth = frames.transpose(1, 2)  # B×C×F×h×w
     context = truth[:, :, :1]
     area = torch.from_numpy(np.stack([clip.area_moved for clip in clips])).to(truth)  # B×H×W

@@ -83,7 +83,7 @@ class PipelineModel:
     def reconstruct(self, clips: Sequence[WorldClip]) -> np.ndarray:
         out = []
         for clip in clips:
-            latents = self.pipe.encode_images(clip.frames.copy())  # F×C×1×h×w
+            latents = self.pipe.encode_images(clip.frames)  # F×C×1×h×w
             pixels = self.pipe.decode(latents.transpose(0, 2))[0]  # 3×F×H×W
             out.append((pixels * 255).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy())
         return np.stack(out)

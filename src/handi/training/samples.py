@@ -49,7 +49,7 @@ def _with_text(clip: TrainingClip, text: str) -> TrainingClip:
 
 
 def _reconstruction(pipe: HandiPipeline, clip: TrainingClip, seed: int) -> Sample:
-    latents = pipe.encode_images(np.ascontiguousarray(clip.frames))  # F×C×1×h×w
+    latents = pipe.encode_images(clip.frames)  # F×C×1×h×w
     frames = pipe.decode(latents)[:, :, 0].permute(0, 2, 3, 1)
     generated = (frames * 255).round().to(torch.uint8).cpu().numpy()
     return Sample(clip.texts["short"][0], clip.frames, generated, joints=clip.joints)
