@@ -153,7 +153,7 @@ class StagesPipeline(FolderPipeline):
 
     def encode_images(self, pictures: np.ndarray) -> Tensor:
         """Latents of B×H×W×3 uint8 pictures: B×C×1×h×w float32, the posterior's mode, scaled."""
-        writable = np.require(pictures, requirements="CW")  # torch has no other tensors
+        writable = np.require(pictures, requirements=("C", "W"))  # torch has no other tensors
         video = as_video(torch.from_numpy(writable)[:, None].to(self._execution_device))
         # The strides of pictures, not of videos: kernels choose by them, and results differ in the last bit.
         return self.backbone.encode(video)[:, :, 0][:, :, None]
