@@ -110,7 +110,7 @@ def test_the_tars_are_plain_ones(prepared):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("byte", "its content has changed"), ("cut", "the shard is cut off"), ("gone", "No such file"),
+        ("byte", "its content has changed"), ("cut", "it is cut off"), ("gone", "No such file"),
     ],
 )  # fmt: skip
 def test_damage_is_noticed(prepared, damage, message):

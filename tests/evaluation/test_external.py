@@ -160,7 +160,7 @@ class OmegaConf:
 TRANSFORMERS = """
 class Part:
     def __init__(self, place): self.place = place
-    from_pretrained = classmethod(lambda cls, place: cls(place))
+    from_pretrained = classmethod(lambda cls, place, **how: cls(place))
     def requires_grad_(self, on): return self
     def eval(self): return self
 CLIPTextModel = CLIPTokenizer = AutoModel = AutoTokenizer = Part

@@ -7,8 +7,9 @@ from test_layers import imports_of, modules
 HERE = "handi.evaluation."
 # Each module imports from modules before it alone.
 ORDER = (
-    "metrics", "videos", "world", "folder", "features", "pairs", "aggregate", "results", "run", "methods",
-    "study", "paper", "layout", "tables", "ablate", "gallery", "catalogue", "publish",
+    "metrics", "videos", "world", "folder", "features", "pairs", "scoring", "aggregate", "results", "run",
+    "paper", "methods", "clips", "study", "layout", "origins", "tables", "ablate", "gallery_scores",
+    "gallery", "catalogue", "publish",
 )  # fmt: skip
 
 

@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from handi.core.errors import InputError
 from handi.core.files import replacing, writing
+from handi.core.reading import parse_json
 
 LEDGER = "ledger.jsonl"
 Line = dict[str, Any]
@@ -32,8 +34,8 @@ class Ledger:
             with self.path.open("rb") as file:
                 offset = 0
                 for text in file:
-                    with suppress(ValueError, KeyError, TypeError):
-                        line = json.loads(text)
+                    with suppress(InputError, KeyError, TypeError):
+                        line = parse_json(text, self.path, checked=False)
                         self._places[line["id"]] = offset, len(text)
                         yield line
                     offset += len(text)
@@ -58,7 +60,7 @@ class Ledger:
         offset, length = self._places[id]
         with writing(self.path), self.path.open("rb") as file:
             file.seek(offset)
-            line: Line = json.loads(file.read(length))
+            line: Line = parse_json(file.read(length), self.path, checked=False)
             return line
 
     def settle(self, lines: Iterable[Line]) -> None:

@@ -94,7 +94,9 @@ def read_range(folder: Path, name: str, offset: int, length: int) -> bytes:
     else:
         file = os.open(path, os.O_RDONLY)
         try:
-            data = os.pread(file, length, offset) if min(offset, length) >= 0 else b""
+            there = os.fstat(file).st_size  # a length beyond it may be more than memory
+            inside = min(offset, length) >= 0 and offset + length <= there
+            data = os.pread(file, length, offset) if inside else b""
         finally:
             os.close(file)
     if len(data) != length or offset < 0:

@@ -50,8 +50,10 @@ def run(requests: list, options: dict, save: Any) -> None:
     weights = Path(options["weights"])
     trainer = Trainer(
         diffusion_model=diffusion,
-        tokenizer=CLIPTokenizer.from_pretrained(options["text_encoder"]),
-        text_encoder=CLIPTextModel.from_pretrained(options["text_encoder"]).requires_grad_(False).eval(),
+        tokenizer=CLIPTokenizer.from_pretrained(options["text_encoder"], trust_remote_code=False),
+        text_encoder=CLIPTextModel.from_pretrained(options["text_encoder"], trust_remote_code=False)
+        .requires_grad_(False)
+        .eval(),
         train_set=[None],
         valid_set=[None],
         results_folder=weights.parent,

@@ -33,8 +33,8 @@ def run(requests: list, options: dict, save: Any) -> None:
     if options["text_encoder"]:
         from transformers import AutoModel, AutoTokenizer
 
-        text.TOKENIZER = AutoTokenizer.from_pretrained(options["text_encoder"])
-        text.MODEL = AutoModel.from_pretrained(options["text_encoder"]).eval()
+        text.TOKENIZER = AutoTokenizer.from_pretrained(options["text_encoder"], trust_remote_code=False)
+        text.MODEL = AutoModel.from_pretrained(options["text_encoder"], trust_remote_code=False).eval()
         if torch.cuda.is_available():
             text.MODEL.cuda()
     side = options["side"]
