@@ -43,6 +43,7 @@ def scheduler_of(kind: Any, config: Mapping[str, Any], **changes: Any) -> Any:
     entries = {name: value for name, value in config.items() if name in names} | changes
     scheduler = kind(**entries)
     others = {name: value for name, value in config.items() if name not in entries and name[0] != "_"}
+    others["_class_name"] = kind.__name__
     scheduler.register_to_config(**others)  # so that a scheduler made of its config has them again
     return scheduler
 
