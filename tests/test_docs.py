@@ -89,6 +89,8 @@ def test_a_command_is_understood(page, line, monkeypatch, capsys):
     if not module.startswith(("experiments", "benchmarks")):
         return
     source = Path(spec.origin).read_text()
+    for other in re.findall(r"^from ((?:experiments|benchmarks)\.\S+) import", source, re.MULTILINE):
+        source += Path(importlib.util.find_spec(other).origin).read_text()  # options that commands share
     for word in words[3:]:
         if word == "--":  # what follows is another command's
             break

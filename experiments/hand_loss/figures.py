@@ -6,7 +6,7 @@ reconstruction's rows: a hand that Υ does not find there cannot be asked of sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,23 @@ def _estimate(statistic: Callable[..., np.ndarray], *tables: np.ndarray) -> Esti
     spread = spread[np.isfinite(spread)]
     low, high = np.quantile(spread, (0.025, 0.975)) if len(spread) else (np.nan, np.nan)
     return Estimate(value, float(low), float(high), clips)
+
+
+def cell(name: str, value: Estimate) -> str:
+    """A figure, or a difference of two, as a table has it."""
+    digits, scale, unit = FIGURES[name]
+    return value.text(digits, scale, unit)
+
+
+def lines_of(differences: Mapping[str, Difference]) -> list[list[str]]:
+    """A table's lines: the figure, its difference, that of each seed, whether the interval excludes 0."""
+    lines = []
+    for name, value in differences.items():
+        digits, scale, _ = FIGURES[name]
+        seeds = ", ".join(f"{scale * one:+.{digits}f}" if np.isfinite(one) else "–" for one in value.seeds)
+        sure = "yes" if value.estimate.low > 0 or value.estimate.high < 0 else ""
+        lines.append([name, cell(name, value.estimate), seeds, sure])
+    return lines
 
 
 def summarise(runs: Sequence[Rows], reference: Rows) -> dict[str, Estimate]:

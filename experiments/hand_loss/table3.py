@@ -19,22 +19,30 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from experiments.estimates import Estimate, table
-from experiments.hand_loss.figures import FIGURES, Difference, Rows, compare, summarise
+from experiments.estimates import table
+from experiments.hand_loss.figures import FIGURES, Rows, compare, lines_of, summarise
+from experiments.hand_loss.figures import cell as cell_text
 from experiments.hand_loss.train import ARMS as HAND_LOSSES
-from experiments.hand_loss.train import BASE, Plan, bench_of, entries, measure, reconstruction, train_arm
+from experiments.hand_loss.train import (
+    BASE,
+    Plan,
+    add_options,
+    bench_of,
+    entries,
+    measure,
+    reconstruction,
+    train_arm,
+)
 from experiments.mini.clips import load_clips
 from experiments.mini.model import PipelineModel
 from handi.core.files import replacing
 from handi.method.area import prior_area
 from handi.method.latents import area_at
-from handi.recipes import find_recipe
 from handi.world import WorldClip
 
 MASKS = ("none", "prior", "stage 1", "true")
@@ -85,7 +93,7 @@ def report(cells: Sequence[Cell], runs: Mapping[Cell, list[Rows]], reference: Ro
     rows = []
     for cell in cells:
         figures = summarise(runs[cell], reference)
-        rows.append([cell.mask, cell.poses, cell.hand, *(_cell(name, figures[name]) for name in FIGURES)])
+        rows.append([cell.mask, cell.poses, cell.hand, *(cell_text(name, figures[name]) for name in FIGURES)])
     text = table(["mask", "poses", "hand loss", *FIGURES], rows)
     for title, base_of in (
         ("Against the same row without a hand loss", lambda c: Cell(c.mask, c.poses, BASE)),
@@ -96,26 +104,11 @@ def report(cells: Sequence[Cell], runs: Mapping[Cell, list[Rows]], reference: Ro
             base = base_of(cell)
             if base != cell and base in runs:
                 differences = compare(runs[cell], runs[base], reference)
-                rows += [[cell.mask, cell.poses, cell.hand, *line] for line in _lines(differences)]
+                rows += [[cell.mask, cell.poses, cell.hand, *line] for line in lines_of(differences)]
         if rows:
             header = ["mask", "poses", "hand loss", "figure", "difference", "each seed", "excludes 0"]
             text += f"\n{title}, same seeds and clips:\n\n" + table(header, rows)
     return text
-
-
-def _lines(differences: Mapping[str, Difference]) -> list[list[str]]:
-    lines = []
-    for name, value in differences.items():
-        digits, scale, _ = FIGURES[name]
-        seeds = ", ".join(f"{scale * one:+.{digits}f}" for one in value.seeds)
-        sure = "yes" if value.estimate.low > 0 or value.estimate.high < 0 else ""
-        lines.append([name, _cell(name, value.estimate), seeds, sure])
-    return lines
-
-
-def _cell(name: str, value: Estimate) -> str:
-    digits, scale, unit = FIGURES[name]
-    return value.text(digits, scale, unit)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
@@ -123,20 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", type=find_recipe, help="of stage 2: a file, or the name of a bundled one")
-    parser.add_argument("--init", required=True, help="model folder that every row starts from")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--world", type=Path, default=Path("data/world-test"), help="missing clips are rendered"
-    )
-    parser.add_argument("--clips", type=int, default=24)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add_options(parser, clips=24, steps=40)
     parser.add_argument("--masks", nargs="+", choices=MASKS, default=MASKS)
     parser.add_argument("--poses", nargs="+", choices=POSES, default=POSES)
     parser.add_argument("--hands", nargs="+", choices=list(HAND_LOSSES), default=list(HAND_LOSSES))
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="entries for all rows")
-    parser.add_argument("--device", default="cpu", help="for generating the test clips")
     given = parser.parse_args(arguments)
     cells = [Cell(*choice) for choice in itertools.product(given.masks, given.poses, given.hands)]
     arms = {cell.arm: cell.entries for cell in cells}

@@ -24,8 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from experiments.estimates import Estimate, table
-from experiments.hand_loss.figures import FIGURES, Difference, Rows, compare, summarise
+from experiments.estimates import table
+from experiments.hand_loss.figures import (
+    FIGURES,
+    Difference,
+    Rows,
+    cell,
+    compare,
+    lines_of,
+    summarise,
+)
 from experiments.mini.clips import Store, load_clips
 from experiments.mini.measures import Bench, score_videos
 from experiments.mini.model import Model, PipelineModel, restored
@@ -184,7 +192,7 @@ def report(
     )
     text += table(
         ["arm", *FIGURES],
-        [[arm, *(_cell(name, value) for name, value in each.items())] for arm, each in figures.items()],
+        [[arm, *(cell(name, value) for name, value in each.items())] for arm, each in figures.items()],
     )
     text += f"\nDifference to `{BASE}`, same seeds and clips:\n\n" + _difference_table(differences)
     text += "\nIn training (means of the last half; terms with their weights):\n\n" + _training_table(facts)
@@ -201,13 +209,7 @@ def report(
 
 
 def _difference_table(differences: Mapping[str, Mapping[str, Difference]]) -> str:
-    lines = []
-    for arm, each in differences.items():
-        for name, value in each.items():
-            digits, scale, _ = FIGURES[name]
-            seeds = ", ".join(_number(scale * one, f"+.{digits}f") for one in value.seeds)
-            sure = "yes" if value.estimate.low > 0 or value.estimate.high < 0 else ""
-            lines.append([arm, name, _cell(name, value.estimate), seeds, sure])
+    lines = [[arm, *line] for arm, each in differences.items() for line in lines_of(each)]
     return table(["arm", "figure", "difference", "each seed", "interval excludes 0"], lines)
 
 
@@ -224,11 +226,6 @@ def _number(value: float, form: str) -> str:
     return f"{value:{form}}" if np.isfinite(value) else "–"
 
 
-def _cell(name: str, value: Estimate) -> str:
-    digits, scale, unit = FIGURES[name]
-    return value.text(digits, scale, unit)
-
-
 def entries(pairs: Sequence[str]) -> dict[str, str]:
     """["a.b=1"] → {"a.b": "1"}."""
     if wrong := [pair for pair in pairs if "=" not in pair]:
@@ -236,28 +233,33 @@ def entries(pairs: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+def add_options(parser: argparse.ArgumentParser, *, clips: int, steps: int) -> None:
+    """What both this command and `table3` are told; clips, steps: the defaults."""
+    parser.add_argument("recipe", type=find_recipe, help="of stage 2: a file, or the name of a bundled one")
+    parser.add_argument("--init", required=True, help="model folder that every training starts from")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--world", type=Path, default=Path("data/world-test"), help="missing clips are rendered"
+    )
+    parser.add_argument("--clips", type=int, default=clips)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="entries for all trainings")
+    parser.add_argument("--device", default="cpu", help="for generating the test clips")
+
+
 def main(arguments: Sequence[str] | None = None) -> str:
     """The command line; prints and returns the report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", type=find_recipe, help="of stage 2: a file, or the name of a bundled one")
-    parser.add_argument("--init", required=True, help="model folder that every arm starts from")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--world", type=Path, default=Path("data/world-test"), help="missing clips are rendered"
-    )
-    parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add_options(parser, clips=64, steps=1000)
     parser.add_argument(
         "--arms", nargs="+", choices=list(ARMS), default=list(ARMS), help="none is always run"
     )
     parser.add_argument("--arm", nargs="+", action="append", default=[], metavar="NAME KEY=VALUE",
                         help="another arm, with its entries of the recipe")  # fmt: skip
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="entries for all arms")
     parser.add_argument("--sampling-steps", type=int, help="for the test clips; the model's own by default")
-    parser.add_argument("--device", default="cpu", help="for generating the test clips")
     given = parser.parse_args(arguments)
     arms = {name: ARMS[name] for name in dict.fromkeys([BASE, *given.arms])}
     arms |= {name: entries(pairs) for name, *pairs in given.arm}

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from handi.core.errors import InputError, OutputError
+from handi.core.errors import HandiError, InputError, OutputError
 from handi.core.files import cache_folder, replacing, write_json, writing
 from handi.core.reading import read_json
 
@@ -141,33 +141,29 @@ def _stamp(info: dict[str, Any]) -> list[Any]:
 @contextmanager
 def _reading(url: str) -> Iterator[tuple[Any, str]]:
     """(file system, path of the URL in it). Raises: InputError."""
-    import fsspec
-
-    try:
-        system, root = fsspec.url_to_fs(url, use_listings_cache=False)
-        yield system, root.rstrip("/")
-    except InputError:
-        raise
-    except ImportError as error:
-        raise InputError(str(error), where=url, hint="pip install it") from error
-    except Exception as error:  # each store has its own
-        what = f"cannot be read ({type(error).__name__}: {error})"
-        raise InputError(what, where=url, hint="check the address and who may read it") from error
+    with _opened(url, InputError, "read", "read it") as opened:
+        yield opened
 
 
 @contextmanager
 def _writing(url: str) -> Iterator[tuple[Any, str]]:
     """(file system, path of the URL in it). Raises: OutputError."""
+    with _opened(url, OutputError, "written", "write to it") as opened, writing(Path(url)):
+        yield opened
+
+
+@contextmanager
+def _opened(url: str, kind: type[HandiError], done: str, do: str) -> Iterator[tuple[Any, str]]:
+    """(file system, path of the URL in it); whatever fails within is an error of this kind."""
     import fsspec
 
     try:
         system, root = fsspec.url_to_fs(url, use_listings_cache=False)
-        with writing(Path(url)):
-            yield system, root.rstrip("/")
-    except OutputError:
+        yield system, root.rstrip("/")
+    except kind:
         raise
     except ImportError as error:
-        raise OutputError(str(error), where=url, hint="pip install it") from error
+        raise kind(str(error), where=url, hint="pip install it") from error
     except Exception as error:  # each store has its own
-        what = f"cannot be written ({type(error).__name__}: {error})"
-        raise OutputError(what, where=url, hint="check the address and who may write to it") from error
+        what = f"cannot be {done} ({type(error).__name__}: {error})"
+        raise kind(what, where=url, hint=f"check the address and who may {do}") from error
